@@ -1,0 +1,78 @@
+"""`Evaluation`: turns a built network into metrics; what an evaluator plug-in offers. Free of NNI."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .space import Architecture, Value
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Evaluation", "TrialContext"]
+
+
+def _ignore(metrics: Mapping[str, float]) -> None:
+    """Report nothing: the trial runs alone."""
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What the door tells an evaluation about the trial.
+
+    Args:
+        architecture: of the network that is evaluated; empty for a stranger's network.
+        output: folder for weights, samples and the TensorBoard log; exists.
+        seed: of everything random in the trial.
+        report: call it with intermediate metrics while training; NNI shows them as the trial's curve.
+        settings: further scalars that the strategy sent with the parameters.
+    """
+
+    architecture: Architecture
+    output: Path
+    seed: int = 0
+    report: Callable[[Mapping[str, float]], None] = _ignore
+    settings: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Evaluation(ABC):
+    """Constructed from the ``data`` and ``evaluator`` sections of a job: names and paths only, cheap to construct.
+
+    The constructor refuses bad settings with a `JobError`; `prepare` refuses bad data with a `DataError`, so that
+    both are known before anything trains.
+    """
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """What the scores mean, e.g. ``rfid/digits-features/1024 images/16 steps/rapid-20000``.
+
+        Equal for scores that may be ranked together, and different otherwise.
+        """
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what all trials share (decoded images, feature network, reference statistics), once, in the cache.
+
+        Called by the door before the experiment, and by a trial on a machine whose cache is empty. Safe to call from
+        several processes at once.
+
+        Raises:
+            DataError: the data cannot be used as the job says.
+        """
+
+    @abstractmethod
+    def evaluate(self, model: torch.nn.Module, context: TrialContext) -> dict[str, float]:
+        """Train and score ``model``; return all metrics by name, numbers only.
+
+        Raises:
+            TrialFailure: the trial cannot give a score; the message is its reason.
+        """
+
+    def forecast(self, model: torch.nn.Module) -> tuple[float, float]:
+        """Seconds and bytes that `evaluate` of ``model`` will take on this machine, judged from a few timed steps."""
+        return float("nan"), float("nan")

@@ -1,0 +1,104 @@
+"""`Family`: networks that differ in the choices of one `Space`; what a search-space plug-in offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .cost import Budget, Cost
+from .errors import BudgetError
+from .space import Architecture, Space, Value
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within"]
+
+
+class Family(ABC):
+    """Builds and prices the networks of a search space. Constructed from the ``space`` section of a job.
+
+    A trial imports the family and nothing of NNI's NAS package: keep heavy imports inside `build`.
+    """
+
+    @property
+    @abstractmethod
+    def space(self) -> Space:
+        """The choices, their data flow and conditions."""
+
+    @property
+    @abstractmethod
+    def default(self) -> Architecture:
+        """The network that everybody copies: the reference a search has to beat."""
+
+    @abstractmethod
+    def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
+        """Build the plain module, weights initialised, on the current default device.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+
+    @abstractmethod
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        """MACs and parameters without allocating weights. Cheap: strategies call it thousands of times."""
+
+    def describe(self, label: str) -> str:
+        """One line on what the label means, for people and language models."""
+        return label
+
+
+def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:
+    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn."""
+    reference = family.space.complete(family.default if base is None else base)
+    return {
+        label: {value: family.cost(family.space.validate({**reference, label: value})) for value in values}
+        for label, values in family.space.choices.items()
+    }
+
+
+def _miss(family: Family, budget: Budget, architecture: Architecture) -> float:
+    return sum(abs(distance) for distance in budget.violations(family.cost(architecture)).values())
+
+
+def nearest_to_budget(
+    family: Family, budget: Budget, rng: np.random.Generator, start: Architecture | None = None
+) -> Architecture:
+    """Walk from ``start`` (a random architecture) along single changes towards the budget; stop where none helps."""
+    current = family.space.sample(rng) if start is None else start
+    miss = _miss(family, budget, current)
+    while miss > 0:
+        steps = list(family.space.neighbours(current))
+        if not steps:
+            break
+        misses = [_miss(family, budget, step) for step in steps]
+        best = min(misses)
+        if best >= miss:
+            break
+        ties = [step for step, value in zip(steps, misses, strict=True) if value == best]
+        current, miss = ties[int(rng.integers(len(ties)))], best
+    return current
+
+
+def sample_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int = 2000) -> Architecture:
+    """Draw uniformly from the architectures within budget; where the window is too small to hit, walk to it.
+
+    Raises:
+        BudgetError: no architecture was found within budget; the message states the nearest cost.
+    """
+    for _ in range(tries if budget.windows else 1):
+        drawn = family.space.sample(rng)
+        if not budget.windows or budget.admits(family.cost(drawn)):
+            return drawn
+    walked = [nearest_to_budget(family, budget, rng) for _ in range(20)]
+    nearest = min(walked, key=lambda architecture: _miss(family, budget, architecture))
+    cost = family.cost(nearest)
+    if budget.admits(cost):
+        return nearest
+    raise BudgetError(
+        f"No architecture of this space meets the budget: {budget.explain(cost)} for the nearest one found; "
+        f"widen the budget or the space."
+    )

@@ -1,0 +1,39 @@
+"""Plug-ins: spaces, strategies and evaluators that installed packages offer as entry points.
+
+A package offers one by declaring, in its own ``pyproject.toml``, e.g.
+``[project.entry-points."nni_diffnas.strategies"] mine = "my_package:MyStrategy"``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from .errors import PluginError
+
+__all__ = ["Kind", "find_plugin", "plugin_names"]
+
+Kind = Literal["spaces", "strategies", "evaluators"]
+
+
+def plugin_names(kind: Kind) -> list[str]:
+    """Names of all installed plug-ins of a kind, sorted."""
+    return sorted(entry.name for entry in entry_points(group=f"nni_diffnas.{kind}"))
+
+
+def find_plugin(kind: Kind, name: str) -> Any:
+    """Import and return the plug-in called ``name``.
+
+    Raises:
+        PluginError: no installed package offers it, or its package cannot be imported.
+    """
+    for entry in entry_points(group=f"nni_diffnas.{kind}"):
+        if entry.name == name:
+            try:
+                return entry.load()
+            except (ImportError, AttributeError) as error:
+                raise PluginError(f"Plug-in {name!r} of {kind} ({entry.value}) cannot be loaded: {error}.") from error
+    raise PluginError(
+        f"No installed package offers {name!r} among the {kind}: choose one of {', '.join(plugin_names(kind))}, "
+        f"or install the package that does."
+    )

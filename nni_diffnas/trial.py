@@ -1,0 +1,129 @@
+"""`Trial`: everything that is known of one trained (or failed) architecture; `Objective`: what is wanted of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from .cost import Cost
+from .errors import JobError
+from .space import Architecture, Value
+
+__all__ = ["Direction", "Objective", "Origin", "Status", "Suggestion", "Trial"]
+
+Status = Literal["pending", "succeeded", "failed"]
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The metric that ranks trials, and its direction."""
+
+    metric: str = "rfid"
+    direction: Direction = "minimize"
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        """The metric turned so that more is better; ``None`` where it is missing or not finite."""
+        value = metrics.get(self.metric)
+        if value is None or not math.isfinite(value):
+            return None
+        return -value if self.direction == "minimize" else value
+
+    def default(self, metrics: Mapping[str, float], *, maximize: bool) -> float:
+        """NNI's ``default`` for a door that maximises (the NAS door) or reads ``optimize_mode`` (the tuner door).
+
+        Raises:
+            JobError: the evaluator did not report the objective.
+        """
+        if self.metric not in metrics:
+            raise JobError(
+                f"The objective is {self.metric!r}, but the trial reports {', '.join(sorted(metrics))}: "
+                f"name one of these in the job's objective."
+            )
+        value = metrics[self.metric]
+        return -value if maximize and self.direction == "minimize" else value
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an architecture came from.
+
+    Args:
+        strategy: name of the strategy that suggested it.
+        kind: how, e.g. ``random``, ``mutation``, ``proposal``, ``generated``, ``default``.
+        parent: id of the trial it was derived from.
+    """
+
+    strategy: str
+    kind: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What a strategy wants trained.
+
+    Args:
+        architecture: any assignment that the space validates.
+        kind, parent: become the trial's `Origin`.
+        settings: further scalars that the trial needs (they travel with its parameters under ``run.`` names).
+    """
+
+    architecture: Architecture
+    kind: str
+    parent: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One architecture on its way through training.
+
+    Args:
+        id: unique in a memory.
+        experiment: the NNI experiment (or driver run) it belongs to.
+        architecture: canonical assignment.
+        origin: who suggested it.
+        status: ``pending`` until it has reported or failed.
+        metrics: everything the evaluator reported, by name.
+        cost: known before training; ``None`` where the space cannot say it.
+        settings: scalars beyond the architecture that the trial was run with.
+        protocol: what its scores mean (extractor, images, sampler steps, recipe); scores of different protocols are
+            never ranked together.
+        reason: why it failed.
+        seconds: wall-clock from submission to report.
+        job_id: NNI's trial job id, which names its output folder.
+    """
+
+    id: str
+    experiment: str
+    architecture: Architecture
+    origin: Origin
+    status: Status = "pending"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Cost | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    protocol: str = ""
+    reason: str = ""
+    seconds: float | None = None
+    job_id: str = ""
+
+    def succeeded(self, metrics: Mapping[str, float], **changes: Any) -> Trial:
+        """The same trial with its results."""
+        return replace(self, status="succeeded", metrics=dict(metrics), **changes)
+
+    def failed(self, reason: str, **changes: Any) -> Trial:
+        """The same trial with the reason of its failure."""
+        return replace(self, status="failed", reason=reason, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, read back by `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Trial:
+        """Inverse of `to_json`."""
+        cost = body["cost"]
+        return cls(**{**body, "origin": Origin(**body["origin"]), "cost": None if cost is None else Cost(**cost)})

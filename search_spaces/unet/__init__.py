@@ -1,0 +1,1 @@
+"""The denoising UNet as a search space."""

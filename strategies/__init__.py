@@ -1,0 +1,12 @@
+"""Strategies: which architecture to train next. Each is an NNI strategy and serves both doors."""
+
+from typing import TYPE_CHECKING
+
+from nni_diffnas.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .random_search import RandomSearch as RandomSearch
+    from .regularized_evolution import RegularizedEvolution as RegularizedEvolution
+
+__all__ = ["RandomSearch", "RegularizedEvolution"]
+__getattr__ = lazy_names(__name__, {"RandomSearch": ".random_search", "RegularizedEvolution": ".regularized_evolution"})
