@@ -1,0 +1,121 @@
+"""An NNI experiment as files and as a process: where its memory and trial outputs lie, what its manager was told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from .errors import JobError
+
+__all__ = ["ExperimentFolder", "ManagerInfo", "find_experiment"]
+
+_POINTER = "diffnas.json"
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """Folder ``<experimentWorkingDirectory>/<id>`` of one experiment."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """NNI's experiment id."""
+        return self.path.name
+
+    @property
+    def memory(self) -> Path:
+        """The search memory that holds this experiment's trials.
+
+        Raises:
+            JobError: the folder holds no experiment of ours.
+        """
+        try:
+            return Path(json.loads((self.path / _POINTER).read_text())["memory"])
+        except (OSError, ValueError, KeyError) as error:
+            raise JobError(
+                f"{str(self.path)!r} holds no search of nni-diffnas ({_POINTER} is missing or damaged): "
+                f"name an experiment id or its folder."
+            ) from error
+
+    def remember_memory(self, memory: Path) -> None:
+        """Write down where the memory lies, so that `memory` finds it later."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
+
+    def trial_output(self, job_id: str) -> Path | None:
+        """Output folder of a trial; ``None`` where it is not on this machine."""
+        folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
+        return next((folder for folder in folders if job_id and folder.is_dir()), None)
+
+
+def find_experiment(name: str) -> ExperimentFolder:
+    """Find an experiment by its folder, or by its id in NNI's own list.
+
+    Raises:
+        JobError: neither a folder nor a known id.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ExperimentFolder(folder.resolve())
+    from nni.tools.nnictl.config_utils import Experiments
+
+    known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    if name in known:
+        return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
+    raise JobError(
+        f"Experiment {name!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
+    )
+
+
+@dataclass(frozen=True)
+class ManagerInfo:
+    """What NNI's manager told the process that hosts the tuner.
+
+    Args:
+        folder: of the experiment.
+        code_directory: the trials' working directory; relative paths in ``classArgs`` start there.
+        max_trials: of the config; ``None`` when unlimited.
+        concurrency: trials at once.
+        port: of the REST server and web UI; ``None`` outside NNI.
+        resumed: the experiment was started before.
+    """
+
+    folder: ExperimentFolder
+    code_directory: Path
+    max_trials: int | None
+    concurrency: int
+    port: int | None
+    resumed: bool
+
+    @classmethod
+    def read(cls, argv: Sequence[str] | None = None) -> ManagerInfo:
+        """Read the command line and environment with which NNI starts its dispatcher."""
+        arguments = list(sys.argv if argv is None else argv)
+        config: dict[str, Any] = {}
+        if "--exp_params" in arguments:
+            config = json.loads(base64.b64decode(arguments[arguments.index("--exp_params") + 1]))
+        log = Path(os.environ.get("NNI_LOG_DIRECTORY") or "nni-diffnas-experiment/log").resolve()
+        channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
+        return cls(
+            folder=ExperimentFolder(log.parent),
+            code_directory=Path(config.get("trialCodeDirectory") or ".").resolve(),
+            max_trials=config.get("maxTrialNumber"),
+            concurrency=int(config.get("trialConcurrency") or 1),
+            port=urlparse(channel).port if channel else None,
+            resumed=os.environ.get("NNI_MODE") == "resume",
+        )
+
+    def end_after(self, trials: int) -> None:
+        """Tell the manager that the experiment is done once ``trials`` trials have ended."""
+        if self.port is not None:
+            from nni.experiment import Experiment
+
+            Experiment.connect(self.port).update_max_trial_number(trials)

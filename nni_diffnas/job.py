@@ -1,0 +1,198 @@
+"""The job file: one validated YAML that the tuner, the trials and the command line all read.
+
+Example:
+    .. code-block:: yaml
+
+        space: {type: unet, preset: digits}
+        data: {source: digits}
+        evaluator: {type: diffusion, images: 20000}
+        objective: {metric: rfid, direction: minimize}
+        budget: {macs: {max: 2.0e6}}
+        seed: 0
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .cost import Budget, Window
+from .errors import DiffNASError, JobError
+from .evaluation import Evaluation
+from .family import Family
+from .plugins import find_plugin
+from .space import digest
+from .trial import Direction, Objective
+
+__all__ = ["Job", "load_job"]
+
+_PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay")
+"""Options of these names hold paths; relative ones start at the job file's folder."""
+
+_SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token)$", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Window(_Model):
+    min: float | None = None
+    max: float | None = None
+
+
+class _Objective(_Model):
+    metric: str = "rfid"
+    direction: Direction = "minimize"
+
+
+class _Plugin(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Job(_Model):
+    """A validated job.
+
+    Args:
+        space: ``type`` (a plug-in) and its options.
+        data: what to learn; read by the evaluator.
+        evaluator: ``type`` (a plug-in) and its options.
+        objective: metric that ranks trials, and its direction.
+        budget: windows ``{min, max}`` on ``macs``, ``params``, ``latency_ms``.
+        seed: of the strategy and of every trial.
+        memory: search-memory file; by default in the experiment's folder.
+        warm_start: search-memory files of earlier experiments on the same space.
+    """
+
+    space: _Plugin
+    data: dict[str, Any] = Field(default_factory=dict)
+    evaluator: _Plugin
+    objective: _Objective = _Objective()
+    budget: dict[str, _Window] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    memory: str | None = None
+    warm_start: list[str] = Field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Hash of the whole job."""
+        return digest(self.model_dump(mode="json"))
+
+    def make_family(self) -> Family:
+        """Construct the search space's family.
+
+        Raises:
+            PluginError, JobError: no such plug-in, or it refuses its options.
+        """
+        return cast(Family, _construct("spaces", "space", self.space, {}))
+
+    def make_evaluation(self) -> Evaluation:
+        """Construct the evaluation.
+
+        Raises:
+            PluginError, JobError: no such plug-in, or it refuses its options.
+        """
+        return cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
+
+    def make_objective(self) -> Objective:
+        """Metric and direction."""
+        return Objective(self.objective.metric, self.objective.direction)
+
+    def make_budget(self) -> Budget:
+        """Windows on the cost.
+
+        Raises:
+            BudgetError: an unknown quantity or an empty window.
+        """
+        return Budget({name: Window(window.min, window.max) for name, window in self.budget.items()})
+
+
+def _construct(kind: Any, section: str, plugin: _Plugin, given: dict[str, Any]) -> Any:
+    made = find_plugin(kind, plugin.type)
+    try:
+        return made(**given, **plugin.options)
+    except DiffNASError:
+        raise
+    except TypeError as error:
+        raise JobError(f"Section {section!r} of the job does not fit plug-in {plugin.type!r}: {error}.") from error
+
+
+def _walk(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _walk(value, f"{at}.{name}" if at else str(name))
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            yield from _walk(value, f"{at}[{i}]")
+    else:
+        yield at, content
+
+
+def refuse_secrets(content: Any, where: str) -> None:
+    """Refuse anything that looks like a key: NNI shows such files and arguments in its web UI.
+
+    Raises:
+        JobError: a name or a value that looks like a secret; the message does not repeat the value.
+    """
+    for at, value in _walk(content):
+        name = at.rsplit(".", 1)[-1]
+        if (_SECRET_NAME.search(name) and isinstance(value, str)) or (
+            isinstance(value, str) and _SECRET_VALUE.search(value)
+        ):
+            raise JobError(
+                f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
+                f"environment variable (OPENAI_API_KEY for language models) and remove it here."
+            )
+
+
+def _resolve(content: Any, folder: Path, name: str = "") -> Any:
+    if isinstance(content, Mapping):
+        return {key: _resolve(value, folder, str(key)) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_resolve(value, folder, name) for value in content]
+    if isinstance(content, str) and (name in _PATH_NAMES or name == "warm_start"):
+        return str((folder / Path(content).expanduser()).resolve())
+    return content
+
+
+def load_job(path: str | Path) -> Job:
+    """Read and validate a job file; relative paths in it start at its folder.
+
+    Raises:
+        JobError: no such file, no YAML, an unknown or missing field, a wrong value, a secret.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobError(f"Job file {str(path)!r} cannot be read: {error.strerror}; check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise JobError(f"Job file {str(path)!r} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
+    refuse_secrets(content, f"Job file {str(path)!r}")
+    try:
+        return Job.model_validate(_resolve(content, path.resolve().parent))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Job.model_fields if len(first["loc"]) == 1 else ("min, max, metric, direction",))
+            what = f"is unknown: use {known}"
+        elif first["type"] == "missing":
+            what = "is missing: add it"
+        else:
+            what = f"cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise JobError(f"Job file {str(path)!r}: field {field!r} {what}.") from error

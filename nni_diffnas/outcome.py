@@ -1,0 +1,84 @@
+"""What a search found: its best, median and default architectures, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .cost import Cost
+from .trial import Objective, Trial
+
+__all__ = ["Outcome", "format_cost", "format_count"]
+
+
+def format_count(value: float) -> str:
+    """Write a count with three digits and a unit: ``1.23 M``."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def format_cost(cost: Cost | None) -> str:
+    """Write MACs and parameters for a person."""
+    if cost is None:
+        return "cost unknown"
+    text = f"{format_count(cost.macs)}MACs, {format_count(cost.params)} params"
+    return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Ranking of the successful trials of one search.
+
+    Args:
+        objective: what ranks them.
+        ranked: successful trials, best first.
+        failed: number of failed trials.
+    """
+
+    objective: Objective
+    ranked: tuple[Trial, ...]
+    failed: int
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
+        """Rank trials; equal scores keep their order of submission."""
+        scored = [(objective.score(trial.metrics), trial) for trial in trials if trial.status == "succeeded"]
+        ranked = sorted(
+            ((score, trial) for score, trial in scored if score is not None), key=lambda pair: pair[0], reverse=True
+        )
+        return cls(objective, tuple(trial for _, trial in ranked), sum(trial.status == "failed" for trial in trials))
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial."""
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def median(self) -> Trial | None:
+        """The trial in the middle of the ranking (the better one of two)."""
+        return self.ranked[(len(self.ranked) - 1) // 2] if self.ranked else None
+
+    @property
+    def default(self) -> Trial | None:
+        """The trial of the space's default architecture, where it was trained."""
+        return next((trial for trial in self.ranked if trial.origin.kind == "default"), None)
+
+    def describe(self) -> str:
+        """Write a small table for the terminal."""
+        if self.best is None:
+            return f"No trial succeeded ({self.failed} failed): see the reasons above and in the trials' result.json."
+        name = self.objective.metric
+        lines = [f"{'':8} {name:>10}  cost"]
+        for title, trial in (("best", self.best), ("median", self.median), ("default", self.default)):
+            if trial is None:
+                lines.append(f"{title:8} {'-':>10}  not trained")
+            else:
+                lines.append(f"{title:8} {trial.metrics[name]:>10.4g}  {format_cost(trial.cost)}   ({trial.id})")
+        chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
+        origin = self.best.origin
+        lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")
+        if self.failed:
+            lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")
+        return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""What runs inside a trial: build the network, train and score it, report to NNI.
+
+Imports only what training needs: it starts once per architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import DiffNASError
+from .evaluation import TrialContext
+from .job import Job
+from .space import Architecture, Value
+from .trial import Objective
+
+__all__ = [
+    "RESULT_FILE",
+    "SETTING_PREFIX",
+    "TRIAL_ID",
+    "report_final",
+    "report_intermediate",
+    "run_trial",
+    "split_parameters",
+    "trial_output",
+]
+
+RESULT_FILE = "result.json"
+"""Written into a trial's output folder when it ends: metrics, or the reason of its failure."""
+
+SETTING_PREFIX = "run."
+"""Parameters under this prefix are settings of the run, not labels of the architecture."""
+
+TRIAL_ID = "run.trial"
+"""The parameter that carries a trial's id through NNI, so that results find it again after a resume."""
+
+
+def split_parameters(parameters: Mapping[str, Value]) -> tuple[Architecture, dict[str, Value]]:
+    """Separate the architecture (all its labels) from the settings of the run."""
+    architecture = {label: value for label, value in parameters.items() if not label.startswith(SETTING_PREFIX)}
+    settings = {
+        label.removeprefix(SETTING_PREFIX): value
+        for label, value in parameters.items()
+        if label.startswith(SETTING_PREFIX) and label != TRIAL_ID
+    }
+    return architecture, settings
+
+
+def trial_output() -> Path:
+    """The trial's output folder: NNI's inside NNI, ``./trial-output`` when a trial runs alone."""
+    folder = Path(os.environ.get("NNI_OUTPUT_DIR") or "trial-output")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) if not isinstance(value, int) else value for name, value in metrics.items()}
+
+
+def report_intermediate(metrics: Mapping[str, float], objective: Objective, *, maximize: bool) -> None:
+    """Report intermediate metrics to NNI once they hold the objective: that is the curve NNI draws."""
+    import nni
+
+    if objective.metric in metrics:
+        default = objective.default(metrics, maximize=maximize)
+        nni.report_intermediate_result({"default": default, **_numbers(metrics)})
+
+
+def report_final(metrics: Mapping[str, float], objective: Objective, *, maximize: bool) -> None:
+    """Report the final dictionary to NNI, its ``default`` set here and nowhere else.
+
+    Args:
+        metrics: everything measured, by name.
+        objective: what ``default`` is.
+        maximize: the door always maximises (NNI's NAS engine), so that a minimised metric is negated.
+    """
+    import nni
+
+    nni.report_final_result({"default": objective.default(metrics, maximize=maximize), **_numbers(metrics)})
+
+
+def run_trial(
+    job: Job,
+    architecture: Mapping[str, Value] | None = None,
+    *,
+    output: Path | None = None,
+    seed: int | None = None,
+) -> dict[str, float]:
+    """Run one trial, inside NNI or alone, and return its metrics.
+
+    Args:
+        job: space, data, evaluator, objective.
+        architecture: what to train; by default the parameters that NNI sends, or the default network when alone.
+        output: folder for weights, samples and logs; by default `trial_output`.
+        seed: of the training; by default the job's.
+
+    Raises:
+        DiffNASError: bad input or a failed trial. The reason is in ``result.json`` too.
+    """
+    started = time.monotonic()
+    inside = "NNI_PLATFORM" in os.environ and os.environ["NNI_PLATFORM"] != "unittest"
+    settings: dict[str, Value] = {}
+    trial_id = ""
+    if architecture is None and inside:
+        import nni
+
+        parameters = nni.get_next_parameter()
+        trial_id = str(parameters.get(TRIAL_ID, ""))
+        architecture, settings = split_parameters(parameters)
+    folder = output or trial_output()
+    folder.mkdir(parents=True, exist_ok=True)
+    objective = job.make_objective()
+    try:
+        family, evaluation = job.make_family(), job.make_evaluation()
+        chosen = family.space.validate(family.default if architecture is None else architecture)
+        evaluation.prepare()
+
+        def report(metrics: Mapping[str, float]) -> None:
+            if inside:
+                report_intermediate(metrics, objective, maximize=False)
+
+        context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
+        metrics = {**evaluation.evaluate(family.build(chosen), context), **family.cost(chosen).as_metrics()}
+    except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
+        reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
+        (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id, "failure": reason}))
+        raise
+    metrics["seconds"] = round(time.monotonic() - started, 3)
+    result = {
+        "trial": trial_id,
+        "architecture": chosen,
+        "metrics": metrics,
+        "protocol": evaluation.protocol,
+        "seed": context.seed,
+    }
+    (folder / RESULT_FILE).write_text(json.dumps(result, indent=1))
+    if inside:
+        report_final(metrics, objective, maximize=False)
+    return metrics

@@ -1,0 +1,369 @@
+"""`AskTellStrategy`: one searching algorithm, served through both of NNI's doors.
+
+A subclass writes two hooks, `suggest` and `update`, and perhaps two more for its state. Everything else lives here
+once: validation, budget, duplicates, pending trials, the search memory, NNI's event loop, resume.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.strategy import Strategy
+
+from .cost import Budget, Cost
+from .errors import BudgetError, StrategyError
+from .family import Family, sample_within
+from .runner import SETTING_PREFIX, TRIAL_ID
+from .space import Architecture, Space, Value, digest
+from .trial import Objective, Origin, Suggestion, Trial
+
+if TYPE_CHECKING:
+    from nni.nas.execution import ExecutionEngine
+
+    from .memory import SearchMemory
+
+__all__ = ["AskTellStrategy", "parameters_of"]
+
+_logger = logging.getLogger(__name__)
+
+
+def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
+    """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
+    settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
+    return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
+
+
+class AskTellStrategy(Strategy):
+    """Base of every strategy of nni-diffnas; it *is* an NNI strategy.
+
+    Args:
+        objective: name of the metric that ranks trials, or an `Objective`. The tuner door replaces it by the job's.
+        direction: ``minimize`` or ``maximize``; read where ``objective`` is a name.
+        budget: windows on MACs, parameters or latency, checked before anything is trained.
+        seed: of everything random in the strategy.
+        memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
+        warm_start: trials of earlier experiments on the same space, used as if they had been run.
+        start_with_default: train the space's default network first, so that every search knows what it has to beat.
+    """
+
+    max_rejections: ClassVar[int] = 20
+    """How often in a row a suggestion may be refused before the strategy counts as stuck."""
+
+    def __init__(
+        self,
+        *,
+        objective: str | Objective = "rfid",
+        direction: str = "minimize",
+        budget: Budget | None = None,
+        seed: int = 0,
+        memory: SearchMemory | None = None,
+        warm_start: Sequence[Trial] = (),
+        start_with_default: bool = True,
+    ) -> None:
+        super().__init__()
+        if direction not in ("minimize", "maximize"):
+            raise StrategyError(f"direction is {direction!r}: use 'minimize' or 'maximize'.")
+        self.objective = objective if isinstance(objective, Objective) else Objective(objective, direction)  # type: ignore[arg-type]
+        self.budget = budget or Budget()
+        self.seed = seed
+        self.rng = np.random.default_rng(seed)
+        self.memory = memory
+        self.experiment = uuid.uuid4().hex[:8]
+        self.protocol = ""
+        self._warm_start = tuple(warm_start)
+        self.start_with_default = start_with_default
+        self._space: Space | None = None
+        self._family: Family | None = None
+        self._trials: dict[str, Trial] = {}
+        self._submitted_at: dict[str, float] = {}
+        self._known: set[str] = set()
+
+    # What a subclass writes ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        """Name up to ``count`` architectures to train next.
+
+        Called when workers are free. Pending trials are in `pending`; finished ones have gone through `update`. Fewer
+        than ``count`` means: nothing more for now; none at all while nothing is pending ends the search. Must not
+        block.
+        """
+
+    @abstractmethod
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Receive finished and failed trials, each once, in the order in which they ended, with all metrics.
+
+        Trials of a warm start come first, before the first `suggest`.
+        """
+
+    def setup(self) -> None:
+        """Prepare what depends on the space; called once, after `space` is known and before everything else."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what the subclass must remember beyond the trials: primitives and tensors only."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned; called after `setup` instead of replaying `update`."""
+
+    # What a subclass uses --------------------------------------------------------------------------------------------
+
+    @property
+    def space(self) -> Space:
+        """The space that is searched."""
+        if self._space is None:
+            raise StrategyError(f"{type(self).__name__} has no search space yet: a door has to bind it first.")
+        return self._space
+
+    @property
+    def family(self) -> Family | None:
+        """What builds and prices the networks; ``None`` for a stranger's NNI model space."""
+        return self._family
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials of this search, warm start included, in order of submission."""
+        return list(self._trials.values())
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Trials that have been suggested and have not ended."""
+        return [trial for trial in self._trials.values() if trial.status == "pending"]
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost | None:
+        """MACs, parameters and perhaps latency; ``None`` where the space cannot say."""
+        return None if self._family is None else self._family.cost(architecture)
+
+    def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
+        """Say why a valid architecture may not be trained (outside the budget, already known); empty when it may."""
+        if self.budget.windows:
+            cost = self.cost(architecture)
+            if cost is None:
+                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
+            if not self.budget.admits(cost):
+                return self.budget.explain(cost)
+        if self._identity(architecture, settings or {}) in self._known:
+            return "already trained or pending in this search"
+        return ""
+
+    def draw(self, tries: int = 500) -> Architecture | None:
+        """Draw a random architecture within budget that is not known yet; ``None`` where none is found."""
+        for _ in range(tries):
+            if self._family is not None and self.budget.windows:
+                drawn = sample_within(self._family, self.budget, self.rng)
+            else:
+                drawn = self.space.sample(self.rng)
+            if not self.rejection(drawn):
+                return drawn
+            if len(self._known) >= self.space.size:
+                return None
+        return None
+
+    # What the doors use ----------------------------------------------------------------------------------------------
+
+    def bind(self, space: Space, family: Family | None = None, protocol: str = "") -> None:
+        """Attach the space (and what prices it) before the first `ask`.
+
+        Args:
+            space: what is searched.
+            family: builds and prices; a budget needs it.
+            protocol: what the scores of this search will mean.
+        """
+        self._space, self._family, self.protocol = space, family, protocol
+        if self.budget.windows:
+            if family is None:
+                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
+            sample_within(family, self.budget, np.random.default_rng(0))
+        self.setup()
+        for trial in self._warm_start:
+            self._remember(trial)
+        ended = [trial for trial in self._warm_start if trial.status != "pending"]
+        if ended:
+            self.update(ended)
+
+    def ask(self, count: int) -> list[Trial]:
+        """Return up to ``count`` new pending trials, validated, within budget and not known yet.
+
+        Raises:
+            StrategyError: the strategy keeps suggesting what is refused.
+        """
+        asked: list[Trial] = []
+        rejections = 0
+        while len(asked) < count:
+            suggestions = self._first() or self.suggest(count - len(asked))
+            if not suggestions:
+                break
+            for suggestion in suggestions:
+                architecture = self.space.validate(suggestion.architecture)
+                why = self.rejection(architecture, suggestion.settings)
+                if why:
+                    rejections += 1
+                    if self.memory is not None:
+                        self.memory.log("rejected", self.experiment, {"architecture": architecture, "why": why})
+                    if rejections > self.max_rejections:
+                        raise StrategyError(
+                            f"{type(self).__name__} suggested {rejections} architectures in a row that cannot be "
+                            f"trained, the last because: {why}."
+                        )
+                    continue
+                rejections = 0
+                trial = Trial(
+                    id=f"{self.experiment}-{len(self._trials):04d}",
+                    experiment=self.experiment,
+                    architecture=architecture,
+                    origin=Origin(type(self).__name__, suggestion.kind, suggestion.parent),
+                    cost=self.cost(architecture),
+                    settings=dict(suggestion.settings),
+                    protocol=self.protocol,
+                )
+                self._remember(trial)
+                self._submitted_at[trial.id] = time.monotonic()
+                if self.memory is not None:
+                    self.memory.add(trial, self.space)
+                asked.append(trial)
+                if len(asked) == count:
+                    break
+        return asked
+
+    def _first(self) -> Sequence[Suggestion]:
+        """Suggest the default network, once, where it is allowed and nothing has been tried."""
+        if not self.start_with_default or self._trials or self._family is None:
+            return ()
+        default = self.space.validate(self._family.default)
+        return () if self.rejection(default) else (Suggestion(default, "default"),)
+
+    def tell(self, trial_id: str, metrics: Mapping[str, float], job_id: str = "") -> Trial:
+        """Record the final metrics of a trial; a second report of the same trial is ignored."""
+        return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
+
+    def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:
+        """Record that a trial ended without metrics."""
+        return self._end(trial_id, lambda t, s: t.failed(reason, seconds=s, job_id=job_id))
+
+    def _end(self, trial_id: str, end: Any) -> Trial:
+        if trial_id not in self._trials:
+            raise StrategyError(f"Trial {trial_id!r} is unknown to this search: it was started by another one.")
+        trial = self._trials[trial_id]
+        if trial.status != "pending":
+            return trial
+        started = self._submitted_at.pop(trial_id, None)
+        ended: Trial = end(trial, None if started is None else round(time.monotonic() - started, 3))
+        self._trials[trial_id] = ended
+        if self.memory is not None:
+            self.memory.update(ended)
+        self.update([ended])
+        return ended
+
+    @staticmethod
+    def _identity(architecture: Architecture, settings: Mapping[str, Value]) -> str:
+        return digest([architecture, dict(settings)])
+
+    def _remember(self, trial: Trial) -> None:
+        self._trials[trial.id] = trial
+        self._known.add(self._identity(trial.architecture, trial.settings))
+
+    # NNI's NAS door --------------------------------------------------------------------------------------------------
+
+    def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
+        if self._space is None:
+            family_of = getattr(getattr(model_space.model, "trace_symbol", None), "family_of", None)  # type: ignore[attr-defined]
+            if family_of is None:
+                self.bind(Space.from_mutables(model_space.simplify()))
+            else:
+                traced = model_space.model  # type: ignore[attr-defined]
+                family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
+                evaluator_protocol = getattr(model_space.evaluator, "protocol", "")
+                self.bind(family.space, family, evaluator_protocol)
+        return model_space
+
+    def _run(self) -> None:
+        models: dict[str, ExecutableModelSpace] = {}  # NNI's engine keeps weak references only
+        metrics: dict[str, Mapping[str, float]] = {}
+        ended = threading.Condition()
+        inbox: list[tuple[str, ModelStatus]] = []
+
+        def on_metric(event: FinalMetricEvent) -> None:
+            trial_id = (event.model.sample or {}).get(TRIAL_ID)
+            if trial_id in models and event.metric is not None:
+                raw: Any = event.metric
+                metrics[trial_id] = raw if isinstance(raw, Mapping) else {self.objective.metric: float(raw)}
+
+        def on_end(event: TrainingEndEvent) -> None:
+            trial_id = (event.model.sample or {}).get(TRIAL_ID)
+            if trial_id in models:
+                with ended:
+                    inbox.append((trial_id, event.status))
+                    ended.notify()
+
+        self.engine.register_model_event_callback(ModelEventType.FinalMetric, on_metric)
+        self.engine.register_model_event_callback(ModelEventType.TrainingEnd, on_end)
+        try:
+            while True:
+                with ended:
+                    arrived, inbox[:] = list(inbox), []
+                for trial_id, status in arrived:
+                    models.pop(trial_id)
+                    if trial_id in metrics:
+                        reported = {k: v for k, v in metrics.pop(trial_id).items() if k != "default"}
+                        self.tell(trial_id, reported)
+                    else:
+                        self.tell_failed(trial_id, f"the trial ended as {status.value} without a final result")
+                asked: list[Trial] = []
+                if self.engine.idle_worker_available() and self.engine.budget_available():
+                    asked = self.ask(1)
+                    for trial in asked:
+                        model = self.model_space.freeze(parameters_of(trial, self.space))
+                        models[trial.id] = model
+                        self.engine.submit_models(model)
+                    if not asked and not models:
+                        return
+                elif not models and not self.engine.budget_available():
+                    return
+                if not asked:
+                    with ended:
+                        if not inbox:
+                            ended.wait(timeout=1.0)
+        finally:
+            self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, on_metric)
+            self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, on_end)
+
+    # State -----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `restore` needs beyond the trials themselves: primitives (and tensors of a subclass)."""
+        return {"rng": self.rng.bit_generator.state, "state": self.state()}
+
+    def restore(self, trials: Sequence[Trial], snapshot: Mapping[str, Any]) -> None:
+        """Go on where a search stopped; the space must be bound.
+
+        Args:
+            trials: of the search, in order of submission, pending ones included.
+            snapshot: the last one; without it the finished trials are replayed through `update`.
+        """
+        for trial in trials:
+            self._remember(trial)
+        if snapshot:
+            self.rng.bit_generator.state = snapshot["rng"]
+            self.load_state(snapshot["state"])
+        else:
+            self.update([trial for trial in trials if trial.status != "pending"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for NNI's checkpoint of a NAS experiment."""
+        trials = [trial.to_json() for trial in self._trials.values()]
+        return {"experiment": self.experiment, "trials": trials, **self.snapshot()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore `state_dict`; the space must be bound."""
+        self.experiment = state_dict["experiment"]
+        self._trials, self._known = {}, set()
+        self.restore([Trial.from_json(body) for body in state_dict["trials"]], state_dict)

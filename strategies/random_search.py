@@ -1,0 +1,22 @@
+"""`RandomSearch`: uniform draws within budget; the control that every other strategy is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nni_diffnas.strategy import AskTellStrategy
+from nni_diffnas.trial import Suggestion, Trial
+
+__all__ = ["RandomSearch"]
+
+
+class RandomSearch(AskTellStrategy):
+    """Train distinct architectures drawn uniformly from those within budget."""
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        """Draw ``count`` architectures; fewer once the space is exhausted."""
+        drawn = (self.draw() for _ in range(count))
+        return [Suggestion(architecture, "random") for architecture in drawn if architecture is not None]
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Learn nothing."""
