@@ -260,6 +260,29 @@ class Space:
             raise SpaceError("The matrix gives a value to a label that its other rows make absent.")
         return architecture
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, read back by `from_json`; labels are listed, since JSON objects promise no order."""
+        return {
+            "choices": [[label, list(values)] for label, values in self.choices.items()],
+            "edges": [list(edge) for edge in self.edges],
+            "conditions": {
+                label: [[parent, list(values)] for parent, values in conditions]
+                for label, conditions in self.conditions.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Space:
+        """Inverse of `to_json`."""
+        return cls(
+            choices={label: tuple(values) for label, values in body["choices"]},
+            edges=tuple((a, b) for a, b in body["edges"]),
+            conditions={
+                label: tuple((parent, tuple(values)) for parent, values in conditions)
+                for label, conditions in body["conditions"].items()
+            },
+        )
+
     def to_nni(self) -> dict[str, Any]:
         """NNI's search-space JSON: ``{label: {"_type": "choice", "_value": [...]}}``."""
         return {label: {"_type": "choice", "_value": list(values)} for label, values in self.choices.items()}

@@ -1,0 +1,392 @@
+"""`SearchMemory`: the crash-safe journal of all trials, shared by strategies and experiments, kept for the next one.
+
+One SQLite file in WAL mode. What a call has returned from survives the death of every process (kill -9 included); a
+power cut may cost the last moments, never the file. Only controlling processes open it (the driver or the tuner),
+several experiments of one host may share it, and it belongs on a local disk: WAL does not work over a network.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from .errors import MemoryFileError, StrategyError
+from .memory_file import open_memory_file
+from .space import Space
+from .trial import Objective, Status, Trial
+
+__all__ = ["Event", "ExperimentSummary", "SearchMemory"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the journal.
+
+    Args:
+        number: position in the journal of the whole memory, growing.
+        time: wall clock, seconds since 1970.
+        experiment: whose entry it is.
+        kind: of a trial ``submitted``, ``changed``, ``succeeded`` or ``failed``; otherwise what `SearchMemory.log` got.
+        trial: id of the trial, ``None`` for entries of `SearchMemory.log`.
+        body: what was logged; of a trial, the fields that changed.
+    """
+
+    number: int
+    time: float
+    experiment: str
+    kind: str
+    trial: str | None
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExperimentSummary:
+    """Counts of one experiment; ``started`` and ``changed`` are the wall-clock times of its first and last event."""
+
+    experiment: str
+    pending: int
+    succeeded: int
+    failed: int
+    space_keys: tuple[str, ...]
+    protocols: tuple[str, ...]
+    started: float
+    changed: float
+
+
+def _write(body: Any) -> str:
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _ranked(trial: Trial) -> dict[str, float]:
+    """The metrics of ``trial`` that can be ranked: finite numbers of a success."""
+    if trial.status != "succeeded":
+        return {}
+    return {
+        name: float(value)
+        for name, value in trial.metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _where(**columns: str | None) -> tuple[str, list[str]]:
+    """SQL that asks for equality in the columns that are given, and its parameters."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(["TRUE", *(f"{name} = ?" for name in given)]), list(given.values())
+
+
+class SearchMemory:
+    """All trials of one or several experiments, in order, with whatever else a search has to remember.
+
+    Usable from several threads and processes at once; a context manager.
+
+    Args:
+        path: the file; ``~`` is not expanded.
+        create: whether a missing file is created.
+
+    Raises:
+        MemoryFileError: the folder is missing or read-only, or the file is foreign, damaged or too new; it is left
+            untouched.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()  # one connection: SQLite runs one statement of a connection at a time anyway
+        self._depth = 0
+        self._connection: sqlite3.Connection | None = open_memory_file(self.path, create=create)
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> SearchMemory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, sql: str, parameters: list[Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Execute one statement and return all rows.
+
+        Raises:
+            MemoryFileError: SQLite cannot, e.g. because the disk is full.
+        """
+        with self._lock:
+            if self._connection is None:
+                raise StrategyError(f"The search memory {self.path} is closed: open it again.")
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise MemoryFileError(f"The search memory {self.path} failed: {error}.") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what is done inside happen together or, on an exception, not at all; may be nested.
+
+        Other processes wait while it lasts: keep it short.
+        """
+        with self._lock:
+            if self._depth == 0:
+                self._run("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._run("COMMIT")
+            finally:
+                self._depth -= 1
+                # Still open here only after a failure; a nested one undoes the whole, since its caller fails too.
+                if self._depth == 0 and self._connection is not None and self._connection.in_transaction:
+                    self._run("ROLLBACK")
+
+    # Trials
+
+    def add(self, trial: Trial, space: Space) -> None:
+        """Remember ``trial``; one with a known id is updated, and an unchanged one leaves no event.
+
+        Raises:
+            SpaceError: the architecture is not of ``space``.
+            StrategyError: the id is taken by a trial of another experiment, space or architecture.
+        """
+        architecture_key = space.key_of(trial.architecture)
+        body = trial.to_json()
+        with self.transaction():
+            if self._run("SELECT 1 FROM trials WHERE id = ?", [trial.id]):
+                self._change(trial, body, space.key, architecture_key)
+                return
+            self._run("INSERT OR IGNORE INTO spaces VALUES (?, ?)", [space.key, _write(space.to_json())])
+            event = self._append("submitted", trial.experiment, body, trial.id)
+            if trial.status != "pending":
+                event = self._append(trial.status, trial.experiment, {}, trial.id)
+            self._run(
+                "INSERT INTO trials (id, experiment, space_key, architecture_key, protocol, status, finished, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    *(trial.id, trial.experiment, space.key, architecture_key, trial.protocol, trial.status),
+                    *(None if trial.status == "pending" else event, _write(body)),
+                ],
+            )
+            ((number,),) = self._run("SELECT number FROM trials WHERE id = ?", [trial.id])
+            self._rank(trial, space.key, number)
+
+    def update(self, trial: Trial) -> None:
+        """Replace what is known of a trial that was added before.
+
+        Raises:
+            StrategyError: the trial was never added, or its experiment or architecture has changed.
+        """
+        with self.transaction():
+            self._change(trial, trial.to_json(), None, None)
+
+    def _change(self, trial: Trial, body: dict[str, Any], space_key: str | None, architecture_key: str | None) -> None:
+        rows = self._run(
+            "SELECT number, space_key, architecture_key, finished, body FROM trials WHERE id = ?", [trial.id]
+        )
+        if not rows:
+            raise StrategyError(f"Trial {trial.id!r} is not in the memory: add it before updating it.")
+        number, known_space, known_architecture, finished, text = rows[0]
+        if text == _write(body):
+            return
+        old = Trial.from_json(json.loads(text))
+        moved = space_key is None and old.architecture != trial.architecture
+        if space_key is not None:
+            moved = (space_key, architecture_key) != (known_space, known_architecture)
+        if moved or old.experiment != trial.experiment:
+            raise StrategyError(
+                f"Trial id {trial.id!r} is taken by another architecture or experiment ({old.experiment}): "
+                f"give every trial of a memory its own id."
+            )
+        kind = "changed" if trial.status == old.status or trial.status == "pending" else trial.status
+        before = old.to_json()
+        changed = {name: value for name, value in body.items() if before[name] != value}
+        event = self._append(kind, trial.experiment, changed, trial.id)
+        if trial.status == "pending":
+            finished = None
+        elif trial.status != old.status:
+            finished = event
+        self._run(
+            "UPDATE trials SET protocol = ?, status = ?, finished = ?, body = ? WHERE number = ?",
+            [trial.protocol, trial.status, finished, _write(body), number],
+        )
+        for metric, value in _ranked(old).items():
+            board = self._board(metric, old, known_space)
+            self._run("DELETE FROM scores WHERE board = ? AND value = ? AND number = ?", [board, value, number])
+        self._rank(trial, known_space, number)
+
+    def _rank(self, trial: Trial, space_key: str, number: int) -> None:
+        for metric, value in _ranked(trial).items():
+            self._run("INSERT INTO scores VALUES (?, ?, ?)", [self._board(metric, trial, space_key), value, number])
+
+    def _board(self, metric: str, trial: Trial, space_key: str) -> int:
+        """Id of the group of scores that are filtered together, created when first needed."""
+        key = [metric, trial.protocol, space_key, trial.experiment]
+        rows = self._run(
+            "SELECT id FROM boards WHERE metric = ? AND protocol = ? AND space_key = ? AND experiment = ?", key
+        )
+        if not rows:
+            rows = self._run(
+                "INSERT INTO boards (metric, protocol, space_key, experiment) VALUES (?, ?, ?, ?) RETURNING id", key
+            )
+        return int(rows[0][0])
+
+    def get(self, id: str) -> Trial | None:
+        """The trial called ``id``, or ``None``."""
+        rows = self._run("SELECT body FROM trials WHERE id = ?", [id])
+        return Trial.from_json(json.loads(rows[0][0])) if rows else None
+
+    def trials(
+        self,
+        experiment: str | None = None,
+        space_key: str | None = None,
+        status: Status | None = None,
+        protocol: str | None = None,
+        limit: int | None = None,
+        order: Literal["submitted", "finished"] = "submitted",
+    ) -> list[Trial]:
+        """Trials that meet all given conditions, oldest first.
+
+        Args:
+            experiment: only those of one experiment.
+            space_key: only those of one space (`Space.key`).
+            status: only pending, succeeded or failed ones.
+            protocol: only those scored under one protocol.
+            limit: return only the latest so many, still oldest first.
+            order: by submission, or the finished trials only, by their end.
+        """
+        where, parameters = _where(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
+        column, condition = ("number", "TRUE") if order == "submitted" else ("finished", "finished IS NOT NULL")
+        rows = self._run(
+            f"SELECT body FROM trials WHERE {where} AND {condition} ORDER BY {column} DESC LIMIT ?",
+            [*parameters, -1 if limit is None else limit],
+        )
+        return [Trial.from_json(json.loads(body)) for (body,) in reversed(rows)]
+
+    def find(self, space_key: str, architecture_key: str, protocol: str | None = None) -> list[Trial]:
+        """Trials of one architecture (`Space.key_of`), oldest first."""
+        where, parameters = _where(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
+        rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
+        return [Trial.from_json(json.loads(body)) for (body,) in rows]
+
+    def best(
+        self,
+        objective: Objective,
+        count: int,
+        space_key: str | None = None,
+        experiment: str | None = None,
+        protocol: str | None = None,
+    ) -> list[Trial]:
+        """The ``count`` best succeeded trials, best first, the older of two equals first.
+
+        Raises:
+            StrategyError: the trials were scored under several protocols, and none was chosen.
+        """
+        where, parameters = _where(
+            metric=objective.metric, space_key=space_key, experiment=experiment, protocol=protocol
+        )
+        boards = self._run(
+            f"SELECT id, protocol FROM boards WHERE {where} AND EXISTS (SELECT 1 FROM scores WHERE board = id)",
+            parameters,
+        )
+        protocols = sorted({name for _, name in boards})
+        if len(protocols) > 1:
+            raise StrategyError(
+                f"Scores of different protocols cannot be ranked together: choose one of {', '.join(protocols)}."
+            )
+        sign = 1 if objective.direction == "minimize" else -1
+        direction = "ASC" if sign == 1 else "DESC"
+        rows = [
+            (sign * value, number)
+            for board, _ in boards
+            for value, number in self._run(
+                f"SELECT value, number FROM scores WHERE board = ? ORDER BY value {direction}, number LIMIT ?",
+                [board, count],
+            )
+        ]
+        numbers = [number for _, number in sorted(rows)[:count]]
+        bodies = [self._run("SELECT body FROM trials WHERE number = ?", [number])[0][0] for number in numbers]
+        return [Trial.from_json(json.loads(body)) for body in bodies]
+
+    # Everything else that a search remembers
+
+    def _append(self, kind: str, experiment: str, body: Mapping[str, Any], trial: str | None) -> int:
+        sql = "INSERT INTO events (time, experiment, kind, trial, body) VALUES (?, ?, ?, ?, ?) RETURNING number"
+        ((number,),) = self._run(sql, [time.time(), experiment, kind, trial, _write(body)])
+        return int(number)
+
+    def log(self, kind: str, experiment: str, body: Mapping[str, Any]) -> None:
+        """Append an entry that is no trial: a rejected proposal, a lesson, a ledger row, the start of an experiment."""
+        with self.transaction():
+            self._append(kind, experiment, body, None)
+
+    def events(self, kind: str | None = None, experiment: str | None = None) -> list[Event]:
+        """Entries of `log`, in order."""
+        return self._events("trial IS NULL", kind, experiment)
+
+    def journal(self, experiment: str | None = None) -> list[Event]:
+        """Everything that happened, changes of trials and entries of `log`, in order."""
+        return self._events("TRUE", None, experiment)
+
+    def _events(self, condition: str, kind: str | None, experiment: str | None) -> list[Event]:
+        where, parameters = _where(kind=kind, experiment=experiment)
+        rows = self._run(
+            f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} AND {condition} "
+            f"ORDER BY number",
+            parameters,
+        )
+        return [Event(*row[:5], body=json.loads(row[5])) for row in rows]
+
+    def save_state(self, experiment: str, name: str, state: Mapping[str, Any] | bytes) -> None:
+        """Keep the state of a strategy, replacing the one before: JSON, or bytes of the strategy's own format."""
+        body = state if isinstance(state, bytes) else _write(state)
+        with self.transaction():
+            self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", [experiment, name, body])
+
+    def load_state(self, experiment: str, name: str) -> dict[str, Any] | bytes | None:
+        """What `save_state` kept last, or ``None``."""
+        rows = self._run("SELECT body FROM states WHERE experiment = ? AND name = ?", [experiment, name])
+        if not rows:
+            return None
+        (body,) = rows[0]
+        return body if isinstance(body, bytes) else dict(json.loads(body))
+
+    def spaces(self) -> dict[str, Space]:
+        """The spaces of all trials, by their key."""
+        return {key: Space.from_json(json.loads(body)) for key, body in self._run("SELECT key, body FROM spaces")}
+
+    def experiments(self) -> list[ExperimentSummary]:
+        """One summary for each experiment, in the order in which they started."""
+        times = self._run(
+            "SELECT experiment, min(time), max(time) FROM events GROUP BY experiment ORDER BY min(number)"
+        )
+        groups: dict[str, list[tuple[Any, ...]]] = {}
+        for row in self._run(
+            "SELECT experiment, status, space_key, protocol, count(*) FROM trials GROUP BY 1, 2, 3, 4"
+        ):
+            groups.setdefault(row[0], []).append(row[1:])
+        return [
+            ExperimentSummary(
+                experiment,
+                *(
+                    sum(row[3] for row in groups.get(experiment, []) if row[0] == status)
+                    for status in ("pending", "succeeded", "failed")
+                ),
+                space_keys=tuple(sorted({row[1] for row in groups.get(experiment, [])})),
+                protocols=tuple(sorted({row[2] for row in groups.get(experiment, [])})),
+                started=started,
+                changed=changed,
+            )
+            for experiment, started, changed in times
+        ]
