@@ -1,0 +1,1 @@
+"""A worked plug-in: denoise points of the plane with small multilayer perceptrons."""

@@ -1,0 +1,165 @@
+"""The ``nni-diffnas`` command. Each subcommand imports what it needs: a trial must start fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import DiffNASError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Search the denoising UNet of a diffusion model with Microsoft NNI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JobArgument = Annotated[Path, typer.Argument(help="Job file (YAML).", metavar="JOB")]
+ExperimentArgument = Annotated[str, typer.Argument(help="Experiment id, or its folder.", metavar="EXPERIMENT")]
+
+
+def main() -> None:
+    """Run the command; what the user did wrong is one sentence on stderr and exit code 2, a failed trial 1."""
+    from .errors import TrialFailure
+
+    try:
+        app()
+    except TrialFailure as error:
+        print(f"nni-diffnas: the trial failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except DiffNASError as error:
+        print(f"nni-diffnas: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def register() -> None:
+    """Register all strategies with NNI as tuners, for this environment (or NNI_CONFIG_DIR)."""
+    from .register import register_tuners
+
+    print(f"Registered with NNI: {', '.join(register_tuners())}")
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
+    port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
+) -> None:
+    """Check the environment, and an NNI config down to its data; forecast time and disk. Exit code 1 on failure."""
+    from .doctor import check_config, check_environment
+
+    failed = False
+    for finding in (*check_environment(), *(check_config(config, port) if config else ())):
+        print(finding, flush=True)
+        failed = failed or finding.level == "FAIL"
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def space(
+    job: JobArgument,
+    output: Annotated[Path | None, typer.Option(help="Write NNI's search-space JSON there.")] = None,
+    samples: Annotated[int, typer.Option(help="Random architectures that show the range of the cost.", min=1)] = 1000,
+) -> None:
+    """Print NNI's search-space JSON, the size of the space and the range of MACs and parameters."""
+    import numpy as np
+
+    from .job import load_job
+    from .outcome import format_count
+
+    family = load_job(job).make_family()
+    text = json.dumps(family.space.to_nni(), indent=2)
+    if output:
+        output.write_text(text + "\n")
+    print(text)
+    rng = np.random.default_rng(0)
+    costs = [family.cost(family.space.sample(rng)) for _ in range(samples)]
+    macs, params = [c.macs for c in costs], [c.params for c in costs]
+    print(
+        f"{family.space.size:,} architectures; over {samples} random ones: "
+        f"{format_count(min(macs))} to {format_count(max(macs))}MACs, "
+        f"{format_count(min(params))} to {format_count(max(params))} parameters",
+        file=sys.stderr,
+    )
+
+
+def _read_architecture(file: Path) -> dict[str, Any]:
+    from .errors import JobError
+
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise JobError(f"Architecture file {str(file)!r} cannot be read as JSON: {error}.") from error
+    content = content.get("architecture", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise JobError(f"Architecture file {str(file)!r} must hold an object of labels and values.")
+    return content
+
+
+@app.command()
+def cost(
+    job: JobArgument,
+    arch: Annotated[list[Path] | None, typer.Option(help="Architecture file (JSON); may be repeated.")] = None,
+    random: Annotated[int, typer.Option(help="Number of random architectures within budget.", min=0)] = 5,
+    seed: Annotated[int, typer.Option(help="Of the random architectures.")] = 0,
+    table: Annotated[bool, typer.Option("--table", help="Cost of every choice, the others at the default.")] = False,
+) -> None:
+    """Print MACs and parameters of the default, of given, and of random architectures within budget."""
+    import numpy as np
+
+    from .family import choice_costs, sample_within
+    from .job import load_job
+    from .outcome import format_cost
+
+    loaded = load_job(job)
+    family, budget = loaded.make_family(), loaded.make_budget()
+    if table:
+        for label, costs in choice_costs(family).items():
+            for value, priced in costs.items():
+                print(f"{label:28} {value!s:>8}  {format_cost(priced)}")
+        return
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[str, dict[str, Any]]] = [("default", family.default)]
+    rows += [(file.name, _read_architecture(file)) for file in arch or ()]
+    rows += [(f"random {i}", sample_within(family, budget, rng)) for i in range(random)]
+    for name, architecture in rows:
+        chosen = family.space.validate(architecture)
+        priced = family.cost(chosen)
+        outside = budget.explain(priced) if budget.windows else ""
+        print(
+            f"{name:12} {format_cost(priced)}{'  outside: ' + outside if outside else ''}\n{'':12} {json.dumps(chosen)}"
+        )
+
+
+@app.command()
+def trial(
+    job: JobArgument,
+    arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for weights, samples and logs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the training; the job's without it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
+) -> None:
+    """Train and score one architecture, inside NNI or alone. The last line printed is JSON."""
+    from .job import load_job
+    from .runner import run_trial
+
+    loaded = load_job(job)
+    architecture = _read_architecture(arch) if arch else None
+    if dry_run:
+        family, evaluation = loaded.make_family(), loaded.make_evaluation()
+        chosen = family.space.validate(architecture or family.default)
+        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
+        print(json.dumps(plan))
+        return
+    print(json.dumps(run_trial(loaded, architecture, output=output, seed=seed)))
+
+
+if __name__ == "__main__":
+    main()

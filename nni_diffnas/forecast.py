@@ -1,0 +1,73 @@
+"""How long a search will take and how much it will write, said before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cost import Budget
+from .evaluation import Evaluation
+from .family import Family, sample_within
+
+__all__ = ["Forecast", "forecast_search", "format_bytes", "format_seconds"]
+
+NNI_SECONDS_PER_TRIAL = 3.0
+"""What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
+
+_PROBES = 16
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration for a person."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def format_bytes(count: float) -> str:
+    """Write a size for a person."""
+    if not math.isfinite(count):
+        return "an unknown amount"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Wall-clock seconds and bytes on disk of a search; NaN where the evaluator cannot say."""
+
+    seconds: float
+    disk_bytes: float
+    trials: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trials} trials will take about {format_seconds(self.seconds)} "
+            f"and write about {format_bytes(self.disk_bytes)}"
+        )
+
+
+def forecast_search(
+    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, seed: int = 0
+) -> Forecast:
+    """Forecast from a few timed steps of the default network, scaled to the mean MACs within budget.
+
+    Args:
+        family, evaluation: of the job; the evaluation is prepared.
+        budget: the windows from which architectures are drawn.
+        trials: number of trials.
+        concurrency: trials at once; they are taken not to slow each other down.
+        seed: of the architectures that stand for the search.
+    """
+    rng = np.random.default_rng(seed)
+    default = family.space.validate(family.default)
+    seconds, size = evaluation.forecast(family.build(default))
+    drawn = [family.cost(sample_within(family, budget, rng)) for _ in range(_PROBES)]
+    reference = family.cost(default)
+    macs = float(np.mean([cost.macs for cost in drawn])) / max(reference.macs, 1)
+    params = float(np.mean([cost.params for cost in drawn])) / max(reference.params, 1)
+    rounds = math.ceil(trials / max(concurrency, 1))
+    return Forecast(rounds * (seconds * macs + NNI_SECONDS_PER_TRIAL), trials * size * params, trials)
