@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .errors import MemoryFileError, StrategyError
-from .memory_file import open_memory_file
+from .errors import StrategyError
+from .memory_file import MemoryFile
 from .space import Space
 from .trial import Objective, Status, Trial
 
@@ -63,7 +61,24 @@ class ExperimentSummary:
 
 
 def _write(body: Any) -> str:
-    return json.dumps(body, separators=(",", ":"))
+    try:
+        return json.dumps(body, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise StrategyError(
+            f"The search memory cannot keep this: {error}; give it plain numbers, strings, lists and dictionaries."
+        ) from error
+
+
+def _check_keys(body: Any) -> None:
+    """Refuse keys that JSON would quietly turn into strings."""
+    if isinstance(body, Mapping):
+        for key, value in body.items():
+            if not isinstance(key, str):
+                raise StrategyError(f"The search memory cannot keep the key {key!r}: make it a string.")
+            _check_keys(value)
+    elif isinstance(body, list | tuple):
+        for value in body:
+            _check_keys(value)
 
 
 def _ranked(trial: Trial) -> dict[str, float]:
@@ -98,17 +113,13 @@ class SearchMemory:
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        self.path = Path(path)
-        self._lock = threading.RLock()  # one connection: SQLite runs one statement of a connection at a time anyway
-        self._depth = 0
-        self._connection: sqlite3.Connection | None = open_memory_file(self.path, create=create)
+        self.path = Path(path).resolve()
+        self._file = MemoryFile(self.path, create=create)
+        self._run = self._file.run
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+        self._file.close()
 
     def __enter__(self) -> SearchMemory:
         return self
@@ -118,39 +129,14 @@ class SearchMemory:
     ) -> None:
         self.close()
 
-    def _run(self, sql: str, parameters: list[Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement and return all rows.
-
-        Raises:
-            MemoryFileError: SQLite cannot, e.g. because the disk is full.
-        """
-        with self._lock:
-            if self._connection is None:
-                raise StrategyError(f"The search memory {self.path} is closed: open it again.")
-            try:
-                return self._connection.execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise MemoryFileError(f"The search memory {self.path} failed: {error}.") from error
-
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make what is done inside happen together or, on an exception, not at all; may be nested.
 
-        Other processes wait while it lasts: keep it short.
+        Other threads and processes wait while it lasts: keep it short.
         """
-        with self._lock:
-            if self._depth == 0:
-                self._run("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
-                yield
-                if self._depth == 1:
-                    self._run("COMMIT")
-            finally:
-                self._depth -= 1
-                # Still open here only after a failure; a nested one undoes the whole, since its caller fails too.
-                if self._depth == 0 and self._connection is not None and self._connection.in_transaction:
-                    self._run("ROLLBACK")
+        with self._file.transaction():
+            yield
 
     # Trials
 
@@ -328,6 +314,7 @@ class SearchMemory:
 
     def log(self, kind: str, experiment: str, body: Mapping[str, Any]) -> None:
         """Append an entry that is no trial: a rejected proposal, a lesson, a ledger row, the start of an experiment."""
+        _check_keys(body)
         with self.transaction():
             self._append(kind, experiment, body, None)
 
@@ -346,10 +333,21 @@ class SearchMemory:
             f"ORDER BY number",
             parameters,
         )
-        return [Event(*row[:5], body=json.loads(row[5])) for row in rows]
+        return [
+            Event(number, time, experiment, kind, trial, json.loads(body))
+            for number, time, experiment, kind, trial, body in rows
+        ]
 
     def save_state(self, experiment: str, name: str, state: Mapping[str, Any] | bytes) -> None:
-        """Keep the state of a strategy, replacing the one before: JSON, or bytes of the strategy's own format."""
+        """Keep the state of a strategy, replacing the one before.
+
+        Args:
+            experiment: whose state it is.
+            name: several can be kept.
+            state: JSON (tuples come back as lists), or bytes of the strategy's own format.
+        """
+        if not isinstance(state, bytes):
+            _check_keys(state)
         body = state if isinstance(state, bytes) else _write(state)
         with self.transaction():
             self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", [experiment, name, body])
@@ -371,22 +369,16 @@ class SearchMemory:
         times = self._run(
             "SELECT experiment, min(time), max(time) FROM events GROUP BY experiment ORDER BY min(number)"
         )
-        groups: dict[str, list[tuple[Any, ...]]] = {}
-        for row in self._run(
-            "SELECT experiment, status, space_key, protocol, count(*) FROM trials GROUP BY 1, 2, 3, 4"
-        ):
-            groups.setdefault(row[0], []).append(row[1:])
-        return [
-            ExperimentSummary(
-                experiment,
-                *(
-                    sum(row[3] for row in groups.get(experiment, []) if row[0] == status)
-                    for status in ("pending", "succeeded", "failed")
-                ),
-                space_keys=tuple(sorted({row[1] for row in groups.get(experiment, [])})),
-                protocols=tuple(sorted({row[2] for row in groups.get(experiment, [])})),
-                started=started,
-                changed=changed,
+        groups = self._run("SELECT experiment, status, space_key, protocol, count(*) FROM trials GROUP BY 1, 2, 3, 4")
+        summaries = []
+        for experiment, started, changed in times:
+            own = [group[1:] for group in groups if group[0] == experiment]
+            counts = {state: sum(n for status, _, _, n in own if status == state) for state in get_args(Status)}
+            space_keys = tuple(sorted({space_key for _, space_key, _, _ in own}))
+            protocols = tuple(sorted({protocol for _, _, protocol, _ in own}))
+            summaries.append(
+                ExperimentSummary(
+                    experiment, **counts, space_keys=space_keys, protocols=protocols, started=started, changed=changed
+                )
             )
-            for experiment, started, changed in times
-        ]
+        return summaries
