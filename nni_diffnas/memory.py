@@ -9,41 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 from .errors import StrategyError
-from .memory_file import MemoryFile
+from .memory_journal import Event, Journal, matching, write_json
 from .space import Space
 from .trial import Objective, Status, Trial
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One entry of the journal.
-
-    Args:
-        number: position in the journal of the whole memory, growing.
-        time: wall clock, seconds since 1970.
-        experiment: whose entry it is.
-        kind: of a trial ``submitted``, ``changed``, ``succeeded`` or ``failed``; otherwise what `SearchMemory.log` got.
-        trial: id of the trial, ``None`` for entries of `SearchMemory.log`.
-        body: what was logged; of a trial, the fields that changed.
-    """
-
-    number: int
-    time: float
-    experiment: str
-    kind: str
-    trial: str | None
-    body: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,27 +34,6 @@ class ExperimentSummary:
     changed: float
 
 
-def _write(body: Any) -> str:
-    try:
-        return json.dumps(body, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise StrategyError(
-            f"The search memory cannot keep this: {error}; give it plain numbers, strings, lists and dictionaries."
-        ) from error
-
-
-def _check_keys(body: Any) -> None:
-    """Refuse keys that JSON would quietly turn into strings."""
-    if isinstance(body, Mapping):
-        for key, value in body.items():
-            if not isinstance(key, str):
-                raise StrategyError(f"The search memory cannot keep the key {key!r}: make it a string.")
-            _check_keys(value)
-    elif isinstance(body, list | tuple):
-        for value in body:
-            _check_keys(value)
-
-
 def _ranked(trial: Trial) -> dict[str, float]:
     """The metrics of ``trial`` that can be ranked: finite numbers of a success."""
     if trial.status != "succeeded":
@@ -92,53 +45,11 @@ def _ranked(trial: Trial) -> dict[str, float]:
     }
 
 
-def _where(**columns: str | None) -> tuple[str, list[str]]:
-    """SQL that asks for equality in the columns that are given, and its parameters."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return " AND ".join(["TRUE", *(f"{name} = ?" for name in given)]), list(given.values())
-
-
-class SearchMemory:
+class SearchMemory(Journal):
     """All trials of one or several experiments, in order, with whatever else a search has to remember.
 
     Usable from several threads and processes at once; a context manager.
-
-    Args:
-        path: the file; ``~`` is not expanded.
-        create: whether a missing file is created.
-
-    Raises:
-        MemoryFileError: the folder is missing or read-only, or the file is foreign, damaged or too new; it is left
-            untouched.
     """
-
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        self.path = Path(path).resolve()
-        self._file = MemoryFile(self.path, create=create)
-        self._run = self._file.run
-
-    def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self._file.close()
-
-    def __enter__(self) -> SearchMemory:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make what is done inside happen together or, on an exception, not at all; may be nested.
-
-        Other threads and processes wait while it lasts: keep it short.
-        """
-        with self._file.transaction():
-            yield
-
-    # Trials
 
     def add(self, trial: Trial, space: Space) -> None:
         """Remember ``trial``; one with a known id is updated, and an unchanged one leaves no event.
@@ -153,7 +64,7 @@ class SearchMemory:
             if self._run("SELECT 1 FROM trials WHERE id = ?", [trial.id]):
                 self._change(trial, body, space.key, architecture_key)
                 return
-            self._run("INSERT OR IGNORE INTO spaces VALUES (?, ?)", [space.key, _write(space.to_json())])
+            self._run("INSERT OR IGNORE INTO spaces VALUES (?, ?)", [space.key, write_json(space.to_json())])
             event = self._append("submitted", trial.experiment, body, trial.id)
             if trial.status != "pending":
                 event = self._append(trial.status, trial.experiment, {}, trial.id)
@@ -162,7 +73,7 @@ class SearchMemory:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     *(trial.id, trial.experiment, space.key, architecture_key, trial.protocol, trial.status),
-                    *(None if trial.status == "pending" else event, _write(body)),
+                    *(None if trial.status == "pending" else event, write_json(body)),
                 ],
             )
             ((number,),) = self._run("SELECT number FROM trials WHERE id = ?", [trial.id])
@@ -184,7 +95,7 @@ class SearchMemory:
         if not rows:
             raise StrategyError(f"Trial {trial.id!r} is not in the memory: add it before updating it.")
         number, known_space, known_architecture, finished, text = rows[0]
-        if text == _write(body):
+        if text == write_json(body):
             return
         old = Trial.from_json(json.loads(text))
         moved = space_key is None and old.architecture != trial.architecture
@@ -205,7 +116,7 @@ class SearchMemory:
             finished = event
         self._run(
             "UPDATE trials SET protocol = ?, status = ?, finished = ?, body = ? WHERE number = ?",
-            [trial.protocol, trial.status, finished, _write(body), number],
+            [trial.protocol, trial.status, finished, write_json(body), number],
         )
         for metric, value in _ranked(old).items():
             board = self._board(metric, old, known_space)
@@ -252,7 +163,7 @@ class SearchMemory:
             limit: return only the latest so many, still oldest first.
             order: by submission, or the finished trials only, by their end.
         """
-        where, parameters = _where(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
+        where, parameters = matching(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
         column, condition = ("number", "TRUE") if order == "submitted" else ("finished", "finished IS NOT NULL")
         rows = self._run(
             f"SELECT body FROM trials WHERE {where} AND {condition} ORDER BY {column} DESC LIMIT ?",
@@ -262,7 +173,7 @@ class SearchMemory:
 
     def find(self, space_key: str, architecture_key: str, protocol: str | None = None) -> list[Trial]:
         """Trials of one architecture (`Space.key_of`), oldest first."""
-        where, parameters = _where(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
+        where, parameters = matching(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
         rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
         return [Trial.from_json(json.loads(body)) for (body,) in rows]
 
@@ -279,7 +190,7 @@ class SearchMemory:
         Raises:
             StrategyError: the trials were scored under several protocols, and none was chosen.
         """
-        where, parameters = _where(
+        where, parameters = matching(
             metric=objective.metric, space_key=space_key, experiment=experiment, protocol=protocol
         )
         boards = self._run(
@@ -304,61 +215,6 @@ class SearchMemory:
         numbers = [number for _, number in sorted(rows)[:count]]
         bodies = [self._run("SELECT body FROM trials WHERE number = ?", [number])[0][0] for number in numbers]
         return [Trial.from_json(json.loads(body)) for body in bodies]
-
-    # Everything else that a search remembers
-
-    def _append(self, kind: str, experiment: str, body: Mapping[str, Any], trial: str | None) -> int:
-        sql = "INSERT INTO events (time, experiment, kind, trial, body) VALUES (?, ?, ?, ?, ?) RETURNING number"
-        ((number,),) = self._run(sql, [time.time(), experiment, kind, trial, _write(body)])
-        return int(number)
-
-    def log(self, kind: str, experiment: str, body: Mapping[str, Any]) -> None:
-        """Append an entry that is no trial: a rejected proposal, a lesson, a ledger row, the start of an experiment."""
-        _check_keys(body)
-        with self.transaction():
-            self._append(kind, experiment, body, None)
-
-    def events(self, kind: str | None = None, experiment: str | None = None) -> list[Event]:
-        """Entries of `log`, in order."""
-        return self._events("trial IS NULL", kind, experiment)
-
-    def journal(self, experiment: str | None = None) -> list[Event]:
-        """Everything that happened, changes of trials and entries of `log`, in order."""
-        return self._events("TRUE", None, experiment)
-
-    def _events(self, condition: str, kind: str | None, experiment: str | None) -> list[Event]:
-        where, parameters = _where(kind=kind, experiment=experiment)
-        rows = self._run(
-            f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} AND {condition} "
-            f"ORDER BY number",
-            parameters,
-        )
-        return [
-            Event(number, time, experiment, kind, trial, json.loads(body))
-            for number, time, experiment, kind, trial, body in rows
-        ]
-
-    def save_state(self, experiment: str, name: str, state: Mapping[str, Any] | bytes) -> None:
-        """Keep the state of a strategy, replacing the one before.
-
-        Args:
-            experiment: whose state it is.
-            name: several can be kept.
-            state: JSON (tuples come back as lists), or bytes of the strategy's own format.
-        """
-        if not isinstance(state, bytes):
-            _check_keys(state)
-        body = state if isinstance(state, bytes) else _write(state)
-        with self.transaction():
-            self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", [experiment, name, body])
-
-    def load_state(self, experiment: str, name: str) -> dict[str, Any] | bytes | None:
-        """What `save_state` kept last, or ``None``."""
-        rows = self._run("SELECT body FROM states WHERE experiment = ? AND name = ?", [experiment, name])
-        if not rows:
-            return None
-        (body,) = rows[0]
-        return body if isinstance(body, bytes) else dict(json.loads(body))
 
     def spaces(self) -> dict[str, Space]:
         """The spaces of all trials, by their key."""
