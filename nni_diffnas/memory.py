@@ -9,43 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from .errors import MemoryFileError, StrategyError
-from .memory_file import open_memory_file
+from .errors import StrategyError
+from .memory_journal import Event, Journal, matching, write_json
 from .space import Space
 from .trial import Objective, Status, Trial
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One entry of the journal.
-
-    Args:
-        number: position in the journal of the whole memory, growing.
-        time: wall clock, seconds since 1970.
-        experiment: whose entry it is.
-        kind: of a trial ``submitted``, ``changed``, ``succeeded`` or ``failed``; otherwise what `SearchMemory.log` got.
-        trial: id of the trial, ``None`` for entries of `SearchMemory.log`.
-        body: what was logged; of a trial, the fields that changed.
-    """
-
-    number: int
-    time: float
-    experiment: str
-    kind: str
-    trial: str | None
-    body: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,10 +34,6 @@ class ExperimentSummary:
     changed: float
 
 
-def _write(body: Any) -> str:
-    return json.dumps(body, separators=(",", ":"))
-
-
 def _ranked(trial: Trial) -> dict[str, float]:
     """The metrics of ``trial`` that can be ranked: finite numbers of a success."""
     if trial.status != "succeeded":
@@ -77,82 +45,11 @@ def _ranked(trial: Trial) -> dict[str, float]:
     }
 
 
-def _where(**columns: str | None) -> tuple[str, list[str]]:
-    """SQL that asks for equality in the columns that are given, and its parameters."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return " AND ".join(["TRUE", *(f"{name} = ?" for name in given)]), list(given.values())
-
-
-class SearchMemory:
+class SearchMemory(Journal):
     """All trials of one or several experiments, in order, with whatever else a search has to remember.
 
     Usable from several threads and processes at once; a context manager.
-
-    Args:
-        path: the file; ``~`` is not expanded.
-        create: whether a missing file is created.
-
-    Raises:
-        MemoryFileError: the folder is missing or read-only, or the file is foreign, damaged or too new; it is left
-            untouched.
     """
-
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
-        self.path = Path(path)
-        self._lock = threading.RLock()  # one connection: SQLite runs one statement of a connection at a time anyway
-        self._depth = 0
-        self._connection: sqlite3.Connection | None = open_memory_file(self.path, create=create)
-
-    def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-
-    def __enter__(self) -> SearchMemory:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _run(self, sql: str, parameters: list[Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement and return all rows.
-
-        Raises:
-            MemoryFileError: SQLite cannot, e.g. because the disk is full.
-        """
-        with self._lock:
-            if self._connection is None:
-                raise StrategyError(f"The search memory {self.path} is closed: open it again.")
-            try:
-                return self._connection.execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise MemoryFileError(f"The search memory {self.path} failed: {error}.") from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make what is done inside happen together or, on an exception, not at all; may be nested.
-
-        Other processes wait while it lasts: keep it short.
-        """
-        with self._lock:
-            if self._depth == 0:
-                self._run("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
-                yield
-                if self._depth == 1:
-                    self._run("COMMIT")
-            finally:
-                self._depth -= 1
-                # Still open here only after a failure; a nested one undoes the whole, since its caller fails too.
-                if self._depth == 0 and self._connection is not None and self._connection.in_transaction:
-                    self._run("ROLLBACK")
-
-    # Trials
 
     def add(self, trial: Trial, space: Space) -> None:
         """Remember ``trial``; one with a known id is updated, and an unchanged one leaves no event.
@@ -167,7 +64,7 @@ class SearchMemory:
             if self._run("SELECT 1 FROM trials WHERE id = ?", [trial.id]):
                 self._change(trial, body, space.key, architecture_key)
                 return
-            self._run("INSERT OR IGNORE INTO spaces VALUES (?, ?)", [space.key, _write(space.to_json())])
+            self._run("INSERT OR IGNORE INTO spaces VALUES (?, ?)", [space.key, write_json(space.to_json())])
             event = self._append("submitted", trial.experiment, body, trial.id)
             if trial.status != "pending":
                 event = self._append(trial.status, trial.experiment, {}, trial.id)
@@ -176,7 +73,7 @@ class SearchMemory:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     *(trial.id, trial.experiment, space.key, architecture_key, trial.protocol, trial.status),
-                    *(None if trial.status == "pending" else event, _write(body)),
+                    *(None if trial.status == "pending" else event, write_json(body)),
                 ],
             )
             ((number,),) = self._run("SELECT number FROM trials WHERE id = ?", [trial.id])
@@ -198,7 +95,7 @@ class SearchMemory:
         if not rows:
             raise StrategyError(f"Trial {trial.id!r} is not in the memory: add it before updating it.")
         number, known_space, known_architecture, finished, text = rows[0]
-        if text == _write(body):
+        if text == write_json(body):
             return
         old = Trial.from_json(json.loads(text))
         moved = space_key is None and old.architecture != trial.architecture
@@ -219,7 +116,7 @@ class SearchMemory:
             finished = event
         self._run(
             "UPDATE trials SET protocol = ?, status = ?, finished = ?, body = ? WHERE number = ?",
-            [trial.protocol, trial.status, finished, _write(body), number],
+            [trial.protocol, trial.status, finished, write_json(body), number],
         )
         for metric, value in _ranked(old).items():
             board = self._board(metric, old, known_space)
@@ -266,7 +163,7 @@ class SearchMemory:
             limit: return only the latest so many, still oldest first.
             order: by submission, or the finished trials only, by their end.
         """
-        where, parameters = _where(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
+        where, parameters = matching(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
         column, condition = ("number", "TRUE") if order == "submitted" else ("finished", "finished IS NOT NULL")
         rows = self._run(
             f"SELECT body FROM trials WHERE {where} AND {condition} ORDER BY {column} DESC LIMIT ?",
@@ -276,7 +173,7 @@ class SearchMemory:
 
     def find(self, space_key: str, architecture_key: str, protocol: str | None = None) -> list[Trial]:
         """Trials of one architecture (`Space.key_of`), oldest first."""
-        where, parameters = _where(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
+        where, parameters = matching(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
         rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
         return [Trial.from_json(json.loads(body)) for (body,) in rows]
 
@@ -293,7 +190,7 @@ class SearchMemory:
         Raises:
             StrategyError: the trials were scored under several protocols, and none was chosen.
         """
-        where, parameters = _where(
+        where, parameters = matching(
             metric=objective.metric, space_key=space_key, experiment=experiment, protocol=protocol
         )
         boards = self._run(
@@ -319,49 +216,6 @@ class SearchMemory:
         bodies = [self._run("SELECT body FROM trials WHERE number = ?", [number])[0][0] for number in numbers]
         return [Trial.from_json(json.loads(body)) for body in bodies]
 
-    # Everything else that a search remembers
-
-    def _append(self, kind: str, experiment: str, body: Mapping[str, Any], trial: str | None) -> int:
-        sql = "INSERT INTO events (time, experiment, kind, trial, body) VALUES (?, ?, ?, ?, ?) RETURNING number"
-        ((number,),) = self._run(sql, [time.time(), experiment, kind, trial, _write(body)])
-        return int(number)
-
-    def log(self, kind: str, experiment: str, body: Mapping[str, Any]) -> None:
-        """Append an entry that is no trial: a rejected proposal, a lesson, a ledger row, the start of an experiment."""
-        with self.transaction():
-            self._append(kind, experiment, body, None)
-
-    def events(self, kind: str | None = None, experiment: str | None = None) -> list[Event]:
-        """Entries of `log`, in order."""
-        return self._events("trial IS NULL", kind, experiment)
-
-    def journal(self, experiment: str | None = None) -> list[Event]:
-        """Everything that happened, changes of trials and entries of `log`, in order."""
-        return self._events("TRUE", None, experiment)
-
-    def _events(self, condition: str, kind: str | None, experiment: str | None) -> list[Event]:
-        where, parameters = _where(kind=kind, experiment=experiment)
-        rows = self._run(
-            f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} AND {condition} "
-            f"ORDER BY number",
-            parameters,
-        )
-        return [Event(*row[:5], body=json.loads(row[5])) for row in rows]
-
-    def save_state(self, experiment: str, name: str, state: Mapping[str, Any] | bytes) -> None:
-        """Keep the state of a strategy, replacing the one before: JSON, or bytes of the strategy's own format."""
-        body = state if isinstance(state, bytes) else _write(state)
-        with self.transaction():
-            self._run("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", [experiment, name, body])
-
-    def load_state(self, experiment: str, name: str) -> dict[str, Any] | bytes | None:
-        """What `save_state` kept last, or ``None``."""
-        rows = self._run("SELECT body FROM states WHERE experiment = ? AND name = ?", [experiment, name])
-        if not rows:
-            return None
-        (body,) = rows[0]
-        return body if isinstance(body, bytes) else dict(json.loads(body))
-
     def spaces(self) -> dict[str, Space]:
         """The spaces of all trials, by their key."""
         return {key: Space.from_json(json.loads(body)) for key, body in self._run("SELECT key, body FROM spaces")}
@@ -371,22 +225,16 @@ class SearchMemory:
         times = self._run(
             "SELECT experiment, min(time), max(time) FROM events GROUP BY experiment ORDER BY min(number)"
         )
-        groups: dict[str, list[tuple[Any, ...]]] = {}
-        for row in self._run(
-            "SELECT experiment, status, space_key, protocol, count(*) FROM trials GROUP BY 1, 2, 3, 4"
-        ):
-            groups.setdefault(row[0], []).append(row[1:])
-        return [
-            ExperimentSummary(
-                experiment,
-                *(
-                    sum(row[3] for row in groups.get(experiment, []) if row[0] == status)
-                    for status in ("pending", "succeeded", "failed")
-                ),
-                space_keys=tuple(sorted({row[1] for row in groups.get(experiment, [])})),
-                protocols=tuple(sorted({row[2] for row in groups.get(experiment, [])})),
-                started=started,
-                changed=changed,
+        groups = self._run("SELECT experiment, status, space_key, protocol, count(*) FROM trials GROUP BY 1, 2, 3, 4")
+        summaries = []
+        for experiment, started, changed in times:
+            own = [group[1:] for group in groups if group[0] == experiment]
+            counts = {state: sum(n for status, _, _, n in own if status == state) for state in get_args(Status)}
+            space_keys = tuple(sorted({space_key for _, space_key, _, _ in own}))
+            protocols = tuple(sorted({protocol for _, _, protocol, _ in own}))
+            summaries.append(
+                ExperimentSummary(
+                    experiment, **counts, space_keys=space_keys, protocols=protocols, started=started, changed=changed
+                )
             )
-            for experiment, started, changed in times
-        ]
+        return summaries

@@ -1,7 +1,7 @@
-"""The file behind a `SearchMemory`: how it is created, recognised, refused and brought to the present schema.
+"""`MemoryFile`: the SQLite file behind a `SearchMemory`: created, recognised or refused, and shared by threads.
 
 A file is created complete and appears in one step, so that several processes may race to create it and nobody ever
-meets half of one. Nothing that is not ours is opened for writing.
+meets half of one. Nothing that is not ours is opened by SQLite.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .errors import MemoryFileError
+from .errors import MemoryFileError, StrategyError
+from .memory_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "open_memory_file"]
-
-APPLICATION_ID = 0x6E644E41
-"""Marks a SQLite file as a search memory (the bytes ``ndNA``)."""
-
-SCHEMA_VERSION = 1
-"""Version of `SCHEMA`; raise it together with a new entry of `MIGRATIONS`."""
-
-MIGRATIONS: dict[int, str] = {}
-"""SQL that turns a file of version ``n`` into version ``n + 1``, by ``n``."""
+__all__ = ["MemoryFile"]
 
 BUSY_SECONDS = 120.0
 """How long a writer waits for the other processes' transactions, which take well under a millisecond each."""
@@ -31,50 +28,12 @@ BUSY_SECONDS = 120.0
 CHECKED_BYTES = 64 * 2**20
 """Files up to this size have every page checked when opened (under a second); larger ones only their header."""
 
-# ``boards`` holds one row per group of scores that are filtered together, so that a ranking reads the top of a few
-# short index ranges, whatever the number of trials.
-SCHEMA = """
-CREATE TABLE spaces (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE trials (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    experiment TEXT NOT NULL,
-    space_key TEXT NOT NULL REFERENCES spaces (key),
-    architecture_key TEXT NOT NULL,
-    protocol TEXT NOT NULL,
-    status TEXT NOT NULL,
-    finished INTEGER,
-    body TEXT NOT NULL
-);
-CREATE INDEX trials_of_architecture ON trials (space_key, architecture_key);
-CREATE INDEX trials_of_experiment ON trials (experiment, status);
-CREATE INDEX trials_by_end ON trials (finished) WHERE finished IS NOT NULL;
-CREATE TABLE boards (
-    id INTEGER PRIMARY KEY,
-    metric TEXT NOT NULL,
-    protocol TEXT NOT NULL,
-    space_key TEXT NOT NULL,
-    experiment TEXT NOT NULL,
-    UNIQUE (metric, protocol, space_key, experiment)
-);
-CREATE TABLE scores (
-    board INTEGER NOT NULL REFERENCES boards (id),
-    value REAL NOT NULL,
-    number INTEGER NOT NULL REFERENCES trials (number),
-    PRIMARY KEY (board, value, number)
-) WITHOUT ROWID;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    time REAL NOT NULL,
-    experiment TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    trial TEXT,
-    body TEXT NOT NULL
-);
-CREATE INDEX events_of_experiment ON events (experiment, kind);
-CREATE TABLE states (
-    experiment TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (experiment, name)
-) WITHOUT ROWID;
+_opening = threading.Lock()
+_open_here: Counter[tuple[int, int]] = Counter()
+"""Device and inode of the memories that this process has open.
+
+Such a file must not be opened and closed by anything but SQLite: POSIX drops all of a process's locks on a file when
+the process closes any descriptor of it, and another process would then take the log away from under us.
 """
 
 
@@ -85,6 +44,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     # never the file.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _create(path: Path) -> None:
@@ -113,13 +77,10 @@ def _create(path: Path) -> None:
 
 def _recognise(path: Path) -> None:
     """Refuse what is not a search memory, having only read its first bytes."""
-    if path.is_dir():
-        raise MemoryFileError(f"The search memory {path} is a folder: name a file in it.")
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise MemoryFileError(f"The search memory {path} cannot be read: {error.strerror}.") from error
+    if not path.is_file():
+        raise MemoryFileError(f"The search memory {path} is a folder or a device: name a file.")
+    with path.open("rb") as file:
+        header = file.read(100)
     if not header:
         raise MemoryFileError(f"The search memory {path} is an empty file: delete it to start a new memory there.")
     if header[:16] != b"SQLite format 3\0"[: len(header)]:
@@ -134,80 +95,43 @@ def _recognise(path: Path) -> None:
         )
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an older schema to the present version, keeping a copy of the old file beside it.
-
-    The first process that comes migrates; others wait for its lock and find the work done.
-    """
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found > SCHEMA_VERSION:
-        raise MemoryFileError(
-            f"The search memory {path} has schema version {found}, and this nni-diffnas reads up to "
-            f"{SCHEMA_VERSION}: install a newer nni-diffnas."
-        )
-    if found == SCHEMA_VERSION:
-        return
-    copy = path.with_name(f"{path.name}.version{found}")
-    if not copy.exists():
-        draft = copy.with_name(f".{copy.name}.{os.getpid()}")
-        connection.execute("VACUUM INTO ?", (str(draft),))
-        draft.replace(copy)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        while version < SCHEMA_VERSION:
-            if version not in MIGRATIONS:
-                raise MemoryFileError(
-                    f"The search memory {path} has schema version {found}, from which there is no way to "
-                    f"{SCHEMA_VERSION}: open it with the nni-diffnas that wrote it."
-                )
-            for statement in MIGRATIONS[version].split(";"):
-                connection.execute(statement)
-            version += 1
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a damaged file; SQLite compares the header with the length, and small files are read in full."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID:
+        raise sqlite3.DatabaseError("no mark of a search memory")
     if path.stat().st_size <= CHECKED_BYTES:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise sqlite3.DatabaseError(finding)
-    else:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
-def open_memory_file(path: Path, *, create: bool) -> sqlite3.Connection:
-    """Open the memory at ``path``, creating it where there is none and ``create`` is set.
-
-    Returns:
-        a connection in WAL mode and autocommit, usable from any thread, one at a time.
-
-    Raises:
-        MemoryFileError: the folder is missing or read-only, or the file is foreign, damaged or too new.
-    """
+def _find_or_create(path: Path, *, create: bool) -> None:
     if not path.parent.is_dir():
         raise MemoryFileError(f"The folder of the search memory {path} does not exist: create it first.")
-    orphan = path.with_name(f"{path.name}-wal")
     # Asked before `path`: a log whose memory exists a moment later was never an orphan. A real orphan would be
     # replayed into the new file by SQLite.
+    orphan = path.with_name(f"{path.name}-wal")
     orphaned = orphan.exists()
-    if not path.exists():
-        if not create:
-            raise MemoryFileError(f"There is no search memory {path}: check the path.")
-        if orphaned:
-            raise MemoryFileError(f"{orphan} belongs to a search memory that is gone: restore that, or delete the log.")
-        _create(path)
-    _recognise(path)
+    if path.exists():
+        return
+    if not create:
+        raise MemoryFileError(f"There is no search memory {path}: check the path.")
+    if orphaned:
+        raise MemoryFileError(f"{orphan} belongs to a search memory that is gone: restore that, or delete the log.")
+    _create(path)
+
+
+def _open(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the memory at ``path``, creating it where there is none and ``create`` is set."""
     connection = None
     try:
+        _find_or_create(path, create=create)
+        if not _open_here[_identity(path)]:
+            _recognise(path)
         connection = _connect(path)
         _check(connection, path)
-        _migrate(connection, path)
+        migrate(connection, path)
     except BaseException as error:
         if connection is not None:
             connection.close()
@@ -215,5 +139,75 @@ def open_memory_file(path: Path, *, create: bool) -> sqlite3.Connection:
             raise MemoryFileError(
                 f"The search memory {path} is damaged or cut off ({error}): restore it from a copy."
             ) from error
+        if isinstance(error, OSError) and not isinstance(error, MemoryFileError):
+            raise MemoryFileError(
+                f"The search memory {path} cannot be opened ({error.strerror}): check the path and its permissions."
+            ) from error
         raise
     return connection
+
+
+class MemoryFile:
+    """One connection to a memory, for any thread, one at a time.
+
+    Args:
+        path: the file.
+        create: whether a missing file is created.
+
+    Raises:
+        MemoryFileError: the folder is missing or read-only, or the file is foreign, damaged or too new.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        with _opening:
+            self._connection: sqlite3.Connection | None = _open(path, create=create)
+            self._identity = _identity(path)
+            _open_here[self._identity] += 1
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        with self._lock, _opening:
+            if self._connection is not None:
+                self._connection.close()
+                _open_here[self._identity] -= 1
+            self._connection = None
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Execute one statement and return all rows.
+
+        Raises:
+            MemoryFileError: SQLite cannot, e.g. because the disk is full.
+        """
+        with self._lock:
+            if self._connection is None:
+                raise StrategyError(f"The search memory {self.path} is closed: open it again.")
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise MemoryFileError(f"The search memory {self.path} failed: {error}.") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what is done inside happen together or, on an exception, not at all; may be nested.
+
+        Other processes wait while it lasts: keep it short.
+        """
+        with self._lock:
+            inner = self._depth > 0
+            self.run("SAVEPOINT nested" if inner else "BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                self.run("RELEASE nested" if inner else "COMMIT")
+            except BaseException:
+                # SQLite has already undone the whole after, for example, a full disk.
+                if self._connection is not None and self._connection.in_transaction:
+                    self.run("ROLLBACK TO nested" if inner else "ROLLBACK")
+                    if inner:
+                        self.run("RELEASE nested")
+                raise
+            finally:
+                self._depth -= 1
