@@ -84,7 +84,7 @@ class ManagerInfo:
         code_directory: the trials' working directory; relative paths in ``classArgs`` start there.
         max_trials: of the config; ``None`` when unlimited.
         concurrency: trials at once.
-        port: of the REST server and web UI; ``None`` outside NNI.
+        channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
         resumed: the experiment was started before.
     """
 
@@ -92,7 +92,7 @@ class ManagerInfo:
     code_directory: Path
     max_trials: int | None
     concurrency: int
-    port: int | None
+    channel: str | None
     resumed: bool
 
     @classmethod
@@ -103,19 +103,28 @@ class ManagerInfo:
         if "--exp_params" in arguments:
             config = json.loads(base64.b64decode(arguments[arguments.index("--exp_params") + 1]))
         log = Path(os.environ.get("NNI_LOG_DIRECTORY") or "nni-diffnas-experiment/log").resolve()
-        channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
         return cls(
             folder=ExperimentFolder(log.parent),
             code_directory=Path(config.get("trialCodeDirectory") or ".").resolve(),
             max_trials=config.get("maxTrialNumber"),
             concurrency=int(config.get("trialConcurrency") or 1),
-            port=urlparse(channel).port if channel else None,
+            channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
             resumed=os.environ.get("NNI_MODE") == "resume",
         )
 
     def end_after(self, trials: int) -> None:
         """Tell the manager that the experiment is done once ``trials`` trials have ended."""
-        if self.port is not None:
+        if self.channel is not None:
             from nni.experiment import Experiment
 
-            Experiment.connect(self.port).update_max_trial_number(trials)
+            Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
+
+    def fail(self, message: str) -> None:
+        """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""
+        if self.channel is not None:
+            from nni.runtime.tuner_command_channel import TunerCommandChannel
+            from nni.runtime.tuner_command_channel.command_type import CommandType
+
+            second = TunerCommandChannel(self.channel)
+            second.connect()
+            second._send(CommandType.Error, message)

@@ -56,7 +56,8 @@ def forecast_search(
     """Forecast from a few timed steps of the default network, scaled to the mean MACs within budget.
 
     Args:
-        family, evaluation: of the job; the evaluation is prepared.
+        family: of the job.
+        evaluation: of the job, prepared.
         budget: the windows from which architectures are drawn.
         trials: number of trials.
         concurrency: trials at once; they are taken not to slow each other down.

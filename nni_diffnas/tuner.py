@@ -128,6 +128,7 @@ class DiffNASTuner(Tuner):
             except DiffNASError as error:
                 self._error = error
                 print(f"nni-diffnas: {error}", file=sys.stderr, flush=True)
+                self._manager.fail(str(error))
                 raise
 
     def _open(self, search_space: dict[str, Any]) -> AskTellStrategy:

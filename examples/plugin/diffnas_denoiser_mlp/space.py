@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class MLPFamily(Family):
 
         sizes = self._sizes(architecture)
         modules: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (a, b) in enumerate(itertools.pairwise(sizes)):
             if i:
                 modules.append(nn.SiLU() if architecture["activation"] == "silu" else nn.ReLU())
             modules.append(nn.Linear(a, b))
@@ -65,5 +66,5 @@ class MLPFamily(Family):
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
         """One multiply-accumulate per weight; biases are parameters too."""
         sizes = self._sizes(architecture)
-        weights = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+        weights = sum(a * b for a, b in itertools.pairwise(sizes))
         return Cost(macs=weights, params=weights + sum(sizes[1:]))
