@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-__all__ = ["lazy_names"]
+__all__ = ["absent", "lazy_names"]
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
@@ -18,3 +20,20 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
         return getattr(import_module(modules[name], package), name)
 
     return get
+
+
+@contextmanager
+def absent(module: str) -> Iterator[None]:
+    """Let imports within the block find ``module`` not installed, unless it is loaded already.
+
+    For packages that import something heavy only if it is there and work without it: diffusers' blocks take 0.4 s
+    instead of 1.6 s when ``torch._dynamo`` is left out, which they want only to mark classes for ``torch.compile``.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # documented: makes ``import`` raise ModuleNotFoundError
+    try:
+        yield
+    finally:
+        del sys.modules[module]
