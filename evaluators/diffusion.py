@@ -1,0 +1,372 @@
+"""`DiffusionEvaluation`: trains a denoising network rapidly and scores it by rapid FID."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from nni_diffnas.cache import cached_folder, fingerprint
+from nni_diffnas.errors import DataError, JobError, TrialFailure
+from nni_diffnas.evaluation import Evaluation, TrialContext
+
+from .data import DataSettings, ImageSet, images
+from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
+from .pictures import TensorBoardLog, grid, png
+from .rfid import Statistics, frechet_distance, kernel_distance, statistics
+from .sampling import Solver, initial_noise, sample, to_uint8
+from .training import Progress, Recipe, TrainingResult, call_network, train
+
+__all__ = ["DiffusionEvaluation", "Settings"]
+
+# Features of this many reference images are kept for the kernel distance.
+KERNEL_IMAGES = 2000
+Model = TypeVar("Model", bound=BaseModel)
+# Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
+SAMPLING_SEED = 0x5EED
+
+
+class Settings(BaseModel):
+    """The ``evaluator`` section of a job.
+
+    Args:
+        training: how networks are trained, and for how long.
+        extractor: feature space of the distance.
+        extractor_weights: file of the Inception weights.
+        extractor_seed: of the ``labels`` and ``random`` networks.
+        score_images: generated for the final score.
+        sampler: solver that generates them.
+        sampler_steps: network evaluations an image.
+        sampling_batch: images generated at once.
+        reference: part of the data that samples are compared with.
+        curve_points: how many of the intermediate reports carry an RFID, evenly spread.
+        curve_images: generated for each of these.
+        threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
+        device: ``auto`` takes a CUDA GPU where there is one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: Recipe = Recipe(images=16_000)
+    extractor: ExtractorKind = "labels"
+    extractor_weights: Path | None = None
+    extractor_seed: int = 0
+    score_images: int = Field(default=1000, ge=2)
+    sampler: Solver = "dpm-solver++"
+    sampler_steps: int = Field(default=12, ge=1)
+    sampling_batch: int = Field(default=256, ge=1)
+    reference: Literal["training", "held_out"] = "training"
+    curve_points: int = Field(default=3, ge=0)
+    curve_images: int = Field(default=200, ge=2)
+    threads: int | None = Field(default=None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class DiffusionEvaluation(Evaluation):
+    """Train on the images, generate a few, compare them with the images.
+
+    Example:
+        >>> evaluation = DiffusionEvaluation({"source": "digits"}, training={"images": 16000})
+        >>> evaluation.prepare()
+        >>> evaluation.evaluate(model, TrialContext(architecture={}, output=folder))["rfid"]
+
+    Args:
+        data: fields of `DataSettings`.
+        options: fields of `Settings`.
+
+    Raises:
+        JobError: an unknown option, or a value out of range.
+    """
+
+    def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
+        self.data = _validated(DataSettings, "data", data)
+        self.settings = _validated(Settings, "evaluator", options)
+        if self.settings.sampler_steps > self.settings.training.timesteps:
+            raise JobError(
+                f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
+                f"{self.settings.training.timesteps} of training.timesteps: lower it."
+            )
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The data; decoded now where it was not before."""
+        return images(self.data)
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The feature space; its network is trained now where it was not before."""
+        settings = self.settings
+        if settings.extractor == "labels":
+            with _threads(settings.threads):
+                return labels_extractor(self.images, seed=settings.extractor_seed)
+        if settings.extractor == "random":
+            return random_extractor(self.images, settings.extractor_seed)
+        from .fidelity import inception_extractor
+
+        layer = "2048" if settings.extractor == "inception" else "768"
+        return inception_extractor(layer, settings.extractor_weights)
+
+    @property
+    def protocol(self) -> str:
+        """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
+        settings = self.settings
+        recipe = fingerprint(sorted(settings.training.model_dump().items()))[:8]
+        return (
+            f"rfid/{self.extractor.name}/{settings.score_images} images/{settings.sampler_steps} {settings.sampler} "
+            f"steps/{settings.training.budget} {recipe}/{settings.reference} {self.images.split}"
+        )
+
+    def prepare(self) -> None:
+        """Decode the images, make the feature network and the reference statistics; all that fails, fails here."""
+        if self.settings.training.class_conditional and self.images.labels is None:
+            raise DataError(
+                f"evaluator.training.class_conditional needs labels, which data.source {self.data.source!r} has not: "
+                f"give labels or switch it off."
+            )
+        if len(self._reference_indices()) < 2:
+            raise DataError(
+                f"evaluator.reference {self.settings.reference!r} has {len(self._reference_indices())} images: "
+                f"change data.held_out ({self.data.held_out:g}) so that there are more."
+            )
+        self._reference_folder()
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
+        recipe = self.settings.training
+        return {
+            "_class_name": "DDPMScheduler",
+            "num_train_timesteps": recipe.timesteps,
+            "beta_start": 1e-4,
+            "beta_end": 0.02,
+            "beta_schedule": recipe.noise_schedule().diffusers_name,
+            "prediction_type": recipe.parameterisation().diffusers_name,
+            "variance_type": "fixed_small",
+            "clip_sample": True,
+            "clip_sample_range": 1.0,
+            "timestep_spacing": "trailing",
+        }
+
+    def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
+        """Train and score ``model``; writes weights, samples, the TensorBoard log and ``result.json``."""
+        began = time.monotonic()
+        with _threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
+            device = self._device()
+            model.to(device)
+            if device.type == "cuda":
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            training = self._train(model, context, log, device)
+            sampling = time.monotonic()
+            pixels = self.generate(model, self.settings.score_images, context.seed)
+            sample_seconds = time.monotonic() - sampling
+            metrics = {
+                **self._score(pixels),
+                "loss": training.loss,
+                "train_seconds": training.seconds,
+                "sample_seconds": sample_seconds,
+                "images_per_second": training.images / max(training.seconds, 1e-9),
+                "trained_images": float(training.images),
+            }
+            picture = grid(pixels[:64])
+            log.scalar("rfid", metrics["rfid"], training.images)
+            log.picture("samples", picture, training.images)
+        metrics["seconds"] = time.monotonic() - began
+        self._write(model, context, metrics, png(picture), device)
+        return metrics
+
+    def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
+        """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.
+
+        Args:
+            model: trained; on the device to use.
+            count: of the images.
+            seed: of the noise.
+        """
+        device = next(model.parameters()).device
+        recipe, size = self.settings.training, self.settings.sampling_batch
+        noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
+        labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
+        model.eval()
+
+        def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
+            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                return call_network(model, noised, times, classes)
+
+        batches = [
+            to_uint8(
+                sample(
+                    denoise,
+                    noise[start : start + size].to(device),
+                    recipe.noise_schedule().alpha_bar(),
+                    recipe.parameterisation(),
+                    self.settings.sampler_steps,
+                    labels=None if labels is None else labels[start : start + size].to(device),
+                    solver=self.settings.sampler,
+                )
+            ).cpu()
+            for start in range(0, count, size)
+        ]
+        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        return pixels
+
+    def forecast(self, model: nn.Module) -> tuple[float, float]:
+        """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
+        settings, recipe = self.settings, self.settings.training
+        trial = copy.deepcopy(model).to(self._device())
+        pixels, labels = self._resident(self._device())
+        with _threads(settings.threads), torch.random.fork_rng():
+            train(trial, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
+            timed = train(trial, pixels, labels, _steps(recipe, 4), 0, lambda progress: None)
+            began = time.monotonic()
+            generated = self.generate(trial, min(settings.sampling_batch, settings.score_images), 0)
+            an_image = (time.monotonic() - began) / len(generated)
+            began = time.monotonic()
+            self._features(generated)
+            scoring = (time.monotonic() - began) * (1 + settings.curve_points + settings.score_images / len(generated))
+        steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
+        training = recipe.seconds or steps * timed.seconds / timed.steps
+        images = settings.score_images + settings.curve_points * settings.curve_images
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
+        return training + images * an_image + scoring, float(weights + pictures)
+
+    def _train(
+        self, model: nn.Module, context: TrialContext, log: TensorBoardLog, device: torch.device
+    ) -> TrainingResult:
+        settings, recipe = self.settings, self.settings.training
+        pixels, labels = self._resident(device)
+        points = min(settings.curve_points, recipe.reports - 1)
+        wanted = {math.ceil(recipe.reports * (point + 1) / (points + 1)) for point in range(points)}
+        reports = 0
+
+        def report(progress: Progress) -> None:
+            nonlocal reports
+            reports += 1
+            metrics = {"loss": progress.loss, "images": float(progress.images)}
+            if reports in wanted and progress.fraction < 1.0:
+                generated = self.generate(model, settings.curve_images, context.seed)
+                metrics["rfid"] = self._score(generated)["rfid"]
+                log.picture("samples", grid(generated[:64]), progress.images)
+            for name in metrics.keys() - {"images"}:
+                log.scalar(
+                    name if name == "loss" else f"{name} of {settings.curve_images} images",
+                    metrics[name],
+                    progress.images,
+                )
+            context.report(metrics)
+
+        return train(model, pixels, labels, recipe, context.seed, report)
+
+    def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Pixels and labels of the training images, on the device for the whole training."""
+        chosen = self.images.training
+        labels = self.images.labels if self.settings.training.class_conditional else None
+        on_device = None if labels is None else torch.from_numpy(labels[chosen]).to(device)
+        return torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(device), on_device
+
+    def _device(self) -> torch.device:
+        name = self.settings.device
+        if name == "cuda" and not torch.cuda.is_available():
+            raise TrialFailure("evaluator.device is 'cuda', but torch sees no CUDA GPU: choose auto or cpu.")
+        return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+    def _features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        from .fidelity import extract
+
+        size = 256 if self.extractor.layer == "features" else 32
+        batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
+        return extract(self.extractor, batches, self._device())
+
+    def _score(self, pixels: NDArray[np.uint8]) -> dict[str, float]:
+        folder = self._reference_folder()
+        features = self._features(pixels)
+        distance = frechet_distance(statistics(features), Statistics.load(folder / "statistics.npz"))
+        return {"rfid": distance, "kid": kernel_distance(features, np.load(folder / "features.npy"))}
+
+    def _reference_indices(self) -> NDArray[np.int64]:
+        return self.images.training if self.settings.reference == "training" else self.images.held_out
+
+    def _reference_folder(self) -> Path:
+        """Folder with the statistics of the reference images, and the features of some of them."""
+
+        def make(folder: Path) -> None:
+            with _threads(self.settings.threads):
+                features = self._features(self.images.pixels[self._reference_indices()])
+            reference = statistics(features)
+            if not np.trace(reference.covariance) > 0:
+                raise DataError(
+                    f"All reference images of data.source {self.data.source!r} have the same features, so that no "
+                    f"distance can be told: give images that differ."
+                )
+            reference.save(folder / "statistics.npz")
+            chosen = np.random.default_rng(0).permutation(len(features))[:KERNEL_IMAGES]
+            np.save(folder / "features.npy", features[chosen])
+
+        weights = fingerprint(str(self.extractor.weights)) if self.extractor.layer != "features" else ""
+        key = fingerprint(self.images.split, self.settings.reference, self.extractor.name, weights)
+        return cached_folder(f"statistics/{key}", make)
+
+    def _write(
+        self,
+        model: nn.Module,
+        context: TrialContext,
+        metrics: Mapping[str, float],
+        picture: bytes,
+        device: torch.device,
+    ) -> None:
+        from safetensors.torch import save_model
+
+        save_model(model, str(context.output / "model.safetensors"))
+        (context.output / "samples.png").write_bytes(picture)
+        result = {
+            "protocol": self.protocol,
+            "metrics": dict(metrics),
+            "architecture": dict(context.architecture),
+            "seed": context.seed,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "data": self.data.model_dump(mode="json"),
+            "evaluator": self.settings.model_dump(mode="json"),
+            "scheduler": self.scheduler_config(),
+            "torch": torch.__version__,
+        }
+        (context.output / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+
+
+def _steps(recipe: Recipe, steps: int) -> Recipe:
+    return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
+
+
+def _validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join([section, *(str(part) for part in first["loc"])])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise JobError(f"{field} is no option: the options of {section} are {known}.") from error
+        raise JobError(f"{field} is {first['input']!r}, which does not fit: {first['msg']}.") from error
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Use so many CPU threads, then as many as before."""
+    before = torch.get_num_threads()
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(count or (int(named) if named.isdigit() and int(named) > 0 else 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

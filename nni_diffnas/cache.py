@@ -1,0 +1,80 @@
+"""The cache folder that all trials on a machine share: entries appear whole or not at all, and are made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import DataError
+
+__all__ = ["cache_folder", "cached_folder", "fingerprint"]
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, made where missing.
+
+    ``NNI_DIFFNAS_CACHE`` where it is set, else ``nni-diffnas`` in the platform's folder for caches.
+
+    Raises:
+        DataError: the folder cannot be made.
+    """
+    named = os.environ.get("NNI_DIFFNAS_CACHE")
+    if named:
+        folder = Path(named).expanduser()
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "nni-diffnas" / "Cache"
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Caches" / "nni-diffnas"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-diffnas"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {str(folder)!r} cannot be made ({error.strerror}): "
+            f"set NNI_DIFFNAS_CACHE to a folder that you may write to."
+        ) from error
+    return folder
+
+
+def fingerprint(*parts: object) -> str:
+    """Sixteen hexadecimal digits that name ``parts`` by their ``repr``: equal for equal parts on every machine."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system releases it even when the holder is killed."""
+    from filelock import FileLock
+
+    with FileLock(path):
+        yield
+
+
+def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder ``name`` of the cache; where it is missing, let ``make`` fill it, in one process only.
+
+    Args:
+        name: relative path, e.g. ``data/0123abcd``; must name its content, since an entry never changes.
+        make: fills the empty folder that it is given. What it leaves when it raises is thrown away.
+    """
+    folder = cache_folder() / name
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.with_name(folder.name + ".lock")):
+        if folder.is_dir():
+            return folder
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            make(unfinished)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
