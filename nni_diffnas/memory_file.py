@@ -81,15 +81,24 @@ def _recognise(path: Path) -> None:
         raise MemoryFileError(f"The search memory {path} is a folder or a device: name a file.")
     with path.open("rb") as file:
         header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
     if not header:
         raise MemoryFileError(f"The search memory {path} is an empty file: delete it to start a new memory there.")
     if header[:16] != b"SQLite format 3\0"[: len(header)]:
         raise MemoryFileError(f"{path} is not a search memory: it is left as it is, name another file.")
     if len(header) < 100:
-        raise MemoryFileError(f"The search memory {path} is cut off after {len(header)} bytes: restore it from a copy.")
+        raise MemoryFileError(f"The search memory {path} is cut off after {size} bytes: restore it from a copy.")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise MemoryFileError(f"{path} is another program's SQLite file: it is left as it is, name another file.")
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+    page = int.from_bytes(header[16:18], "big")
+    expected = page * int.from_bytes(header[28:32], "big")
+    # Beside a log, the file may be behind its header while another process copies the log into it.
+    if size < expected and not path.with_name(f"{path.name}-wal").exists():
+        raise MemoryFileError(
+            f"The search memory {path} is cut off after {size} of {expected} bytes: restore it from a copy."
+        )
+    effective = os.access in os.supports_effective_ids
+    if not all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, path.parent)):
         raise MemoryFileError(
             f"The search memory {path} cannot be written: allow writing to it and to its folder, or work on a copy."
         )
@@ -103,7 +112,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= CHECKED_BYTES:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
-            raise sqlite3.DatabaseError(finding)
+            raise sqlite3.DatabaseError(" ".join(finding.split()))
 
 
 def _find_or_create(path: Path, *, create: bool) -> None:

@@ -1,0 +1,129 @@
+"""SearchMemory under load: many writing processes, and a writer that is killed in the middle."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.space import Space
+from nni_diffnas.trial import Objective
+
+# A process of its own: opens the memory (creating it, if it is first), writes trials, and says after each that it is
+# safe. Its score is unique in the whole memory.
+WRITER = """
+import sys, time
+import numpy as np
+from nni_diffnas.cost import Cost
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.space import Space
+from nni_diffnas.trial import Origin, Trial
+
+path, name, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+space = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
+rng = np.random.default_rng(name)
+worst = 0.0
+with SearchMemory(path) as memory:
+    for i in range(count):
+        start = time.perf_counter()
+        trial = Trial(
+            f"{name}-{i}", f"experiment{name}", space.sample(rng), Origin("random", "random"), cost=Cost(10**9, 10**7),
+            protocol="rfid/digits-features/1024 images/16 steps/rapid-20000",
+        )
+        memory.add(trial, space)
+        metrics = {"rfid": float(i * 8 + name), "macs": 1e9, "params": 1e7, "seconds": 3.0}
+        memory.update(trial.succeeded(metrics, seconds=3.0))
+        worst = max(worst, time.perf_counter() - start)
+        if sys.argv[4] == "say":
+            print(i, flush=True)
+print(f"worst {worst}")
+"""
+SPACE = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
+
+
+def start(path: Path, name: int, count: int, say: str = "quiet") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(name), str(count), say],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write_from_eight_processes(path: Path, count: int) -> list[float]:
+    """Let 8 processes write ``count`` trials each; return the longest time that each waited for one trial."""
+    writers = [start(path, name, count) for name in range(8)]
+    outputs = [writer.communicate() for writer in writers]
+    assert [error for _, error in outputs] == [""] * 8
+    return [float(output.split()[-1]) for output, _ in outputs]
+
+
+def check(memory: SearchMemory, count: int) -> None:
+    """Assert that nothing of what 8 processes wrote is missing."""
+    trials = memory.trials(status="succeeded")
+    assert {trial.id for trial in trials} == {f"{name}-{i}" for name in range(8) for i in range(count)}
+    assert len(trials) == 8 * count
+    assert memory._run("SELECT count(*) FROM events") == [(16 * count,)]
+    assert memory._run("PRAGMA integrity_check") == [("ok",)]
+    assert [trial.metrics["rfid"] for trial in memory.best(Objective(), 50)] == list(range(50))
+    assert [(one.pending, one.succeeded, one.failed) for one in memory.experiments()] == [(0, count, 0)] * 8
+
+
+def test_eight_processes_share_one_new_file(tmp_path: Path) -> None:
+    write_from_eight_processes(tmp_path / "memory.db", 60)
+    assert [file.name for file in tmp_path.iterdir()] == ["memory.db"]
+    with SearchMemory(tmp_path / "memory.db", create=False) as memory:
+        check(memory, 60)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_trials(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    begin = time.perf_counter()
+    waits = write_from_eight_processes(path, 12_500)
+    print(f"\n100,000 trials in {time.perf_counter() - begin:.1f} s, longest wait for one {max(waits):.2f} s")
+    begin = time.perf_counter()
+    with SearchMemory(path, create=False) as memory:
+        print(f"file of {path.stat().st_size / 1e6:.0f} MB opened in {1e3 * (time.perf_counter() - begin):.1f} ms")
+        check(memory, 12_500)
+        protocol = memory.trials(limit=1)[0].protocol
+        for conditions in ({}, {"space_key": SPACE.key}, {"protocol": protocol}, {"experiment": "experiment3"}):
+            seconds = []
+            for _ in range(20):
+                begin = time.perf_counter()
+                assert len(memory.best(Objective(), 50, **conditions)) == 50
+                seconds.append(time.perf_counter() - begin)
+            print(f"best 50 of {conditions or 'all'}: {1e3 * max(seconds):.1f} ms at worst of 20")
+            assert max(seconds) < 0.05
+        begin = time.perf_counter()
+        assert len(memory.trials(order="finished", limit=50)) == 50
+        assert time.perf_counter() - begin < 0.05
+
+
+@pytest.mark.parametrize("after", [1, 37, 150])
+def test_what_a_killed_writer_has_acknowledged_is_kept(tmp_path: Path, after: int) -> None:
+    path = tmp_path / "memory.db"
+    writer = start(path, 0, 100_000, "say")
+    other = start(path, 1, 100)
+    assert writer.stdout is not None
+    for _ in range(after):
+        acknowledged = int(writer.stdout.readline())
+    writer.send_signal(signal.SIGKILL)
+    rest = writer.stdout.read().split()
+    acknowledged = int(rest[-1]) if rest else acknowledged
+    writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    assert other.communicate()[1] == ""
+    with SearchMemory(path, create=False) as memory:
+        assert memory._run("PRAGMA integrity_check") == [("ok",)]
+        kept = memory.trials(experiment="experiment0")
+        done = [trial for trial in kept if trial.status == "succeeded"]
+        assert [trial.id for trial in done[: acknowledged + 1]] == [f"0-{i}" for i in range(acknowledged + 1)]
+        assert acknowledged + 1 <= len(done) <= len(kept) <= acknowledged + 3  # at most one step went unheard
+        assert len(memory.trials(experiment="experiment1", status="succeeded")) == 100
+        memory.add(kept[0].failed("tried again"), SPACE)
