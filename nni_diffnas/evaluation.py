@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .errors import JobError
 from .space import Architecture, Value
 
 if TYPE_CHECKING:
@@ -72,6 +73,26 @@ class Evaluation(ABC):
         Raises:
             TrialFailure: the trial cannot give a score; the message is its reason.
         """
+
+    def held_out(self) -> Evaluation:
+        """Return this evaluation scored against images that no trial has been trained on or ranked by.
+
+        Raises:
+            JobError: this evaluator holds nothing out.
+        """
+        raise JobError(f"{type(self).__name__} holds no data out: a verdict needs data that the search has not seen.")
+
+    def longer(self, factor: float) -> Evaluation:
+        """Return this evaluation with ``factor`` times the training.
+
+        Raises:
+            JobError: the training of this evaluator has no length.
+        """
+        raise JobError(f"{type(self).__name__} cannot train longer: its training has no length.")
+
+    def scheduler_config(self) -> dict[str, Any] | None:
+        """Return the diffusers scheduler that samples the trained network; ``None`` where no pipeline can be made."""
+        return None
 
     def forecast(self, model: torch.nn.Module) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take on this machine, judged from a few timed steps."""

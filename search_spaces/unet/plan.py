@@ -96,7 +96,11 @@ class Plan:
     @property
     def price(self) -> Price:
         """``(macs, params)`` of the network."""
-        ends = (self.stem, self.time, self.head) if self.classes is None else (self.stem, self.time, self.classes, self.head)
+        ends = (
+            (self.stem, self.time, self.head)
+            if self.classes is None
+            else (self.stem, self.time, self.classes, self.head)
+        )
         prices = [part.price for part in (*ends, *self.blocks)]
         return sum(macs for macs, _ in prices), sum(params for _, params in prices)
 
@@ -143,9 +147,7 @@ def plan_of(config: UNetConfig) -> Plan:
         below = c.widths[min(level + 1, last)]
         depth = c.depths[level]
         sources = (above, *[width] * (depth - 1))
-        down.append(
-            _block(sources, width, side, heads[level], None if level == last else True, inner[level], *common)
-        )
+        down.append(_block(sources, width, side, heads[level], None if level == last else True, inner[level], *common))
         # On the way up each residual layer also reads a skip: one per layer of the level, and what entered the level.
         sources = tuple(
             carried + skipped

@@ -1,0 +1,128 @@
+"""Is the winner really better? Winner and default trained again with fresh seeds, scored on held-out images.
+
+The best of many trials looks better than it is: it was chosen for its score. This is the answer that best-of-many cannot
+give.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from .errors import JobError
+from .evaluation import TrialContext
+from .job import Job
+from .space import Architecture
+from .trial import Objective, Trial
+
+__all__ = ["FRESH_SEED", "Verdict", "judge"]
+
+FRESH_SEED = 10_000
+"""First of the fresh seeds, above the job's: far from those that searches use."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Scores of winner and default on held-out images, seed by seed.
+
+    Args:
+        objective: what is compared.
+        winner: value of the objective's metric for each seed.
+        default: the same of the default network, for the same seeds.
+        output: folder with the samples, the nearest training images beside them, and the weights.
+    """
+
+    objective: Objective
+    winner: tuple[float, ...]
+    default: tuple[float, ...]
+    output: Path
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Winner minus default, seed by seed."""
+        return tuple(a - b for a, b in zip(self.winner, self.default, strict=True))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean difference (paired Student t)."""
+        from scipy.stats import t
+
+        n = len(self.differences)
+        mean = fmean(self.differences)
+        if n < 2:
+            return -math.inf, math.inf
+        half = float(t.ppf(0.975, n - 1)) * stdev(self.differences) / math.sqrt(n)
+        return mean - half, mean + half
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the winner beats the default; ``None`` where the interval includes no difference."""
+        low, high = self.interval
+        if low <= 0 <= high:
+            return None
+        return (high < 0) == (self.objective.direction == "minimize")
+
+    def describe(self) -> str:
+        """Write the verdict for the terminal."""
+        name = self.objective.metric
+        low, high = self.interval
+        words = {True: "The winner is better than the default.", False: "The winner is worse than the default."}
+        lines = [
+            f"{name} on held-out images, {len(self.winner)} fresh seeds:",
+            f"  winner   {fmean(self.winner):.4g}  ({', '.join(f'{value:.4g}' for value in self.winner)})",
+            f"  default  {fmean(self.default):.4g}  ({', '.join(f'{value:.4g}' for value in self.default)})",
+            f"  winner - default = {fmean(self.differences):+.4g}, 95 % interval [{low:+.4g}, {high:+.4g}]",
+            words.get(self.better, "The interval includes no difference: take more seeds, or the cheaper network."),  # type: ignore[arg-type]
+            f"Samples, with the nearest training images beside them: {self.output}",
+        ]
+        return "\n".join(lines)
+
+
+def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> float:
+    family = job.make_family()
+    evaluation = job.make_evaluation().held_out()
+    evaluation.prepare()
+    output.mkdir(parents=True, exist_ok=True)
+    metrics: Mapping[str, float] = {
+        **evaluation.evaluate(family.build(architecture), TrialContext(architecture, output, seed)),
+        **family.cost(architecture).as_metrics(),
+    }
+    if job.objective.metric not in metrics:
+        raise JobError(f"The objective {job.objective.metric!r} is not among the metrics {', '.join(sorted(metrics))}.")
+    return metrics[job.objective.metric]
+
+
+def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2), workers: int = 2) -> Verdict:
+    """Train winner and default again, seed by seed, and score them on held-out images.
+
+    Args:
+        job: of the search.
+        winner: its best trial.
+        output: folder for samples and weights.
+        seeds: added to `FRESH_SEED` and the job's seed.
+        workers: processes that train at once.
+
+    Raises:
+        JobError: the evaluator holds no images out, or the winner is the default network.
+        TrialFailure: a training failed.
+    """
+    family = job.make_family()
+    default = family.space.validate(family.default)
+    chosen = family.space.validate(winner.architecture)
+    if chosen == default:
+        raise JobError("The winner is the default network itself: there is nothing to compare.")
+    job.make_evaluation().held_out().prepare()
+    runs = [
+        (name, architecture, job.seed + FRESH_SEED + seed)
+        for seed in seeds
+        for name, architecture in (("winner", chosen), ("default", default))
+    ]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_score, job, a, seed, output / f"{name}-{seed}") for name, a, seed in runs]
+        scores = [future.result() for future in futures]
+    return Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output)
