@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .cost import Budget, Cost
-from .errors import BudgetError
+from .errors import BudgetError, JobError
 from .space import Architecture, Space, Value
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 __all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within"]
@@ -49,6 +51,26 @@ class Family(ABC):
     def describe(self, label: str) -> str:
         """One line on what the label means, for people and language models."""
         return label
+
+    def save_diffusers(
+        self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
+    ) -> tuple[str, str]:
+        """Write the network into ``folder`` as a diffusers model: ``config.json``, weights, and code where needed.
+
+        Override it in a family whose networks can leave the house; this one has nothing to say.
+
+        Args:
+            architecture: of the network.
+            state: its weights by name; they fit.
+            folder: exists; becomes the pipeline's ``unet`` folder.
+
+        Returns:
+            The network's entry in the pipeline's ``model_index.json``: library (or name of the code file) and class.
+
+        Raises:
+            JobError: networks of this family cannot be exported.
+        """
+        raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
 
 
 def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:

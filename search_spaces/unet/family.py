@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nni_diffnas.cost import Cost
 from nni_diffnas.errors import SpaceError
+from nni_diffnas.export import WEIGHTS_NAME
 from nni_diffnas.family import Family
 from nni_diffnas.lazy import absent
 from nni_diffnas.space import Architecture, Condition, Space, Value
 
+from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
+from .stock import stock_config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 __all__ = ["UNetFamily"]
@@ -154,6 +161,27 @@ class UNetFamily(Family):
             from .network import UNet
 
         return UNet(config)
+
+    def save_diffusers(
+        self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
+    ) -> tuple[str, str]:
+        """Write the network as stock ``UNet2DModel`` where that can express it, else with its own code beside it.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        import diffusers
+        from safetensors.torch import save_file
+
+        config = self.config(architecture)
+        stock = stock_config(config)
+        entry = ("diffusers", "UNet2DModel") if stock is not None else ("diffnas_unet", "DiffNASUNet")
+        if stock is None:
+            (folder / f"{entry[0]}.py").write_text(one_file_source(), encoding="utf-8")
+        body = {"_class_name": entry[1], "_diffusers_version": diffusers.__version__, **(stock or asdict(config))}
+        (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+        save_file(dict(state), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        return entry
 
     def describe(self, label: str) -> str:
         """One line on what the label means.

@@ -1,0 +1,72 @@
+"""The network of an exported pipeline that stock diffusers cannot express, as a diffusers model."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DOutput
+
+from .network import UNet
+from .plan import Middle, UNetConfig
+
+
+class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both declare forward and dtype differently
+    """A searched UNet that loads, saves and runs like ``UNet2DModel``; its arguments are those of `UNetConfig`."""
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int,
+        in_channels: int,
+        out_channels: int,
+        widths: tuple[int, ...],
+        depths: tuple[int, ...],
+        attention: tuple[bool, ...],
+        middle: Middle,
+        heads: int,
+        inner_width: float,
+        inner_multiple: int,
+        time_embedding: int,
+        num_classes: int | None,
+        norm_groups: int,
+        scale_shift: bool,
+        dropout: float,
+    ) -> None:
+        UNet.__init__(
+            self,
+            UNetConfig(
+                sample_size=sample_size,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                widths=tuple(widths),
+                depths=tuple(depths),
+                attention=tuple(attention),
+                middle=middle,
+                heads=heads,
+                inner_width=inner_width,
+                inner_multiple=inner_multiple,
+                time_embedding=time_embedding,
+                num_classes=num_classes,
+                norm_groups=norm_groups,
+                scale_shift=scale_shift,
+                dropout=dropout,
+            ),
+        )
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float,
+        class_labels: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DOutput | tuple[torch.Tensor]:
+        """Predict as `UNet.forward` does.
+
+        A network conditioned on classes that is given no labels (``DDPMPipeline`` gives none) draws the classes in
+        turn: image ``i`` of the batch is of class ``i`` modulo their number, at every step.
+        """
+        if class_labels is None and self.num_classes is not None:
+            class_labels = torch.arange(sample.shape[0], device=sample.device) % self.num_classes
+        prediction = UNet.forward(self, sample, timestep, class_labels)
+        return UNet2DOutput(sample=prediction) if return_dict else (prediction,)

@@ -1,0 +1,33 @@
+"""The network's source as one self-contained file, for pipelines that leave the house."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+MODULES = ("layers", "plan", "network", "exported")
+"""In the order in which they import each other; none of them imports anything else of ours."""
+
+_HEADER = '''"""A denoising UNet found by nni-diffnas: needs torch and diffusers, loads with ``trust_remote_code=True``."""
+
+from __future__ import annotations
+
+'''
+
+
+def one_file_source() -> str:
+    """Put the modules one after the other, without the imports by which they find each other."""
+    folder = Path(__file__).parent
+    return _HEADER + "\n\n".join(_body((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES) + "\n"
+
+
+def _body(source: str) -> str:
+    """``source`` without its docstring, its relative imports and its ``__future__`` line."""
+    lines = source.splitlines()
+    for index, node in enumerate(ast.parse(source).body):
+        docstring = index == 0 and isinstance(node, ast.Expr)
+        dropped = isinstance(node, ast.ImportFrom) and (node.level > 0 or node.module == "__future__")
+        if docstring or dropped:
+            assert node.end_lineno is not None, "parsed from text, so that every node has its lines"
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(lines).strip()
