@@ -192,7 +192,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     family, evaluation, budget = job.make_family(), job.make_evaluation(), job.make_budget()
     space = restrict_space(family.space, config.search_space)
     strategy = make_strategy(name, job, None, arguments)
-    strategy.bind(space, family, evaluation.protocol)
+    strategy.bind(space, family, evaluation.protocol, task=job.task)
     yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     evaluation.prepare()
     yield Finding("ok", "data can be read")

@@ -26,7 +26,6 @@ from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
 from .family import Family
 from .plugins import find_plugin
-from .space import digest
 from .trial import Direction, Objective
 
 __all__ = ["Job", "load_job"]
@@ -86,9 +85,10 @@ class Job(_Model):
     warm_start: list[str] = Field(default_factory=list)
 
     @property
-    def key(self) -> str:
-        """Hash of the whole job."""
-        return digest(self.model_dump(mode="json"))
+    def task(self) -> str:
+        """One line on what is learned from which data, by which evaluator."""
+        data = ", ".join(f"{name} {value}" for name, value in self.data.items()) or "no further data"
+        return f"{self.evaluator.type} on {data}; {self.objective.direction} {self.objective.metric}"
 
     def make_family(self) -> Family:
         """Construct the search space's family.

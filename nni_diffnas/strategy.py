@@ -12,6 +12,7 @@ import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -72,13 +73,15 @@ class AskTellStrategy(Strategy):
         super().__init__()
         if direction not in ("minimize", "maximize"):
             raise StrategyError(f"direction is {direction!r}: use 'minimize' or 'maximize'.")
-        self.objective = objective if isinstance(objective, Objective) else Objective(objective, direction)  # type: ignore[arg-type]
+        self.objective = objective if isinstance(objective, Objective) else Objective(objective, direction)
         self.budget = budget or Budget()
         self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.memory = memory
         self.experiment = uuid.uuid4().hex[:8]
         self.protocol = ""
+        self.task = ""
+        self.folder: Path | None = None
         self._warm_start = tuple(warm_start)
         self.start_with_default = start_with_default
         self._space: Space | None = None
@@ -170,15 +173,25 @@ class AskTellStrategy(Strategy):
 
     # What the doors use ----------------------------------------------------------------------------------------------
 
-    def bind(self, space: Space, family: Family | None = None, protocol: str = "") -> None:
+    def bind(
+        self,
+        space: Space,
+        family: Family | None = None,
+        protocol: str = "",
+        *,
+        task: str = "",
+        folder: Path | None = None,
+    ) -> None:
         """Attach the space (and what prices it) before the first `ask`.
 
         Args:
             space: what is searched.
             family: builds and prices; a budget needs it.
             protocol: what the scores of this search will mean.
+            task: one line on what is learned from which data, for people and language models.
+            folder: of the experiment, for files that a client of the strategy writes (transcripts, caches).
         """
-        self._space, self._family, self.protocol = space, family, protocol
+        self._space, self._family, self.protocol, self.task, self.folder = space, family, protocol, task, folder
         if self.budget.windows:
             if family is None:
                 raise BudgetError("A budget is given, but this search space cannot say costs before training.")
@@ -275,11 +288,11 @@ class AskTellStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         if self._space is None:
-            family_of = getattr(getattr(model_space.model, "trace_symbol", None), "family_of", None)  # type: ignore[attr-defined]
+            family_of = getattr(getattr(model_space.model, "trace_symbol", None), "family_of", None)
             if family_of is None:
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
-                traced = model_space.model  # type: ignore[attr-defined]
+                traced = model_space.model
                 family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
                 evaluator_protocol = getattr(model_space.evaluator, "protocol", "")
                 self.bind(family.space, family, evaluator_protocol)

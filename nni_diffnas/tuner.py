@@ -149,9 +149,10 @@ class DiffNASTuner(Tuner):
         folder.remember_memory(memory_file)
         strategy = make_strategy(self._strategy_name, job, memory, self._options)
         strategy.experiment = folder.id
-        strategy.bind(space, family, evaluation.protocol)
+        strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
-            strategy.restore(memory.trials(experiment=folder.id), memory.load_state(folder.id, _STATE) or {})
+            snapshot = memory.load_state(folder.id, _STATE)
+            strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
         else:
             memory.log(
                 "experiment",
