@@ -32,7 +32,9 @@ def read_weights(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except SafetensorError as error:
-        raise JobError(f"The weights {path} are not a readable safetensors file ({error}): train them again.") from error
+        raise JobError(
+            f"The weights {path} are not a readable safetensors file ({error}): train them again."
+        ) from error
 
 
 def export_pipeline(

@@ -97,7 +97,7 @@ class TimeEmbedding:
         return _total(_linear(self.frequencies, self.width), _linear(self.width, self.width))
 
     def build(self) -> nn.Module:
-        """diffusers' ``TimestepEmbedding``."""
+        """Diffusers' ``TimestepEmbedding``."""
         from diffusers.models.embeddings import TimestepEmbedding
 
         return TimestepEmbedding(self.frequencies, self.width)
@@ -164,7 +164,7 @@ class Residual:
         )
 
     def build(self) -> nn.Module:
-        """diffusers' ``ResnetBlock2D``; its second convolution starts at zero, so that the block starts as a skip."""
+        """Diffusers' ``ResnetBlock2D``; its second convolution starts at zero, so that the block starts as a skip."""
         from diffusers.models.resnet import ResnetBlock2D
         from torch import nn
 
@@ -211,7 +211,7 @@ class SelfAttention:
         return _total((2 * tokens * tokens * self.width, 2 * self.width), *[projection] * 4)
 
     def build(self) -> nn.Module:
-        """diffusers' ``Attention``; its last projection starts at zero, so that it starts as a skip."""
+        """Diffusers' ``Attention``; its last projection starts at zero, so that it starts as a skip."""
         from diffusers.models.attention_processor import Attention
         from torch import nn
 
@@ -248,7 +248,7 @@ class Sampler:
         return _conv(self.width, self.width, 3, self.side // 2 if self.down else self.side * 2)
 
     def build(self) -> nn.Module:
-        """diffusers' ``Downsample2D`` or ``Upsample2D``."""
+        """Diffusers' ``Downsample2D`` or ``Upsample2D``."""
         from diffusers.models.resnet import Downsample2D, Upsample2D
 
         if self.down:

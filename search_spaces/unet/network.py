@@ -98,7 +98,9 @@ class UNet(nn.Module):
         """
         if (class_labels is None) != (self.class_embedding is None):
             wants = "no class_labels" if self.class_embedding is None else f"class_labels below {self.num_classes}"
-            raise ValueError(f"This network takes {wants}: {'leave them out' if class_labels is not None else 'pass them'}.")
+            raise ValueError(
+                f"This network takes {wants}: {'leave them out' if class_labels is not None else 'pass them'}."
+            )
         dtype = self.conv_in.weight.dtype
         steps = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         time = self.time_embedding(self.time_proj(steps).to(dtype))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.options import PRESETS
+from nni_diffnas.search_spaces.unet.stock import stock_config
 
 from nni_diffnas.cost import Budget, Cost, Window, count_cost
 from nni_diffnas.errors import SpaceError
 from nni_diffnas.family import choice_costs, sample_within
-from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.search_spaces.unet.options import PRESETS
-from nni_diffnas.search_spaces.unet.stock import stock_config
 
 
 def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
@@ -29,7 +29,12 @@ def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
 
 @pytest.mark.parametrize(
     ("preset", "options", "count"),
-    [("digits", {}, 80), ("digits", {"num_classes": 10, "scale_shift": False}, 40), ("mnist", {}, 40), ("cifar10", {}, 40)],
+    [
+        ("digits", {}, 80),
+        ("digits", {"num_classes": 10, "scale_shift": False}, 40),
+        ("mnist", {}, 40),
+        ("cifar10", {}, 40),
+    ],
 )
 def test_price_is_what_a_forward_pass_counts(preset: str, options: dict[str, Any], count: int) -> None:
     family = UNetFamily(preset, **options)
@@ -81,7 +86,12 @@ def test_uniform_networks_are_the_stock_network(preset: str, options: dict[str, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"level0.depth": 1}, {"inner_width": 1.5}, {"level0.attention": True}, {"level0.width": 24, "heads": 1, "level0.attention": True}],
+    [
+        {"level0.depth": 1},
+        {"inner_width": 1.5},
+        {"level0.attention": True},
+        {"level0.width": 24, "heads": 1, "level0.attention": True},
+    ],
     ids=["depth", "inner width", "channels per head", "channels per head, one head"],
 )
 def test_what_stock_cannot_express_is_not_forced_into_it(changes: dict[str, Any]) -> None:
