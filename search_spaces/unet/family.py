@@ -129,7 +129,7 @@ class UNetFamily(Family):
             heads=chosen.get("heads", 1),
             inner_width=float(chosen["inner_width"]),
             inner_multiple=o.width_multiple,
-            time_embedding=chosen["time_embedding"],
+            time_embedding_dim=chosen["time_embedding"],
             num_classes=o.num_classes,
             norm_groups=o.norm_groups,
             scale_shift=o.scale_shift,

@@ -84,6 +84,10 @@ class UNetOptions:
                 )
             for choices in getattr(self, name):
                 _check_choices(name, choices, kind)
+        _check("default_depth", self.default_depth, int, low=1)
+        _check("default_heads", self.default_heads, int, low=1)
+        for attends in self.default_attention:
+            _check("default_attention", attends, bool)
         for middle in self.middle:
             if middle not in get_args(Middle):
                 raise SpaceError(f"The space's middle has {middle!r}: choose among {', '.join(get_args(Middle))}.")
@@ -119,7 +123,11 @@ def _check(name: str, value: object, kind: type, low: float | None = None) -> No
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _check_choices(name: str, choices: tuple[object, ...], kind: type) -> None:
+def _check_choices(name: str, choices: object, kind: type) -> None:
+    if not isinstance(choices, tuple):
+        raise SpaceError(
+            f"The space's {name} mixes {choices!r} with lists: give one list for all levels, or one for each."
+        )
     if not choices:
         raise SpaceError(f"The space's {name} is empty: give at least one choice.")
     for value in choices:
@@ -219,7 +227,7 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
     for name in _PER_LEVEL:
         # One list holds for every level; the preset's own lists are stretched by their last one.
         choices = changes.get(name, getattr(base, name))
-        if choices and not isinstance(choices[0], tuple):
+        if not any(isinstance(item, tuple) for item in choices):
             changes[name] = (choices,) * levels
         elif name not in changes:
             changes[name] = _stretch(choices, levels)
