@@ -18,7 +18,10 @@ from typing import Any
 from nni.tuner import Tuner
 
 from .errors import DiffNASError, JobError
+from .evaluation import Evaluation
 from .experiment import ManagerInfo
+from .family import Family
+from .forecast import forecast_search
 from .job import Job, load_job, refuse_secrets
 from .memory import SearchMemory
 from .outcome import Outcome, format_cost
@@ -27,6 +30,7 @@ from .runner import RESULT_FILE, TRIAL_ID
 from .space import Space, Value
 from .strategy import AskTellStrategy, parameters_of
 from .trial import Trial
+from .winner import export_trial
 
 __all__ = ["DiffNASTuner", "make_strategy", "restrict_space"]
 
@@ -133,7 +137,7 @@ class DiffNASTuner(Tuner):
 
     def _open(self, search_space: dict[str, Any]) -> AskTellStrategy:
         refuse_secrets(self._options, "classArgs of the tuner")
-        job = load_job(self._manager.code_directory / self._job_path)
+        job = self._job = load_job(self._manager.code_directory / self._job_path)
         wanted = job.make_objective().direction
         if self._optimize_mode != wanted:
             raise JobError(
@@ -143,6 +147,7 @@ class DiffNASTuner(Tuner):
         family, evaluation = job.make_family(), job.make_evaluation()
         space = restrict_space(family.space, search_space)
         evaluation.prepare()
+        self._forecast(family, evaluation, job)
         folder = self._manager.folder
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
         memory = SearchMemory(memory_file)
@@ -167,6 +172,12 @@ class DiffNASTuner(Tuner):
                 },
             )
         return strategy
+
+    def _forecast(self, family: Family, evaluation: Evaluation, job: Job) -> None:
+        if self._manager.max_trials and not self._manager.resumed:
+            workers = self._manager.concurrency
+            forecast = forecast_search(family, evaluation, job.make_budget(), self._manager.max_trials, workers)
+            print(f"nni-diffnas: {forecast}", flush=True)
 
     @property
     def strategy(self) -> AskTellStrategy:
@@ -269,9 +280,13 @@ class DiffNASTuner(Tuner):
         self._report(trial, before)
         self._serve_owed()
         self._save()
-        ended = sum(t.status != "pending" for t in self.strategy.trials if t.experiment == self.strategy.experiment)
+        ended = sum(t.status != "pending" for t in self._mine())
         if ended == self._manager.max_trials:
             self._finish()
+
+    def _mine(self) -> list[Trial]:
+        """Trials of this experiment, without those of a warm start."""
+        return [trial for trial in self.strategy.trials if trial.experiment == self.strategy.experiment]
 
     def _save(self) -> None:
         memory = self.strategy.memory
@@ -279,8 +294,7 @@ class DiffNASTuner(Tuner):
             memory.save_state(self.strategy.experiment, _STATE, self.strategy.snapshot())
 
     def _report(self, trial: Trial, before: Trial | None) -> None:
-        mine = [t for t in self.strategy.trials if t.experiment == self.strategy.experiment]
-        ended = sum(t.status != "pending" for t in mine)
+        ended = sum(t.status != "pending" for t in self._mine())
         of = f"/{self._manager.max_trials}" if self._manager.max_trials else ""
         if trial.status == "failed":
             what = f"failed: {trial.reason}"
@@ -297,8 +311,7 @@ class DiffNASTuner(Tuner):
     def _end(self, why: str) -> None:
         """Let NNI end the experiment once the running trials are through."""
         print(f"nni-diffnas: the search ends: {why}.", flush=True)
-        mine = [t for t in self.strategy.trials if t.experiment == self.strategy.experiment]
-        self._manager.end_after(max(1, len(mine)))
+        self._manager.end_after(max(1, len(self._mine())))
         if not self.strategy.pending:
             self._finish()
 
@@ -307,8 +320,14 @@ class DiffNASTuner(Tuner):
         if self._finished or self._strategy is None:
             return
         self._finished = True
-        mine = [t for t in self.strategy.trials if t.experiment == self.strategy.experiment]
-        print("\n" + Outcome.of(mine, self.strategy.objective).describe(), flush=True)
+        outcome = Outcome.of(self._mine(), self.strategy.objective)
+        print("\n" + outcome.describe(), flush=True)
+        if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
+            try:
+                folder = self._manager.folder
+                print(f"pipeline: {export_trial(folder, self._job, outcome.best, folder.path / 'winner')}", flush=True)
+            except DiffNASError as error:  # the search is over and recorded; the export can be repeated by hand
+                print(f"nni-diffnas: the winner was not exported: {error}", file=sys.stderr, flush=True)
 
     def _on_exit(self) -> None:
         with self._lock:

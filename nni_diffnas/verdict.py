@@ -1,7 +1,7 @@
 """Is the winner really better? Winner and default trained again with fresh seeds, scored on held-out images.
 
-The best of many trials looks better than it is: it was chosen for its score. This is the answer that best-of-many cannot
-give.
+The best of many trials looks better than it is: it was chosen for its score. This is the answer that best-of-many
+cannot give.
 """
 
 from __future__ import annotations
