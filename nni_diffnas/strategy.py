@@ -25,7 +25,7 @@ from .errors import BudgetError, StrategyError
 from .family import Family, sample_within
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
-from .trial import Objective, Origin, Suggestion, Trial
+from .trial import Direction, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -63,7 +63,7 @@ class AskTellStrategy(Strategy):
         self,
         *,
         objective: str | Objective = "rfid",
-        direction: str = "minimize",
+        direction: Direction = "minimize",
         budget: Budget | None = None,
         seed: int = 0,
         memory: SearchMemory | None = None,
