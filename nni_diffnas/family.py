@@ -106,7 +106,7 @@ def nearest_to_budget(
 
 
 def sample_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int = 2000) -> Architecture:
-    """Draw uniformly from the architectures within budget; where the window is too small to hit, walk to it.
+    """Draw as `Space.sample` does among those within budget; where the window is too small to hit, walk to it.
 
     Raises:
         BudgetError: no architecture was found within budget; the message states the nearest cost.
