@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+
+    from .latency import Part
 
 __all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within"]
 
@@ -51,6 +53,14 @@ class Family(ABC):
     def describe(self, label: str) -> str:
         """One line on what the label means, for people and language models."""
         return label
+
+    def parts(self, architecture: Mapping[str, Value]) -> Sequence[Part]:
+        """The layers that make up the network, for a `latency.LatencyTable`; empty where a family cannot say.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        return ()
 
     def save_diffusers(
         self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path

@@ -15,6 +15,7 @@ from nni_diffnas.family import Family
 from nni_diffnas.lazy import absent
 from nni_diffnas.space import Architecture, Condition, Space, Value
 
+from .layers import Layer
 from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
@@ -143,6 +144,14 @@ class UNetFamily(Family):
             SpaceError: the architecture is not of this space.
         """
         return plan_of(self.config(architecture))
+
+    def parts(self, architecture: Mapping[str, Value]) -> tuple[Layer, ...]:
+        """All layers of a network, for a latency table.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        return tuple(self.plan(architecture).layers)
 
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
         """MACs and parameters, computed from the plan: nothing is built."""

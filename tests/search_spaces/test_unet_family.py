@@ -27,23 +27,34 @@ def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
         return count_cost(family.build(architecture), image, torch.zeros(1), *labels)
 
 
-@pytest.mark.parametrize(
-    ("preset", "options", "count"),
-    [
-        ("digits", {}, 80),
-        ("digits", {"num_classes": 10, "scale_shift": False}, 40),
-        ("mnist", {}, 40),
-        ("cifar10", {}, 40),
-    ],
-)
-def test_price_is_what_a_forward_pass_counts(preset: str, options: dict[str, Any], count: int) -> None:
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("digits", {}),
+    ("digits", {"num_classes": 10, "scale_shift": False}),
+    ("mnist", {}),
+    ("cifar10", {}),
+]
+
+
+def check_prices(kind: int, count: int) -> None:
+    preset, options = KINDS[kind]
     family = UNetFamily(preset, **options)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(kind)
     for _ in range(count):
         architecture = family.space.sample(rng)
         found, said = counted(family, architecture), family.cost(architecture)
         assert found.params == said.params
         assert abs(found.macs - said.macs) <= 0.01 * found.macs
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_price_is_what_a_forward_pass_counts(kind: int) -> None:
+    check_prices(kind, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", range(4))
+def test_price_of_two_hundred_networks(kind: int) -> None:
+    check_prices(kind, 50)
 
 
 def test_default_of_cifar10_is_iddpm() -> None:
