@@ -10,7 +10,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -177,14 +178,13 @@ class Driver:
         Where it has fewer for now (it waits for results), the remaining ids are served when results arrive; where it
         has none and nothing is pending, the experiment ends.
         """
-        with self._lock:
+        with self._recording():
             self._send = send
             self._settle()
             self._serve_owed()
             asked = self.strategy.ask(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
             parameters = [self._start(i, t) for i, t in zip(parameter_ids, asked, strict=False)]
-            self._save()
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return parameters
@@ -203,12 +203,12 @@ class Driver:
 
     def tell(self, parameters: Mapping[str, Value], value: Any, job_id: str) -> None:
         """Hand a trial's complete metric dictionary to the strategy."""
-        with self._lock:
+        with self._recording():
             self._tell(str(parameters[TRIAL_ID]), value, job_id)
 
     def import_results(self, data: list[dict[str, Any]]) -> None:
         """Receive trials that finished before a resume, or while it was under way; known results are ignored."""
-        with self._lock:
+        with self._recording():
             for row in data:
                 parameter = row.get("parameter")
                 if isinstance(parameter, Mapping) and parameter.get(TRIAL_ID) in {t.id for t in self.strategy.trials}:
@@ -223,7 +223,7 @@ class Driver:
 
     def ended(self, parameter_id: int, success: bool) -> None:
         """Learn that a trial's process ended; a success without a result counts as failed after a grace time."""
-        with self._lock:
+        with self._recording():
             trial_id = self._ids.get(parameter_id)
             if trial_id not in {trial.id for trial in self.strategy.pending}:
                 return
@@ -260,19 +260,22 @@ class Driver:
     def _after(self, trial: Trial, before: Trial | None) -> None:
         self._report(trial, before)
         self._serve_owed()
-        self._save()
         ended = sum(t.status != "pending" for t in self._mine())
         if ended == self._manager.max_trials:
             self._finish()
 
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """One event at a time; its trials and the state that follows from them are recorded together or not at all."""
+        memory = self.strategy.memory
+        with self._lock, memory.transaction() if memory is not None else nullcontext():
+            yield
+            if memory is not None:
+                memory.save_state(self.strategy.experiment, _STATE, self.strategy.snapshot())
+
     def _mine(self) -> list[Trial]:
         """Trials of this experiment, without those of a warm start."""
         return [trial for trial in self.strategy.trials if trial.experiment == self.strategy.experiment]
-
-    def _save(self) -> None:
-        memory = self.strategy.memory
-        if memory is not None:
-            memory.save_state(self.strategy.experiment, _STATE, self.strategy.snapshot())
 
     def _report(self, trial: Trial, before: Trial | None) -> None:
         ended = sum(t.status != "pending" for t in self._mine())

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -158,16 +158,21 @@ class AskTellStrategy(Strategy):
             return "already trained or pending in this search"
         return ""
 
-    def draw(self, tries: int = 500) -> Architecture | None:
-        """Draw a random architecture within budget that is not known yet; ``None`` where none is found."""
+    def draw(self, taken: Collection[Architecture] = (), tries: int = 500) -> Architecture | None:
+        """Draw a random architecture within budget that is not known yet; ``None`` where none is found.
+
+        Args:
+            taken: architectures of the same batch, which are not known yet either.
+            tries: draws before giving up.
+        """
         for _ in range(tries):
             if self._family is not None and self.budget.windows:
                 drawn = sample_within(self._family, self.budget, self.rng)
             else:
                 drawn = self.space.sample(self.rng)
-            if not self.rejection(drawn):
+            if drawn not in taken and not self.rejection(drawn):
                 return drawn
-            if len(self._known) >= self.space.size:
+            if len(taken) + len(self._known) >= self.space.size:
                 return None
         return None
 
