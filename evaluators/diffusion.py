@@ -66,7 +66,7 @@ class Settings(BaseModel):
     extractor_seed: int = 0
     score_images: int = Field(default=1000, ge=2)
     sampler: Solver = "dpm-solver++"
-    sampler_steps: int = Field(default=12, ge=1)
+    sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: Literal["training", "held_out"] = "training"
     curve_points: int = Field(default=3, ge=0)
@@ -166,7 +166,7 @@ class DiffusionEvaluation(Evaluation):
             device = self._device()
             model.to(device)
             if device.type == "cuda":
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                model.to(memory_format=torch.channels_last)
             training = self._train(model, context, log, device)
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
@@ -247,15 +247,13 @@ class DiffusionEvaluation(Evaluation):
     ) -> TrainingResult:
         settings, recipe = self.settings, self.settings.training
         pixels, labels = self._resident(device)
-        points = min(settings.curve_points, recipe.reports - 1)
-        wanted = {math.ceil(recipe.reports * (point + 1) / (points + 1)) for point in range(points)}
-        reports = 0
+        scored = 0
 
         def report(progress: Progress) -> None:
-            nonlocal reports
-            reports += 1
+            nonlocal scored
             metrics = {"loss": progress.loss, "images": float(progress.images)}
-            if reports in wanted and progress.fraction < 1.0:
+            if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
+                scored = int(progress.fraction * (settings.curve_points + 1))
                 generated = self.generate(model, settings.curve_images, context.seed)
                 metrics["rfid"] = self._score(generated)["rfid"]
                 log.picture("samples", grid(generated[:64]), progress.images)
