@@ -25,7 +25,7 @@ from nni_diffnas.evaluation import Evaluation, TrialContext
 
 from .data import DataSettings, ImageSet, images
 from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
-from .pictures import TensorBoardLog, grid, png
+from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .rfid import Statistics, frechet_distance, kernel_distance, statistics
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .training import Progress, Recipe, TrainingResult, call_network, train
@@ -143,6 +143,29 @@ class DiffusionEvaluation(Evaluation):
             )
         self._reference_folder()
 
+    def held_out(self) -> DiffusionEvaluation:
+        """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
+
+        Raises:
+            JobError: nothing is held out.
+        """
+        if self.data.held_out == 0:
+            raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
+        return self._changed(reference="held_out")
+
+    def longer(self, factor: float) -> DiffusionEvaluation:
+        """The same with ``factor`` times the training budget."""
+        training = self.settings.training
+        images, steps = (
+            None if count is None else max(1, round(count * factor)) for count in (training.images, training.steps)
+        )
+        seconds = None if training.seconds is None else training.seconds * factor
+        budget = {"images": images, "steps": steps, "seconds": seconds}
+        return self._changed(training={**training.model_dump(), **budget})
+
+    def _changed(self, **options: Any) -> DiffusionEvaluation:
+        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+
     def scheduler_config(self) -> dict[str, Any]:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
         recipe = self.settings.training
@@ -160,7 +183,7 @@ class DiffusionEvaluation(Evaluation):
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
-        """Train and score ``model``; writes weights, samples, the TensorBoard log and ``result.json``."""
+        """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
         with _threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             device = self._device()
@@ -184,6 +207,9 @@ class DiffusionEvaluation(Evaluation):
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
         self._write(model, context, metrics, png(picture), device)
+        if self.settings.reference == "held_out":
+            known = self.images.pixels[self.images.training]
+            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
         return metrics
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
@@ -339,7 +365,7 @@ class DiffusionEvaluation(Evaluation):
             "scheduler": self.scheduler_config(),
             "torch": torch.__version__,
         }
-        (context.output / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
 
 
 def _steps(recipe: Recipe, steps: int) -> Recipe:

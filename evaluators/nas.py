@@ -60,6 +60,11 @@ class DiffusionEvaluator(Evaluator):
         """A new evaluation with these settings."""
         return DiffusionEvaluation(self.data, **self.options)
 
+    @property
+    def protocol(self) -> str:
+        """What the scores mean; see `DiffusionEvaluation.protocol`."""
+        return self.evaluation().protocol
+
     def prepare(self) -> None:
         """Make what all trials share; call it before the experiment, so that bad data is known at once."""
         self.evaluation().prepare()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
+from nni_diffnas.evaluators.pictures import nearest_beside
 from torch import nn
 
 from nni_diffnas.errors import DataError, JobError
@@ -50,7 +51,7 @@ def test_a_trial_from_images_to_files(tmp_path: Path, small_denoiser: type[nn.Mo
     saved = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(saved[name], value) for name, value in model.state_dict().items())
     assert (tmp_path / "samples.png").read_bytes()[:4] == b"\x89PNG"
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["protocol"] == evaluation.protocol
     assert result["metrics"] == metrics
     log = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -125,6 +126,31 @@ def test_the_stock_scheduler_samples_the_same_network(tmp_path: Path, small_deno
             images = scheduler.step(model(images, time.expand(300)), time, images).prev_sample
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     assert evaluation._score(pixels)["rfid"] < 1.5 * ours
+
+
+def test_a_verdict_is_scored_on_held_out_images(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
+    searched = quick(training={"images": 640}, curve_points=0)
+    judged = searched.held_out()
+    assert judged.protocol != searched.protocol
+    assert judged.settings.training == searched.settings.training
+    judged.prepare()
+    context = TrialContext({}, tmp_path)
+    scores = [each.evaluate(seeded(small_denoiser), context)["rfid"] for each in (searched, judged)]
+    assert scores[0] != scores[1]
+    assert (tmp_path / "nearest.png").exists()
+    with pytest.raises(JobError, match=r"data\.held_out is 0"):
+        DiffusionEvaluation({"source": "digits", "held_out": 0}, **QUICK).held_out()
+
+
+@pytest.mark.parametrize("budget", ["images", "steps", "seconds"])
+def test_longer_training(budget: str) -> None:
+    assert getattr(quick(training={budget: 10}).longer(2.5).settings.training, budget) == 25
+
+
+def test_the_nearest_known_images_come_first() -> None:
+    known = np.arange(0, 250, 10, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    shown = nearest_beside(np.array([52, 101], np.uint8).reshape(2, 1, 1, 1), known, count=2)
+    assert shown.flatten().tolist() == [52, 50, 60, 101, 100, 110]
 
 
 @pytest.mark.parametrize(

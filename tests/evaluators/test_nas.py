@@ -53,5 +53,5 @@ def test_reports_through_nni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sm
     assert final[0]["default"] == -final[0]["rfid"] == -scores[0]
     assert len(intermediate) == 2 * 3
     assert all(report["default"] == -report["rfid"] for report in intermediate)
-    assert '"width": 24' in (tmp_path / "trial" / "result.json").read_text()
+    assert '"width": 24' in (tmp_path / "trial" / "evaluation.json").read_text()
     assert torch.initial_seed() == evaluator.seed
