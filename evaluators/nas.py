@@ -1,0 +1,107 @@
+"""`DiffusionEvaluator`: `DiffusionEvaluation` for NNI's own `NasExperiment`. It imports NNI's NAS package."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nni
+import torch
+from nni.nas.evaluator import Evaluator
+
+from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.trial import Direction, Objective
+
+from .diffusion import DiffusionEvaluation
+
+__all__ = ["DiffusionEvaluator"]
+
+
+@nni.trace
+class DiffusionEvaluator(Evaluator):
+    """Trains and scores each network of a `NasExperiment`.
+
+    It carries names, numbers and paths only, so that it stays far below NNI's 64 KB for a trial's parameters.
+
+    Example:
+        >>> evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 16000})
+        >>> evaluator.prepare()
+        >>> NasExperiment(UNetSpace(...), evaluator, RegularizedEvolution(...)).run(8080)
+
+    Args:
+        data: fields of `DataSettings`, JSON values only.
+        metric: the objective, one of the metrics of `DiffusionEvaluation.evaluate`.
+        direction: of the objective. NNI's NAS ranking maximises: ``minimize`` is reported with its sign turned.
+        seed: of weights, training and sampling; the same for every architecture.
+        options: fields of `Settings`, JSON values only.
+
+    Raises:
+        JobError: an unknown option, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        metric: str = "rfid",
+        direction: Direction = "minimize",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        self.data = dict(data)
+        self.objective = Objective(metric, direction)
+        self.seed = seed
+        self.options = options
+        self.evaluation()
+
+    def evaluation(self) -> DiffusionEvaluation:
+        """A new evaluation with these settings."""
+        return DiffusionEvaluation(self.data, **self.options)
+
+    @property
+    def protocol(self) -> str:
+        """What the scores mean; see `DiffusionEvaluation.protocol`."""
+        return self.evaluation().protocol
+
+    def prepare(self) -> None:
+        """Make what all trials share; call it before the experiment, so that bad data is known at once."""
+        self.evaluation().prepare()
+
+    def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Train and score ``model``; report intermediate results and the final dictionary to NNI."""
+        current = nni.get_current_parameter()
+        context = TrialContext(
+            architecture=dict(getattr(current, "sample", None) or {}),
+            output=_output_folder(),
+            seed=self.seed,
+            report=self._report_intermediate,
+        )
+        evaluation = self.evaluation()
+        evaluation.prepare()
+        metrics = evaluation.evaluate(model, context)
+        nni.report_final_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
+        return metrics
+
+    def extra_repr(self) -> str:
+        """What NNI prints of it."""
+        return f"data={self.data!r}, objective={self.objective!r}, options={self.options!r}"
+
+    def _execute(self, model: Any) -> Any:
+        # NNI builds the network here; seeding first gives equal architectures equal weights.
+        torch.manual_seed(self.seed)
+        return self.evaluate(model.executable_model())
+
+    def _report_intermediate(self, metrics: Mapping[str, float]) -> None:
+        # NNI plots `default`, which the reports between two scores do not have.
+        if self.objective.metric in metrics:
+            nni.report_intermediate_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
+
+
+def _output_folder() -> Path:
+    """The trial's folder that NNI keeps, or a new temporary one where NNI runs no trial."""
+    named = os.environ.get("NNI_OUTPUT_DIR")
+    folder = Path(named) if named else Path(tempfile.mkdtemp(prefix="nni-diffnas-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
