@@ -152,7 +152,7 @@ class Residual:
         """Groups of the two normalisations: they divide the channels whatever these are."""
         return math.gcd(self.inputs, self.norm_groups), math.gcd(self.inner, self.norm_groups)
 
-    @property
+    @cached_property
     def price(self) -> Price:
         """``(macs, params)``."""
         return _total(
@@ -203,7 +203,7 @@ class SelfAttention:
         """Groups of the normalisation."""
         return math.gcd(self.width, self.norm_groups)
 
-    @property
+    @cached_property
     def price(self) -> Price:
         """``(macs, params)``: four projections; queries times keys, weights times values."""
         tokens = self.side * self.side

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -226,3 +228,20 @@ def test_ten_thousand_networks_within_budget_take_seconds() -> None:
     seconds = time.process_time() - started
     assert all(budget.admits(cost) for cost in costs)
     assert seconds < 2.0, f"10,000 would take {5 * seconds:.1f} s"
+
+
+def test_pricing_needs_no_torch_and_building_no_compiler() -> None:
+    program = """
+import sys
+from nni_diffnas.search_spaces import UNetFamily
+family = UNetFamily("digits")
+family.cost(family.default)
+assert "torch" not in sys.modules, "pricing imported torch"
+import torch
+family.build(family.default)
+heavy = {"torch._dynamo", "nni", "transformers", "scipy", "pytorch_lightning"} & set(sys.modules)
+assert not heavy, f"building imported {heavy}"
+import torch._dynamo
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
