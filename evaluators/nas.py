@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import nni
@@ -13,6 +11,9 @@ import torch
 from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.family import traced_family
+from nni_diffnas.runner import report_final, report_intermediate, split_parameters, trial_output
+from nni_diffnas.space import Architecture, Value
 from nni_diffnas.trial import Direction, Objective
 
 from .diffusion import DiffusionEvaluation
@@ -70,38 +71,29 @@ class DiffusionEvaluator(Evaluator):
         self.evaluation().prepare()
 
     def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Train and score ``model``; report intermediate results and the final dictionary to NNI."""
-        current = nni.get_current_parameter()
-        context = TrialContext(
-            architecture=dict(getattr(current, "sample", None) or {}),
-            output=_output_folder(),
-            seed=self.seed,
-            report=self._report_intermediate,
-        )
+        """Train and score a network, inside NNI or alone; returns all metrics by name."""
+        return self._evaluate(model, {}, {})
+
+    def _evaluate(
+        self, model: torch.nn.Module, architecture: Architecture, settings: Mapping[str, Value]
+    ) -> dict[str, float]:
         evaluation = self.evaluation()
         evaluation.prepare()
-        metrics = evaluation.evaluate(model, context)
-        nni.report_final_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
-        return metrics
+        report = partial(report_intermediate, objective=self.objective, maximize=True)
+        context = TrialContext(architecture, trial_output(), self.seed, report, settings)
+        return evaluation.evaluate(model, context)
 
     def extra_repr(self) -> str:
         """What NNI prints of it."""
         return f"data={self.data!r}, objective={self.objective!r}, options={self.options!r}"
 
     def _execute(self, model: Any) -> Any:
+        architecture, settings = split_parameters(model.sample or {})
         # NNI builds the network here; seeding first gives equal architectures equal weights.
         torch.manual_seed(self.seed)
-        return self.evaluate(model.executable_model())
-
-    def _report_intermediate(self, metrics: Mapping[str, float]) -> None:
-        # NNI plots `default`, which the reports between two scores do not have.
-        if self.objective.metric in metrics:
-            nni.report_intermediate_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
-
-
-def _output_folder() -> Path:
-    """The trial's folder that NNI keeps, or a new temporary one where NNI runs no trial."""
-    named = os.environ.get("NNI_OUTPUT_DIR")
-    folder = Path(named) if named else Path(tempfile.mkdtemp(prefix="nni-diffnas-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        metrics = self._evaluate(model.executable_model(), architecture, settings)
+        family = traced_family(model)
+        if family is not None:
+            metrics |= family.cost(family.space.validate(architecture)).as_metrics()
+        report_final(metrics, self.objective, maximize=True)
+        return metrics

@@ -22,7 +22,7 @@ from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
-from .family import Family, sample_within
+from .family import Family, sample_within, traced_family
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
 from .trial import Direction, Objective, Origin, Suggestion, Trial
@@ -293,14 +293,11 @@ class AskTellStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         if self._space is None:
-            family_of = getattr(getattr(model_space.model, "trace_symbol", None), "family_of", None)
-            if family_of is None:
+            family = traced_family(model_space)
+            if family is None:
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
-                traced = model_space.model
-                family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
-                evaluator_protocol = getattr(model_space.evaluator, "protocol", "")
-                self.bind(family.space, family, evaluator_protocol)
+                self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
         return model_space
 
     def _run(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import nni  # type: ignore[import-untyped]
-from nni.nas.nn.pytorch import ModelSpace  # type: ignore[import-untyped]
+import nni
+from nni.nas.nn.pytorch import ModelSpace
 from torch import nn
 
 from .family import UNetFamily
@@ -13,7 +13,7 @@ from .family import UNetFamily
 __all__ = ["UNetSpace"]
 
 
-class UNetSpace(ModelSpace):  # type: ignore[misc]
+class UNetSpace(ModelSpace):
     """The choices of `UNetFamily` as NNI mutables; freezes to a plain `network.UNet`.
 
     It holds no weights: a network exists only once its choices are made, by ``space.freeze(sample)`` or by
