@@ -59,6 +59,14 @@ def test_price_of_two_hundred_networks(kind: int) -> None:
     check_prices(kind, 50)
 
 
+def test_defaults_cost_what_the_docstring_says() -> None:
+    for preset, cost in {"digits": Cost(5_817_344, 272_305), "mnist": Cost(277_317_376, 1_742_881)}.items():
+        family = UNetFamily(preset)
+        assert family.cost(family.default) == cost
+        text = UNetFamily.__doc__ or ""
+        assert f"{cost.params:,} and {cost.macs:,}" in text
+
+
 def test_default_of_cifar10_is_iddpm() -> None:
     family = UNetFamily("cifar10")
     assert family.cost(family.default) == Cost(macs=8_386_707_456, params=52_546_438)
