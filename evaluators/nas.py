@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import nni
@@ -13,6 +10,7 @@ import torch
 from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.runner import report_final, report_intermediate, trial_output
 from nni_diffnas.trial import Direction, Objective
 
 from .diffusion import DiffusionEvaluation
@@ -74,14 +72,14 @@ class DiffusionEvaluator(Evaluator):
         current = nni.get_current_parameter()
         context = TrialContext(
             architecture=dict(getattr(current, "sample", None) or {}),
-            output=_output_folder(),
+            output=trial_output(),
             seed=self.seed,
             report=self._report_intermediate,
         )
         evaluation = self.evaluation()
         evaluation.prepare()
         metrics = evaluation.evaluate(model, context)
-        nni.report_final_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
+        report_final(metrics, self.objective, maximize=True)
         return metrics
 
     def extra_repr(self) -> str:
@@ -94,14 +92,4 @@ class DiffusionEvaluator(Evaluator):
         return self.evaluate(model.executable_model())
 
     def _report_intermediate(self, metrics: Mapping[str, float]) -> None:
-        # NNI plots `default`, which the reports between two scores do not have.
-        if self.objective.metric in metrics:
-            nni.report_intermediate_result({**metrics, "default": self.objective.default(metrics, maximize=True)})
-
-
-def _output_folder() -> Path:
-    """The trial's folder that NNI keeps, or a new temporary one where NNI runs no trial."""
-    named = os.environ.get("NNI_OUTPUT_DIR")
-    folder = Path(named) if named else Path(tempfile.mkdtemp(prefix="nni-diffnas-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        report_intermediate(metrics, self.objective, maximize=True)
