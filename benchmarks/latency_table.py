@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nni_diffnas.search_spaces import UNetFamily
 from scipy.stats import spearmanr
 
 from nni_diffnas.latency import LatencyTable, device_name, measure_latency
+from nni_diffnas.search_spaces import UNetFamily
 
 
 def main() -> None:

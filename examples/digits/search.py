@@ -10,13 +10,13 @@ import argparse
 from pathlib import Path
 
 from nni.nas.experiment import NasExperiment
-from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.search_spaces import UNetSpace
-from nni_diffnas.strategies import RegularizedEvolution
 
 from nni_diffnas.cost import Budget, Window
+from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
+from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.strategies import RegularizedEvolution
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 256}, s
 evaluator.prepare()
 with SearchMemory(Path("memory.sqlite")) as memory:
     strategy = RegularizedEvolution(population=2, sample=1, budget=Budget({"params": Window(max=2e5)}), memory=memory)
-    experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, Chain(strategy, Deduplication()))
+    experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, Chain(strategy, Deduplication("invalid")))
     experiment.config.max_trial_number = 3
     experiment.config.trial_concurrency = 2
     experiment.config.experiment_working_directory = str(Path("exp").resolve())

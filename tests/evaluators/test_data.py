@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nni_diffnas.evaluators.data import DataSettings, ImageSet, images
 from PIL import Image
 
 from nni_diffnas.errors import DataError
+from nni_diffnas.evaluators.data import DataSettings, ImageSet, images
 
 
 def load(source: object, **options: Any) -> ImageSet:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.pictures import nearest_beside
 from torch import nn
 
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
+from nni_diffnas.evaluators.pictures import nearest_beside
 
 QUICK: dict[str, Any] = {
     "extractor": "random", "training": {"images": 1280}, "score_images": 100, "sampler_steps": 4, "curve_images": 20,

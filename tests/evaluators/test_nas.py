@@ -6,10 +6,10 @@ from typing import Any
 import nni
 import pytest
 import torch
-from nni_diffnas.evaluators import DiffusionEvaluator
 from torch import nn
 
 from nni_diffnas.errors import JobError
+from nni_diffnas.evaluators import DiffusionEvaluator
 
 OPTIONS: dict[str, Any] = {
     "extractor": "random", "training": {"images": 320}, "score_images": 50, "sampler_steps": 3, "curve_images": 20,

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from nni_diffnas.errors import DataError, TrialFailure
 from nni_diffnas.evaluators.data import DataSettings, images
 from nni_diffnas.evaluators.features import labels_extractor, random_extractor
 from nni_diffnas.evaluators.fidelity import extract, inception_extractor, inception_state, register
 from nni_diffnas.evaluators.rfid import Statistics, frechet_distance, kernel_distance, statistics
-from PIL import Image
-
-from nni_diffnas.errors import DataError, TrialFailure
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from nni_diffnas.evaluators.losses import PARAMETERISATIONS
 from nni_diffnas.evaluators.sampling import Solver, initial_noise, sample, sampling_timesteps, to_uint8
 from nni_diffnas.evaluators.schedules import SCHEDULES
-from torch import Tensor
 
 
 def denoise(images: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:

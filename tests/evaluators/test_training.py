@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from nni_diffnas.errors import TrialFailure
 from nni_diffnas.evaluators.ema import PowerAverage, power_for_width
 from nni_diffnas.evaluators.losses import PARAMETERISATIONS, MinSNRWeighting
 from nni_diffnas.evaluators.optimizer import AdamW, learning_rate
 from nni_diffnas.evaluators.schedules import SCHEDULES
 from nni_diffnas.evaluators.training import Progress, Recipe, TrainingResult, train
-from torch import Tensor, nn
-
-from nni_diffnas.errors import TrialFailure
 
 PIXELS = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

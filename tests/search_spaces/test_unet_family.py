@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
-from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.search_spaces.unet.options import PRESETS
-from nni_diffnas.search_spaces.unet.stock import stock_config
 
 from nni_diffnas.cost import Budget, Cost, Window, count_cost
 from nni_diffnas.errors import SpaceError
 from nni_diffnas.family import choice_costs, sample_within
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.options import PRESETS
+from nni_diffnas.search_spaces.unet.stock import stock_config
 
 
 def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
