@@ -69,7 +69,7 @@ class Generator:
 
     # Training --------------------------------------------------------------------------------------------------------
 
-    def train(self, steps: int = 400, batch: int = 256, data: Indices | None = None) -> list[float]:
+    def train(self, steps: int = 400, batch: int = 128, data: Indices | None = None) -> list[float]:
         """Fit the denoiser to random architectures; no scores are needed.
 
         Args:

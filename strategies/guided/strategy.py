@@ -7,7 +7,8 @@ through the denoised estimate, and by the budget. See ``docs/guided.md`` for wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from .network import Tilt
 
 __all__ = ["DiffusionGuided"]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: the matrices are small, the trials need the cores, and sums come out the same."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
 
 _COSTS = ("macs", "params", "latency_ms")
 
@@ -68,7 +83,7 @@ class DiffusionGuided(AskTellStrategy):
         surrogate: str = "gp",
         guidance: str = "denoised",
         objectives: Sequence[str] = (),
-        sampler_steps: int = 12,
+        sampler_steps: int = 8,
         training_steps: int = 200,
         cache: Callable[[str, Callable[[Path], None]], Path] = cached_folder,
         **options: Any,
@@ -104,6 +119,10 @@ class DiffusionGuided(AskTellStrategy):
 
     def setup(self) -> None:
         """Train the generator, or take it from the cache; copy the costs that guide."""
+        with _one_thread():
+            self._set_up()
+
+    def _set_up(self) -> None:
         from .features import Features
         from .generator import Generator
 
@@ -131,7 +150,8 @@ class DiffusionGuided(AskTellStrategy):
         suggestions: list[Suggestion] = []
         while len(suggestions) < count:
             taken = [suggestion.architecture for suggestion in suggestions]
-            suggestion = self._next(taken)
+            with _one_thread():
+                suggestion = self._next(taken)
             if suggestion is None:
                 break
             suggestions.append(suggestion)

@@ -36,7 +36,7 @@ def _kernel(features: Features) -> Any:
     """Sum of squared-exponential kernels, one for each view, with a length scale for each value of each label.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
-    can become alike. Priors as in BoTorch's dimension-scaled default (Hvarfner et al. 2024, arXiv 2402.02229).
+    can become alike; its prior is BoTorch's dimension-scaled default (Hvarfner et al. 2024, arXiv 2402.02229).
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
@@ -49,13 +49,14 @@ def _kernel(features: Features) -> Any:
     for view, size in enumerate(sizes):
         if size == 0:
             continue
-        prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size), math.sqrt(3))
+        # Counts and pairs are scaled so that two random architectures lie about 1 apart.
+        prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size), math.sqrt(3)) if view == 0 else LogNormalPrior(0, 1)
         base = RBFKernel(
             # Counts and pairs have many columns and little data: one length scale for all pairs.
             ard_num_dims=size if view < 2 else None,
             active_dims=tuple(range(first, first + size)),
             lengthscale_prior=prior,
-            lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode.clamp_min(1.0)),
+            lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode.clamp_min(0.5)),
         )
         scale = ScaleKernel(base, outputscale_prior=LogNormalPrior(-math.log(used), 1.0))
         scale.outputscale = 1.0 / used
@@ -104,7 +105,7 @@ def fit_gp(features: Features, matrices: torch.Tensor, targets: torch.Tensor, se
         warnings.simplefilter("ignore")  # few points: the optimizer's line search complains, the mode is good enough
         try:
             fit_gpytorch_mll(
-                ExactMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": {"maxiter": 60}}
+                ExactMarginalLogLikelihood(model.likelihood, model), optimizer_kwargs={"options": {"maxiter": 30}}
             )
         except ModelFittingError as error:
             _logger.warning("The Gaussian process keeps its prior hyper-parameters: %s", error)
