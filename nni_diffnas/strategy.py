@@ -51,6 +51,13 @@ def _experiment_of(engine: Any) -> Any:
     return getattr(engine, "nodejs_binding", None)
 
 
+def _await_bookkeeping(model: ExecutableModelSpace, seconds: float = 5.0) -> None:
+    """Wait until NNI's engine has written an ended model's status: it tells its listeners first."""
+    until = time.monotonic() + seconds
+    while not model.status.completed() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 class AskTellStrategy(Strategy):
     """Base of every strategy of nni-diffnas; it *is* an NNI strategy.
 
@@ -337,7 +344,7 @@ class AskTellStrategy(Strategy):
                 with arrival:
                     arrived, inbox[:] = list(inbox), []
                 for trial_id, status in arrived:
-                    del models[trial_id]
+                    _await_bookkeeping(models.pop(trial_id))
                     started -= status == ModelStatus.Invalid  # a filter stopped it: NNI has not run it
                     if trial_id in metrics:
                         reported = metrics.pop(trial_id)
