@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
 
     from .encoding import Indices
 
-__all__ = ["Generator", "NoiseLevels"]
+__all__ = ["Admits", "Generator", "NoiseLevels"]
 
 _FORMAT = 1
+
+_RESTART = 0.6
+"""Position among the noise levels to which restarts go back: about half of the values are still open there."""
+
+Admits = Callable[["Indices"], "NDArray[np.bool_]"]
+"""``n x L`` valid architectures to ``n`` flags."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,34 @@ class Generator:
     def architectures(self, count: int, noise: torch.Generator, **options: Any) -> tuple[Indices, NDArray[np.bool_]]:
         """Sample and decode: ``count x L`` indices and whether each is valid. Nothing is repaired or replaced."""
         return self.encoding.decode(self.sample(count, noise, **options))
+
+    def within(
+        self, count: int, noise: torch.Generator, admits: Admits, *, rounds: int = 12, **options: Any
+    ) -> tuple[Indices, NDArray[np.bool_]]:
+        """Sample and decode; what is not admitted is noised half-way and denoised again, up to ``rounds`` times.
+
+        Restarts (Xu et al. 2023, arXiv 2306.14878) correct what guidance by a differentiable copy of the cost leaves:
+        in a lattice of choices, a narrow window needs rows that agree, and half-way up they can still be moved.
+
+        Args:
+            count: how many.
+            noise: source of randomness.
+            admits: ``n x L`` indices to ``n`` flags, exact.
+            rounds: restarts at most.
+            **options: of `sample`.
+
+        Returns:
+            ``count x L`` indices and whether each is valid. Some may still not be admitted.
+        """
+        indices, valid = self.architectures(count, noise, **options)
+        restart = {**options, "start_position": _RESTART}
+        for _ in range(rounds):
+            wrong = np.flatnonzero(valid)[~admits(indices[valid])]
+            if not len(wrong):
+                break
+            again, well = self.architectures(len(wrong), noise, **{**restart, "start": indices[wrong]})
+            indices[wrong], valid[wrong] = again, well
+        return indices, valid
 
     # Cache -----------------------------------------------------------------------------------------------------------
 

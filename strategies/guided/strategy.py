@@ -22,9 +22,11 @@ from nni_diffnas.trial import Suggestion, Trial
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from .acquisition import Known
     from .cost_model import CostModel
+    from .encoding import Indices
     from .generator import Generator
     from .network import Tilt
 
@@ -43,6 +45,9 @@ def _one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
 
+
+_RESTARTS = 6
+"""How often architectures out of budget are sent back into the noise; most need none."""
 
 _COSTS = ("macs", "params", "latency_ms")
 
@@ -163,7 +168,8 @@ class DiffusionGuided(AskTellStrategy):
         seed = int(self.rng.integers(2**31))
         noise = torch.Generator().manual_seed(seed)
         scored = self._scored()
-        if len(scored) < self.unguided or len(scored) + len(taken) + len(self.pending) < self.unguided:
+        started = len(scored) + len(self.pending) + len(taken)
+        if started < self.unguided or len(scored) < 2:
             found = self._generate(min(self.candidates, 16), noise, self._budget_tilts(), None, taken)
             if found:
                 return Suggestion(found[0], "generated")
@@ -227,9 +233,17 @@ class DiffusionGuided(AskTellStrategy):
         """Generate; leave out what is invalid (counted), known, out of budget or there twice."""
         from .guidance import together
 
-        indices, valid = self.generator.architectures(
+        encoding = self.generator.encoding
+
+        def admits(indices: Indices) -> NDArray[np.bool_]:
+            costs = [self.cost(architecture) for architecture in encoding.architectures(indices)]
+            return np.array([cost is None or self.budget.admits(cost) for cost in costs], dtype=bool)
+
+        indices, valid = self.generator.within(
             count,
             noise,
+            admits,
+            rounds=_RESTARTS if self.budget.windows else 0,
             tilt=together(tilts),
             steps=self.sampler_steps,
             start=parents,
@@ -238,7 +252,7 @@ class DiffusionGuided(AskTellStrategy):
         self.generated += len(valid)
         self.invalid += int((~valid).sum())
         unique = np.unique(indices[valid], axis=0, return_index=True)[1]
-        drawn = self.generator.encoding.architectures(indices[valid][np.sort(unique)])
+        drawn = encoding.architectures(indices[valid][np.sort(unique)])
         return [a for a in drawn if a not in taken and not self.rejection(a)]
 
     def _budget_tilts(self) -> list[Tilt]:
