@@ -68,9 +68,7 @@ def gp_search(table: Table, seed: int, evaluations: int, options: dict[str, Any]
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     rows = np.array([i for i in range(len(table.choices)) if score(table, i) is not None])
-    columns = [
-        np.eye(len(values))[table.choices[rows, i]] for i, values in enumerate(table.space.choices.values())
-    ]
+    columns = [np.eye(len(values))[table.choices[rows, i]] for i, values in enumerate(table.space.choices.values())]
     x = torch.from_numpy(np.concatenate(columns, axis=1))
     y = torch.tensor([[score(table, i)] for i in rows], dtype=torch.float64)
     torch.manual_seed(seed)
@@ -152,9 +150,13 @@ def main() -> None:
         runs = []
         for seed in seeds:
             runs.append(run(table, SEARCHES[name], seed, arguments.evaluations, options))
-            print(f"{name} seed {seed}: {runs[-1]['found']} in {runs[-1]['seconds']:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{name} seed {seed}: {runs[-1]['found']} in {runs[-1]['seconds']:.0f} s", file=sys.stderr, flush=True
+            )
         found = np.array([r["found"] or np.inf for r in runs])
-        quartiles = np.quantile(found, (0.25, 0.5, 0.75), method="median_unbiased" if np.isfinite(found).all() else "nearest")
+        quartiles = np.quantile(
+            found, (0.25, 0.5, 0.75), method="median_unbiased" if np.isfinite(found).all() else "nearest"
+        )
         median = float(np.median(found))
         regrets = np.array([r["regrets"] for r in runs])
         reports = [r["report"] for r in runs if r["report"] is not None]
@@ -163,7 +165,9 @@ def main() -> None:
             "found": [r["found"] for r in runs],
             "regret": {m: [float(regrets[:, m - 1].mean()), float(regrets[:, m - 1].std())] for m in marks},
             "report_mean": float(np.mean(reports)),
-            "seconds_per_evaluation": float(np.sum([r["seconds"] for r in runs]) / sum(min(f, arguments.evaluations) for f in found)),
+            "seconds_per_evaluation": float(
+                np.sum([r["seconds"] for r in runs]) / sum(min(f, arguments.evaluations) for f in found)
+            ),
         }
         rows.append(
             [

@@ -70,7 +70,9 @@ class ConditionRule:
         out = [self._without(rows, upward, downward, row, None) for row in range(len(rows))]
         return torch.stack(out, dim=1).masked_fill(self.missing, -math.inf)
 
-    def _own_odds(self, rows: list[torch.Tensor], upward: dict[tuple[int, int], torch.Tensor], row: int) -> torch.Tensor:
+    def _own_odds(
+        self, rows: list[torch.Tensor], upward: dict[tuple[int, int], torch.Tensor], row: int
+    ) -> torch.Tensor:
         heard = self._without(rows, upward, {}, row, None)
         return _logsumexp(heard[:, :-1]) - self.log_sizes[row] - heard[:, -1]
 

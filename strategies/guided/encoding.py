@@ -87,7 +87,11 @@ class Encoding:
         """Inverse of `indices`."""
         values: Sequence[tuple[Value, ...]] = list(self.space.choices.values())
         return [
-            {label: values[row][i] for row, (label, i) in enumerate(zip(self.space.labels, each, strict=True)) if i >= 0}
+            {
+                label: values[row][i]
+                for row, (label, i) in enumerate(zip(self.space.labels, each, strict=True))
+                if i >= 0
+            }
             for each in indices.tolist()
         ]
 
@@ -134,4 +138,5 @@ class Encoding:
         """Validity as the papers define it: thresholded at 0, each row has exactly one value (none where absent)."""
         ones = ((matrix > 0) & self.exists).sum(dim=2).numpy()
         indices, valid = self.decode(matrix)
-        return valid & (ones == (indices >= 0)).all(axis=1)
+        raw: NDArray[np.bool_] = valid & (ones == (indices >= 0)).all(axis=1)
+        return raw

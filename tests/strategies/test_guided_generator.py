@@ -35,9 +35,7 @@ def test_encoding_round_trip_and_zero_rows_of_absent_labels() -> None:
 
 
 def test_masks_follow_the_dag_and_the_conditions() -> None:
-    space = Space(
-        {"a": (0, 1), "b": (0, 1), "c": (0, 1), "d": (0, 1)}, (("a", "b"), ("b", "c")), {"d": (("a", (1,)),)}
-    )
+    space = Space({"a": (0, 1), "b": (0, 1), "c": (0, 1), "d": (0, 1)}, (("a", "b"), ("b", "c")), {"d": (("a", (1,)),)})
     ancestors, descendants = Encoding(space).masks
     assert ancestors[2].tolist() == [True, True, True, False]
     assert descendants[0].tolist() == [True, True, True, True]
@@ -102,9 +100,7 @@ def test_cache_refuses_a_space_whose_labels_changed(generator: Generator, tmp_pa
     generator.save(tmp_path)
     space = generator.encoding.space
     loaded = Generator.load(tmp_path, space)
-    first, second = (
-        g.architectures(5, torch.Generator().manual_seed(2), steps=4)[0] for g in (generator, loaded)
-    )
+    first, second = (g.architectures(5, torch.Generator().manual_seed(2), steps=4)[0] for g in (generator, loaded))
     assert np.array_equal(first, second)
     with pytest.raises(SpaceError, match="labels have changed"):
         Generator.load(tmp_path, replace(space, choices={**space.choices, "another": (0, 1)}))
