@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
     import torch
 
-    from .latency import Part
 
-__all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+
+
+class Part(Protocol):
+    """One layer of a network. Its ``repr`` names everything that its latency depends on."""
+
+    def build(self) -> torch.nn.Module:
+        """The layer, weights initialised."""
+
+    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
+        """Inputs of the right shapes."""
 
 
 class Family(ABC):

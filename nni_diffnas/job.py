@@ -168,7 +168,9 @@ def _resolve(content: Any, folder: Path, name: str = "") -> Any:
         return {key: _resolve(value, folder, str(key)) for key, value in content.items()}
     if isinstance(content, list):
         return [_resolve(value, folder, name) for value in content]
-    if isinstance(content, str) and (name in _PATH_NAMES or name == "warm_start"):
+    # A source is a name or a path: a path where there is something of that name.
+    named = name in _PATH_NAMES or name == "warm_start" or (name == "source" and (folder / str(content)).exists())
+    if isinstance(content, str) and named:
         return str((folder / Path(content).expanduser()).resolve())
     return content
 
