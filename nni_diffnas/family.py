@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,12 +73,21 @@ class Family(ABC):
         raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
 
 
-def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:
-    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn."""
+def choice_costs(
+    family: Family, base: Mapping[str, Value] | None = None, labels: Sequence[str] | None = None
+) -> dict[str, dict[Value, Cost]]:
+    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn.
+
+    Args:
+        family: prices the networks.
+        base: the architecture that is changed.
+        labels: only these; all by default.
+    """
     reference = family.space.complete(family.default if base is None else base)
     return {
         label: {value: family.cost(family.space.validate({**reference, label: value})) for value in values}
         for label, values in family.space.choices.items()
+        if labels is None or label in labels
     }
 
 

@@ -111,6 +111,19 @@ class AskTellStrategy(Strategy):
     def setup(self) -> None:
         """Prepare what depends on the space; called once, after `space` is known and before everything else."""
 
+    def check(self) -> None:
+        """Find out whether what the strategy needs from outside (a language model, say) is there.
+
+        Called by the doors and the doctor once the space is bound, before anything is trained.
+
+        Raises:
+            DiffNASError: it is not; the sentence names the remedy.
+        """
+
+    def summary(self) -> str:
+        """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
+        return ""
+
     def state(self) -> dict[str, Any]:
         """Return what the subclass must remember beyond the trials: primitives and tensors only."""
         return {}
@@ -296,6 +309,7 @@ class AskTellStrategy(Strategy):
                 family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
                 evaluator_protocol = getattr(model_space.evaluator, "protocol", "")
                 self.bind(family.space, family, evaluator_protocol)
+            self.check()
         return model_space
 
     def _run(self) -> None:

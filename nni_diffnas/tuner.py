@@ -19,7 +19,7 @@ from nni.tuner import Tuner
 
 from .errors import DiffNASError, JobError
 from .experiment import ManagerInfo
-from .job import Job, load_job, refuse_secrets
+from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .outcome import Outcome, format_cost
 from .plugins import find_plugin
@@ -147,13 +147,15 @@ class DiffNASTuner(Tuner):
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
         memory = SearchMemory(memory_file)
         folder.remember_memory(memory_file)
-        strategy = make_strategy(self._strategy_name, job, memory, self._options)
+        options = resolve_paths(self._options, self._manager.code_directory)
+        strategy = make_strategy(self._strategy_name, job, memory, options)
         strategy.experiment = folder.id
         strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
-        else:
+        strategy.check()
+        if not self._manager.resumed:
             memory.log(
                 "experiment",
                 folder.id,
@@ -309,6 +311,8 @@ class DiffNASTuner(Tuner):
         self._finished = True
         mine = [t for t in self.strategy.trials if t.experiment == self.strategy.experiment]
         print("\n" + Outcome.of(mine, self.strategy.objective).describe(), flush=True)
+        if summary := self.strategy.summary():
+            print(summary, flush=True)
 
     def _on_exit(self) -> None:
         with self._lock:
