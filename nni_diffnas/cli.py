@@ -161,5 +161,80 @@ def trial(
     print(json.dumps(run_trial(loaded, architecture, output=output, seed=seed)))
 
 
+@app.command()
+def export(
+    experiment: ExperimentArgument,
+    to: Annotated[Path | None, typer.Option(help="Folder of the pipeline; <experiment>/winner without it.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
+) -> None:
+    """Write the winner (or a given trial) as a diffusers pipeline folder; works while the experiment runs, too."""
+    from .errors import JobError
+    from .experiment import find_experiment
+    from .winner import export_trial, read_search
+
+    search = read_search(find_experiment(experiment))
+    chosen = search.best
+    if trial is not None:
+        found = [t for t in search.trials if t.id == trial]
+        if not found:
+            raise JobError(f"Experiment {search.folder.id} has no trial {trial!r}.")
+        chosen = found[0]
+    print(export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner"))
+
+
+@app.command()
+def verdict(
+    experiment: ExperimentArgument,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for which both networks are trained.", min=2)] = 3,
+    workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 2,
+    output: Annotated[Path | None, typer.Option(help="Folder; <experiment>/verdict without it.")] = None,
+) -> None:
+    """Train winner and default again with fresh seeds, score them on held-out images, and say which is better."""
+    from .experiment import find_experiment
+    from .verdict import judge
+    from .winner import read_search
+
+    search = read_search(find_experiment(experiment))
+    folder = output or search.folder.path / "verdict"
+    print(judge(search.job, search.best, folder, range(seeds), workers).describe())
+
+
+@app.command()
+def train(
+    job: JobArgument,
+    output: Annotated[Path, typer.Option(help="Folder for weights, samples, logs and the pipeline.")],
+    arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
+    longer: Annotated[float, typer.Option(help="Training as a multiple of the job's.", min=0.01)] = 10.0,
+    seed: Annotated[int | None, typer.Option(help="Of the training; the job's without it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
+) -> None:
+    """Train one architecture longer than the search did and export it as a diffusers pipeline."""
+    from .evaluation import TrialContext
+    from .export import export_pipeline
+    from .job import load_job
+    from .runner import build_seeded
+    from .winner import WEIGHTS
+
+    loaded = load_job(job)
+    family, evaluation = loaded.make_family(), loaded.make_evaluation().longer(longer)
+    chosen = family.space.validate(_read_architecture(arch) if arch else family.default)
+    if dry_run:
+        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
+        print(json.dumps(plan))
+        return
+    evaluation.prepare()
+    output.mkdir(parents=True, exist_ok=True)
+
+    def report(metrics: Any) -> None:
+        print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), file=sys.stderr, flush=True)
+
+    context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report)
+    metrics = evaluation.evaluate(build_seeded(family, chosen, context.seed), context)
+    scheduler = evaluation.scheduler_config()
+    if scheduler is not None:
+        print(export_pipeline(family, chosen, output / WEIGHTS, scheduler, output / "pipeline"), file=sys.stderr)
+    print(json.dumps(metrics))
+
+
 if __name__ == "__main__":
     main()

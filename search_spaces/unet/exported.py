@@ -11,10 +11,10 @@ from .network import UNet
 from .plan import Middle, UNetConfig
 
 
-class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both declare forward and dtype differently
+class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as diffusers' own models
     """A searched UNet that loads, saves and runs like ``UNet2DModel``; its arguments are those of `UNetConfig`."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_size: int,
@@ -27,14 +27,13 @@ class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both 
         heads: int,
         inner_width: float,
         inner_multiple: int,
-        time_embedding: int,
+        time_embedding_dim: int,
         num_classes: int | None,
         norm_groups: int,
         scale_shift: bool,
         dropout: float,
     ) -> None:
-        UNet.__init__(
-            self,
+        super().__init__(
             UNetConfig(
                 sample_size=sample_size,
                 in_channels=in_channels,
@@ -46,7 +45,7 @@ class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both 
                 heads=heads,
                 inner_width=inner_width,
                 inner_multiple=inner_multiple,
-                time_embedding=time_embedding,
+                time_embedding_dim=time_embedding_dim,
                 num_classes=num_classes,
                 norm_groups=norm_groups,
                 scale_shift=scale_shift,
@@ -54,7 +53,7 @@ class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both 
             ),
         )
 
-    def forward(
+    def forward(  # type: ignore[override]  # a pipeline wants the prediction wrapped
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor | float,
@@ -68,5 +67,5 @@ class DiffNASUNet(ModelMixin, ConfigMixin, UNet):  # type: ignore[misc]  # both 
         """
         if class_labels is None and self.num_classes is not None:
             class_labels = torch.arange(sample.shape[0], device=sample.device) % self.num_classes
-        prediction = UNet.forward(self, sample, timestep, class_labels)
+        prediction = super().forward(sample, timestep, class_labels)
         return UNet2DOutput(sample=prediction) if return_dict else (prediction,)

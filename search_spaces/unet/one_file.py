@@ -8,7 +8,7 @@ from pathlib import Path
 MODULES = ("layers", "plan", "network", "exported")
 """In the order in which they import each other; none of them imports anything else of ours."""
 
-_HEADER = '''"""A denoising UNet found by nni-diffnas: needs torch and diffusers, loads with ``trust_remote_code=True``."""
+_HEADER = '''"""A denoising UNet found by nni-diffnas: needs torch and diffusers; load with trust_remote_code=True."""
 
 from __future__ import annotations
 

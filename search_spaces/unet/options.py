@@ -84,6 +84,10 @@ class UNetOptions:
                 )
             for choices in getattr(self, name):
                 _check_choices(name, choices, kind)
+        _check("default_depth", self.default_depth, int, low=1)
+        _check("default_heads", self.default_heads, int, low=1)
+        for attends in self.default_attention:
+            _check("default_attention", attends, bool)
         for middle in self.middle:
             if middle not in get_args(Middle):
                 raise SpaceError(f"The space's middle has {middle!r}: choose among {', '.join(get_args(Middle))}.")
@@ -119,7 +123,11 @@ def _check(name: str, value: object, kind: type, low: float | None = None) -> No
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def _check_choices(name: str, choices: tuple[object, ...], kind: type) -> None:
+def _check_choices(name: str, choices: object, kind: type) -> None:
+    if not isinstance(choices, tuple):
+        raise SpaceError(
+            f"The space's {name} mixes {choices!r} with lists: give one list for all levels, or one for each."
+        )
     if not choices:
         raise SpaceError(f"The space's {name} is empty: give at least one choice.")
     for value in choices:
@@ -196,8 +204,7 @@ PRESETS: dict[str, UNetOptions] = {
 }
 
 _PER_LEVEL = ("width_factors", "depths", "attention")
-_SCALARS = ("sample_size", "in_channels", "num_classes", "learned_sigma", "base_width", "width_multiple")
-_SCALARS += ("norm_groups", "scale_shift", "dropout", "default_depth", "default_heads")
+_LISTS = (*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention")
 
 
 def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
@@ -214,12 +221,12 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
     for name, value in overrides.items():
         if name not in known:
             raise SpaceError(f"Unknown option {name!r} of the UNet space: choose among preset, {', '.join(known)}.")
-        changes[name] = value if name in _SCALARS else _as_choices(name, value)
+        changes[name] = _as_choices(name, value) if name in _LISTS else value
     levels = len(changes.get("multipliers", base.multipliers))
     for name in _PER_LEVEL:
         # One list holds for every level; the preset's own lists are stretched by their last one.
         choices = changes.get(name, getattr(base, name))
-        if choices and not isinstance(choices[0], tuple):
+        if not any(isinstance(item, tuple) for item in choices):
             changes[name] = (choices,) * levels
         elif name not in changes:
             changes[name] = _stretch(choices, levels)

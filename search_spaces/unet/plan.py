@@ -38,7 +38,7 @@ class UNetConfig:
         heads: attention heads.
         inner_width: channels between the two convolutions of a residual block, as a factor of its width.
         inner_multiple: inner channels are rounded to a multiple of this.
-        time_embedding: width of the time embedding.
+        time_embedding_dim: width of the time embedding.
         num_classes: class labels the network is conditioned on; ``None`` for none.
         norm_groups: groups of each normalisation where they divide its channels, else their greatest common divisor.
         scale_shift: whether the time embedding scales and shifts (IDDPM), or is only added.
@@ -55,7 +55,7 @@ class UNetConfig:
     heads: int = 1
     inner_width: float = 1.0
     inner_multiple: int = 8
-    time_embedding: int = 128
+    time_embedding_dim: int = 128
     num_classes: int | None = None
     norm_groups: int = 32
     scale_shift: bool = True
@@ -105,6 +105,11 @@ class Plan:
         return sum(macs for macs, _ in prices), sum(params for _, params in prices)
 
 
+# The architectures of a search share most of their layers: each is made and priced once.
+_residual = lru_cache(maxsize=1 << 16)(Residual)
+_attention = lru_cache(maxsize=1 << 16)(SelfAttention)
+
+
 @lru_cache(maxsize=1 << 16)
 def _block(
     sources: tuple[int, ...],
@@ -119,14 +124,14 @@ def _block(
     dropout: float,
     between: bool = False,
 ) -> Block:
-    """A block whose residual layers read ``sources`` channels each; ``heads`` 0: no attention; ``down`` None: no sampler.
+    """A block whose residual layers read ``sources`` channels each.
 
-    Attention stands behind each residual layer, or only ``between`` them. Cached, since the architectures of a search
-    share most of their blocks.
+    Zero ``heads`` mean no attention, and ``down`` of None no sampler. Attention stands behind each residual layer, or
+    only ``between`` them.
     """
-    residuals = tuple(Residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
+    residuals = tuple(_residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
     attending = sources[1:] if between else sources
-    attentions = tuple(SelfAttention(width, heads, side, groups) for _ in attending) if heads else ()
+    attentions = tuple(_attention(width, heads, side, groups) for _ in attending) if heads else ()
     return Block(residuals, attentions, None if down is None else Sampler(width, side, down))
 
 
@@ -138,7 +143,7 @@ def plan_of(config: UNetConfig) -> Plan:
     inner = [max(multiple, round(width * c.inner_width / multiple) * multiple) for width in c.widths]
     if c.inner_width == 1.0:
         inner = list(c.widths)
-    common = (c.time_embedding, c.norm_groups, c.scale_shift, c.dropout)
+    common = (c.time_embedding_dim, c.norm_groups, c.scale_shift, c.dropout)
     heads = [c.heads if attention else 0 for attention in c.attention]
     down, up = [], []
     for level, width in enumerate(c.widths):
@@ -161,8 +166,8 @@ def plan_of(config: UNetConfig) -> Plan:
         middle = _block((width, width), width, side, attends, None, inner[-1], *common, between=True)
     return Plan(
         stem=Stem(c.in_channels, c.widths[0], c.sample_size),
-        time=TimeEmbedding(c.widths[0], c.time_embedding),
-        classes=None if c.num_classes is None else ClassEmbedding(c.num_classes, c.time_embedding),
+        time=TimeEmbedding(c.widths[0], c.time_embedding_dim),
+        classes=None if c.num_classes is None else ClassEmbedding(c.num_classes, c.time_embedding_dim),
         down=tuple(down),
         middle=middle,
         up=tuple(reversed(up)),

@@ -31,7 +31,7 @@ def stock_config(config: UNetConfig) -> dict[str, Any] | None:
         "sample_size": config.sample_size,
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
-        "time_embedding_dim": config.time_embedding,
+        "time_embedding_dim": config.time_embedding_dim,
         "down_block_types": down,
         "mid_block_type": None if config.middle == "none" else "UNetMidBlock2D",
         "up_block_types": up,

@@ -79,6 +79,8 @@ def render_costs(family: Family | None) -> str:
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)
+        if label not in reference:  # the space was narrowed until nothing calls for it
+            continue
         costs = choice_costs(family, reference, [label])[label]
         chosen = reference[label]
         changes = [
@@ -92,13 +94,13 @@ def render_costs(family: Family | None) -> str:
 
 def _where_present(space: Space, label: str, base: Architecture) -> Architecture:
     """The base, or where ``label`` does not apply to it, the nearest architecture to which it does."""
-    wanted: Architecture = {**space.complete(base)}
-    needed = label
-    while needed not in space.present(wanted):
-        needed, values = space.conditions[needed][0]
-        wanted[needed] = values[0]
-        if needed in space.present(wanted):
-            needed = label
+    wanted = space.complete(base)
+    needed: str | None = label
+    while needed is not None and needed not in space.present(wanted):
+        met = next(((parent, values) for parent, values in space.conditions[needed] if values), None)
+        if met is not None:
+            wanted[met[0]] = met[1][0]
+        needed = None if met is None else met[0]
     return space.validate(wanted)
 
 

@@ -140,6 +140,8 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._model.open(self.folder, about, self._enter)
         self._round = self._model.last_round
         if self.memory is not None:
+            # What was spent before a resume; the journal knows it even where a kill lost the last snapshot.
+            self._model.ledger.restore(event.body for event in self.memory.events("ledger", self.experiment))
             for event in self.memory.events("lessons"):
                 if event.body.get("space") == self.space.key:
                     self.lessons = tuple(event.body["lessons"])
@@ -148,10 +150,16 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         """Find a wrong key, model or address with one small request, before anything is trained."""
         self._model.check()
 
+    def prepare(self, count: int) -> None:
+        """Ask for the proposals that are missing, unless only the default network is wanted."""
+        missing = count - len(self._queue) - len(self._first())
+        if missing > 0:
+            self._queue += self._ask_round(min(missing, MAX_WANTED))
+
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Hand out the proposals of the last round, or ask for a new round."""
         if not self._queue:
-            self._queue = self._ask_round(min(count, MAX_WANTED))
+            self._queue = self._ask_round(min(count, MAX_WANTED))  # where no door has called `prepare`
         taken, self._queue = self._queue[:count], self._queue[count:]
         return taken
 
@@ -194,15 +202,13 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore `state`; the ledger comes from the memory, which knows what the last moments before a kill cost."""
+        """Restore `state`; where there is a memory, `setup` has taken the ledger from its journal."""
         self._round = max(int(state["round"]), self._model.last_round)
         self.lessons = tuple(state["lessons"])
         self._rejections = [Rejection(**body) for body in state["rejections"]]
         self._queue = [Suggestion(dict(a), kind, parent) for a, kind, parent in state["queue"]]
-        rows = state["ledger"]
-        if self.memory is not None:
-            rows = [event.body for event in self.memory.events("ledger", self.experiment)]
-        self._model.ledger.restore(rows)
+        if self.memory is None:
+            self._model.ledger.restore(state["ledger"])
 
     # A round ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,82 @@
+"""The winner of an experiment: found in the search memory, exported as a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import JobError
+from .experiment import ExperimentFolder
+from .job import Job
+from .memory import SearchMemory
+from .outcome import Outcome
+from .trial import Trial
+
+__all__ = ["Search", "export_trial", "read_search"]
+
+WEIGHTS = "model.safetensors"
+"""Weights in a trial's output folder."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One experiment as its memory tells it: job, strategy, trials."""
+
+    folder: ExperimentFolder
+    job: Job
+    strategy: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its ranking."""
+        return Outcome.of(self.trials, self.job.make_objective())
+
+    @property
+    def best(self) -> Trial:
+        """Its best trial.
+
+        Raises:
+            JobError: none has succeeded.
+        """
+        best = self.outcome.best
+        if best is None:
+            raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
+        return best
+
+
+def read_search(folder: ExperimentFolder) -> Search:
+    """Read an experiment, running or finished, from its memory.
+
+    Raises:
+        JobError: the folder or its memory holds no search.
+    """
+    with SearchMemory(folder.memory, create=False) as memory:
+        starts = memory.events(kind="experiment", experiment=folder.id)
+        if not starts:
+            raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
+        start: Mapping[str, Any] = starts[-1].body
+        trials = tuple(memory.trials(experiment=folder.id))
+    return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
+
+
+def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path) -> Path:
+    """Write the trained network of a trial as a diffusers pipeline folder.
+
+    Raises:
+        JobError: its weights are not on this machine, or its evaluator makes no pipelines.
+    """
+    scheduler = job.make_evaluation().scheduler_config()
+    if scheduler is None:
+        raise JobError(f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines: there is nothing to export.")
+    output = folder.trial_output(trial.job_id)
+    if output is None or not (output / WEIGHTS).is_file():
+        raise JobError(
+            f"The weights of trial {trial.id} are not on this machine: export where its output folder lies, or train "
+            f"it again with 'nni-diffnas train'."
+        )
+    from .export import export_pipeline
+
+    return export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
