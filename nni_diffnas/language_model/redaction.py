@@ -9,6 +9,9 @@ __all__ = ["Redactor"]
 
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{8,}")
 _GONE = "[key removed]"
+_SHORTEST = 8
+"""Shorter "keys" are stand-ins for servers that want none (``none``, ``EMPTY``, ``ollama``): no secret, and words that
+an answer may well contain."""
 
 
 class Redactor:
@@ -19,7 +22,7 @@ class Redactor:
     """
 
     def __init__(self, key: str) -> None:
-        self._key = key
+        self._key = key if len(key) >= _SHORTEST else ""
 
     def __repr__(self) -> str:
         return "Redactor()"
