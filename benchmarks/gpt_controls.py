@@ -58,7 +58,7 @@ class CellFamily(Family):
         macs, params = (np.reshape(table[n], (len(cells), -1))[:, cifar10] for n in ("mflops", "mparams"))
         self._costs = {c: Cost(round(m * 1e6), round(p * 1e6)) for c, m, p in zip(cells, macs, params, strict=True)}
         self._accuracy = dict(zip(cells, table["valid_200"][:, cifar10].tolist(), strict=True))
-        self._space = Space({edge: OPERATIONS for edge in EDGES})
+        self._space = Space(dict.fromkeys(EDGES, OPERATIONS))
 
     @property
     def space(self) -> Space:
@@ -169,8 +169,8 @@ def main() -> int:
             (given.templates / f"{part}.txt").write_text(template, encoding="utf-8")
         inside = np.mean([BUDGET.admits(cost) for cost in family._costs.values()])
         print(
-            f"{given.evaluations} evaluations, {given.workers} workers, {given.seeds} seeds; budget {BUDGET.windows['macs']} "
-            f"MACs holds {inside:.1%} of the cells, the best of them has {family.best:.2f} %\n"
+            f"{given.evaluations} evaluations, {given.workers} workers, {given.seeds} seeds; budget "
+            f"{BUDGET.windows['macs']} MACs holds {inside:.1%} of the cells, the best of them has {family.best:.2f} %\n"
         )
         print(
             "| proposer | prompt | best validation accuracy, % | repairs a search | requests | proposed by the model |"

@@ -27,6 +27,14 @@ def _number(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]] if found else float("nan")
 
 
+def _object(text: str) -> Architecture:
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
 class Prompt:
     """What a stand-in can read in the messages."""
 
@@ -36,7 +44,12 @@ class Prompt:
         asked = re.search(r"Propose (\d+)", messages[-1]["content"])
         self.wanted = int(asked[1]) if asked else 1
         self.ranked: list[Architecture] = [json.loads(text) for _, text in _RANKED.findall(self.text)]
-        self.seen = [json.loads(text) for text in re.findall(r"^(?:rank|- |In training).*?(\{.*?\})", self.text, re.M)]
+        told = "\n".join([self.text, *(message["content"] for message in messages[2:])])
+        self.seen = {self.key(read) for read in map(_object, re.findall(r"\{[^{}]*\}", told)) if read}
+
+    def key(self, architecture: Architecture) -> str:
+        """The same for architectures that agree on all labels."""
+        return json.dumps([architecture.get(label) for label in self.choices])
 
     @property
     def base_cost(self) -> tuple[Architecture, dict[str, float]] | None:
@@ -105,21 +118,24 @@ class RandomModel:
 
 
 class MutatingModel(RandomModel):
-    """Change one choice of the best architecture that can be read in the memory, to one that the memory lacks."""
+    """Change one choice of the best architecture of the memory that has a neighbour not seen in the prompt yet."""
 
     name = "stand-in: mutates the best entry of the memory"
 
     def propose(self, prompt: Prompt) -> Architecture:
         """Mutate the best; random without a memory."""
-        if not prompt.ranked:
-            return prompt.draw(self.rng)
-        for _ in range(50):
-            child = {**prompt.draw(self.rng), **prompt.ranked[0]}
-            label = self.rng.choice([name for name, values in prompt.choices.items() if len(values) > 1])
-            child[label] = self.rng.choice([v for v in prompt.choices[label] if v != child[label]])
-            if not any(all(child.get(name) == value for name, value in seen.items()) for seen in prompt.seen):
-                break
-        return child
+        for parent in prompt.ranked:
+            children = [
+                {**parent, label: value}
+                for label in parent
+                for value in prompt.choices[label]
+                if value != parent[label] and prompt.key({**parent, label: value}) not in prompt.seen
+            ]
+            if children:
+                child = self.rng.choice(children)
+                prompt.seen.add(prompt.key(child))
+                return {**prompt.draw(self.rng), **child}  # labels that appear are drawn
+        return prompt.draw(self.rng)
 
     def lessons(self, prompt: Prompt) -> list[str]:
         """Name what the best one has."""

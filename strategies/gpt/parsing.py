@@ -170,7 +170,11 @@ def _short(value: Any) -> str:
 def _pairs(text: str, space: Space) -> Iterator[dict[str, Any]]:
     """Proposals in any notation that puts a value behind its label; a label that comes again begins the next one."""
     names = "|".join(re.escape(label) for label in sorted(space.labels, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w.])[\"'`*]*({names})[\"'`*]*\s*(?:[:=]|is\b)\s*([\"'`*]*[\w.+-]+)", re.IGNORECASE)
+    # Every repetition is bounded: an answer of 50,000 quotes must not take minutes.
+    marks = "[\"'`*]{0,4}"
+    pattern = re.compile(
+        rf"(?<![\w.])({names}){marks}\s{{0,8}}(?:[:=]|is\b)\s{{0,8}}({marks}[\w.+-]{{1,60}})", re.IGNORECASE
+    )
     current: dict[str, Any] = {}
     for match in pattern.finditer(text):
         label = _label(match.group(1), space)

@@ -238,7 +238,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def _converse(self, wanted: int) -> tuple[list[Architecture], str]:
         """Ask for proposals and repairs; return what can be trained, and why it is fewer than wanted."""
-        messages = [Message("system", SYSTEM), Message("user", self._prompt(wanted))]
+        messages = [Message("system", SYSTEM), Message("user", self.prompt(wanted))]
         accepted: list[Architecture] = []
         why = "no repair was left"
         for step in range(self.repairs + 1):
@@ -300,7 +300,8 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             self.lessons = lessons
             self._log("lessons", {"round": self._round, "lessons": list(lessons), "space": self.space.key})
 
-    def _prompt(self, wanted: int) -> str:
+    def prompt(self, wanted: int) -> str:
+        """The prompt that would be sent now, for `wanted` proposals."""
         memory = render_memory(self.space, self.objective, self.remembered(), self._rejections, self.memory_tokens)
         parts = {**self._parts, "lessons": render_lessons(self.lessons), "memory": memory, "count": str(wanted)}
         return fill_template(self._template, parts)
