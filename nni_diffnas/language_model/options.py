@@ -13,7 +13,10 @@ from nni_diffnas.errors import JobError
 from .exchange import LanguageModel
 from .ledger import Ledger, Limits, price_of
 
-__all__ = ["LanguageModelOptions", "open_language_model", "read_template"]
+__all__ = ["FilePath", "LanguageModelOptions", "open_language_model", "read_template"]
+
+FilePath = str | Path
+"""Where a user names a file."""
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 
@@ -41,8 +44,8 @@ class LanguageModelOptions:
 
     model: str = "gpt-4"
     base_url: str | None = None
-    replay: str | Path | None = None
-    transcript: str | Path | None = None
+    replay: FilePath | None = None
+    transcript: FilePath | None = None
     timeout_s: float = 120.0
     retries: int = 4
     backoff_s: float = 1.0
@@ -129,7 +132,7 @@ def open_language_model(options: LanguageModelOptions) -> LanguageModel:
     )
 
 
-def read_template(path: str | Path) -> str:
+def read_template(path: FilePath) -> str:
     """Read a prompt template that the user wrote.
 
     Raises:

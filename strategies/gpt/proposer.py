@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from nni_diffnas.errors import StrategyError
 from nni_diffnas.language_model.exchange import LanguageModel, Message, Question
 from nni_diffnas.language_model.ledger import LedgerRow
-from nni_diffnas.language_model.options import LanguageModelOptions, open_language_model, read_template
+from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, open_language_model, read_template
 from nni_diffnas.space import Architecture
 from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
@@ -72,12 +71,12 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         *,
         model: str = "gpt-4",
         base_url: str | None = None,
-        replay: str | Path | None = None,
-        template: str | Path | None = None,
+        replay: FilePath | None = None,
+        template: FilePath | None = None,
         memory_tokens: int = 2000,
         repairs: int = 3,
         language_model: LanguageModel | None = None,
-        transcript: str | Path | None = None,
+        transcript: FilePath | None = None,
         timeout_s: float = 120.0,
         retries: int = 4,
         backoff_s: float = 1.0,
@@ -128,7 +127,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         """Render what stays the same in every prompt, open the transcript, take over lessons of a shared memory."""
         example = self.space.sample(self._fixed_rng()) if self.family is None else self.family.default
         self._parts = {
-            "task": render_task(self.task, self.objective),
+            "task": render_task(self.task or self.protocol, self.objective),
             "choices": render_choices(self.space, self.family),
             "flow": render_flow(self.space),
             "costs": render_costs(self.family),
