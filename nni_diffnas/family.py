@@ -106,12 +106,21 @@ def traced_family(executable: Any) -> Family | None:
     return family
 
 
-def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:
-    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn."""
+def choice_costs(
+    family: Family, base: Mapping[str, Value] | None = None, labels: Sequence[str] | None = None
+) -> dict[str, dict[Value, Cost]]:
+    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn.
+
+    Args:
+        family: prices the networks.
+        base: the architecture that is changed.
+        labels: only these; all by default.
+    """
     reference = family.space.complete(family.default if base is None else base)
     return {
         label: {value: family.cost(family.space.validate({**reference, label: value})) for value in values}
         for label, values in family.space.choices.items()
+        if labels is None or label in labels
     }
 
 

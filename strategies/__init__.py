@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING
 from nni_diffnas.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .gpt.proposer import GPTProposer as GPTProposer
     from .random_search import RandomSearch as RandomSearch
     from .regularized_evolution import RegularizedEvolution as RegularizedEvolution
 
-__all__ = ["RandomSearch", "RegularizedEvolution"]
-__getattr__ = lazy_names(__name__, {"RandomSearch": ".random_search", "RegularizedEvolution": ".regularized_evolution"})
+__all__ = ["GPTProposer", "RandomSearch", "RegularizedEvolution"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "GPTProposer": ".gpt.proposer",
+        "RandomSearch": ".random_search",
+        "RegularizedEvolution": ".regularized_evolution",
+    },
+)
