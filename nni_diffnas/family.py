@@ -52,6 +52,11 @@ class Family(ABC):
         """One line on what the label means, for people and language models."""
         return label
 
+    @property
+    def parts(self) -> Path | None:
+        """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
+        return None
+
     def save_diffusers(
         self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
     ) -> tuple[str, str]:

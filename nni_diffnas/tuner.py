@@ -302,7 +302,8 @@ class DiffNASTuner(Tuner):
             name = self.strategy.objective.metric
             best = Outcome.of(self.strategy.trials, self.strategy.objective).best
             mark = " (best so far)" if best is not None and best.id == trial.id and before is not best else ""
-            what = f"{name} {trial.metrics.get(name, float('nan')):.4g}{mark}  {format_cost(trial.cost)}"
+            scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
+            what = f"{scored}  {format_cost(trial.cost)}"
         took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
         print(f"[{ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
 

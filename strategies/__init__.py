@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 from nni_diffnas.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .blockwise.strategy import BlockwiseLocalSearch as BlockwiseLocalSearch
     from .random_search import RandomSearch as RandomSearch
     from .regularized_evolution import RegularizedEvolution as RegularizedEvolution
 
-__all__ = ["RandomSearch", "RegularizedEvolution"]
-__getattr__ = lazy_names(__name__, {"RandomSearch": ".random_search", "RegularizedEvolution": ".regularized_evolution"})
+__all__ = ["BlockwiseLocalSearch", "RandomSearch", "RegularizedEvolution"]
+__getattr__ = lazy_names(
+    __name__,
+    {"BlockwiseLocalSearch": ".blockwise.strategy", "RandomSearch": ".random_search", "RegularizedEvolution": ".regularized_evolution"},
+)
