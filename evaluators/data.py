@@ -23,11 +23,12 @@ class DataSettings(BaseModel):
     """The ``data`` section of a job.
 
     Args:
-        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), ``cifar10`` or ``mnist`` (torchvision's),
+        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), torchvision's ``cifar10`` or ``mnist``,
             or a path: a folder of images, a folder of class folders, an ``.npz``.
         root: folder that torchvision's data sets are kept in, or downloaded to.
         key: array of the ``.npz`` that holds the images; ``images`` or ``train_images`` where it is not said.
-        labels: array of the ``.npz`` that holds the labels; the images' key with ``labels`` for ``images`` where unsaid.
+        labels: array of the ``.npz`` that holds the labels; the images' key with ``labels`` for ``images`` where
+            it is not said and there is one.
         size: pixels; cut the central square and resize it to size x size. Unset: all images must have one size.
         channels: 1 turns colour to grey, 3 grey to colour (transparency becomes white). Unset: as they are.
         on_corrupt: what to do with an image that cannot be decoded: refuse the data, or skip (and name) it.

@@ -25,7 +25,7 @@ from nni_diffnas.evaluation import Evaluation, TrialContext
 
 from .data import DataSettings, ImageSet, images
 from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
-from .pictures import TensorBoardLog, grid, png
+from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .rfid import Statistics, frechet_distance, kernel_distance, statistics
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .training import Progress, Recipe, TrainingResult, call_network, train
@@ -66,7 +66,7 @@ class Settings(BaseModel):
     extractor_seed: int = 0
     score_images: int = Field(default=1000, ge=2)
     sampler: Solver = "dpm-solver++"
-    sampler_steps: int = Field(default=12, ge=1)
+    sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: Literal["training", "held_out"] = "training"
     curve_points: int = Field(default=3, ge=0)
@@ -146,6 +146,29 @@ class DiffusionEvaluation(Evaluation):
             )
         self._reference_folder()
 
+    def held_out(self) -> DiffusionEvaluation:
+        """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
+
+        Raises:
+            JobError: nothing is held out.
+        """
+        if self.data.held_out == 0:
+            raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
+        return self._changed(reference="held_out")
+
+    def longer(self, factor: float) -> DiffusionEvaluation:
+        """The same with ``factor`` times the training budget."""
+        training = self.settings.training
+        images, steps = (
+            None if count is None else max(1, round(count * factor)) for count in (training.images, training.steps)
+        )
+        seconds = None if training.seconds is None else training.seconds * factor
+        budget = {"images": images, "steps": steps, "seconds": seconds}
+        return self._changed(training={**training.model_dump(), **budget})
+
+    def _changed(self, **options: Any) -> DiffusionEvaluation:
+        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+
     def scheduler_config(self) -> dict[str, Any]:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
         recipe = self.settings.training
@@ -163,13 +186,13 @@ class DiffusionEvaluation(Evaluation):
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
-        """Train and score ``model``; writes weights, samples, the TensorBoard log and ``result.json``."""
+        """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             device = self._device()
             model.to(device)
             if device.type == "cuda":
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                model.to(memory_format=torch.channels_last)
             training = self._train(model, context, log, device)
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
@@ -187,6 +210,9 @@ class DiffusionEvaluation(Evaluation):
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
         self._write(model, context, metrics, png(picture), device)
+        if self.settings.reference == "held_out":
+            known = self.images.pixels[self.images.training]
+            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
         return metrics
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
@@ -250,15 +276,13 @@ class DiffusionEvaluation(Evaluation):
     ) -> TrainingResult:
         settings, recipe = self.settings, self.settings.training
         pixels, labels = self._resident(device)
-        points = min(settings.curve_points, recipe.reports - 1)
-        wanted = {math.ceil(recipe.reports * (point + 1) / (points + 1)) for point in range(points)}
-        reports = 0
+        scored = 0
 
         def report(progress: Progress) -> None:
-            nonlocal reports
-            reports += 1
+            nonlocal scored
             metrics = {"loss": progress.loss, "images": float(progress.images)}
-            if reports in wanted and progress.fraction < 1.0:
+            if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
+                scored = int(progress.fraction * (settings.curve_points + 1))
                 generated = self.generate(model, settings.curve_images, context.seed)
                 metrics["rfid"] = self._score(generated)["rfid"]
                 log.picture("samples", grid(generated[:64]), progress.images)
@@ -344,7 +368,7 @@ class DiffusionEvaluation(Evaluation):
             "scheduler": self.scheduler_config(),
             "torch": torch.__version__,
         }
-        (context.output / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
 
 
 def _steps(recipe: Recipe, steps: int) -> Recipe:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # type: ignore[import-untyped]
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped]
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import (
-    FEATURE_EXTRACTORS_REGISTRY,  # type: ignore[import-untyped]
+    FEATURE_EXTRACTORS_REGISTRY,
     register_feature_extractor,
 )
-from torch_fidelity.utils import create_feature_extractor  # type: ignore[import-untyped]
+from torch_fidelity.utils import create_feature_extractor
 
 from nni_diffnas.cache import cached_folder, fingerprint
 from nni_diffnas.errors import DataError
@@ -29,7 +29,7 @@ __all__ = ["INCEPTION", "extract", "inception_extractor", "inception_state", "re
 INCEPTION = "inception-v3-compat"
 
 
-class NetworkFeatures(FeatureExtractorBase):  # type: ignore[misc]
+class NetworkFeatures(FeatureExtractorBase):
     """torch-fidelity's view of a `FeatureNetwork` that was saved with safetensors."""
 
     def __init__(
@@ -99,7 +99,7 @@ def extract(
     results: list[Tensor] = []
     with torch.inference_mode():
         for batch in batches:
-            pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(device)
+            pixels = torch.from_numpy(np.array(batch)).to(device)  # a copy: torch warns of read-only memory
             if not ours:
                 pixels = pixels.expand(-1, 3, -1, -1)
             (features,) = network(pixels)
@@ -107,7 +107,7 @@ def extract(
     return torch.cat(results).numpy()
 
 
-class _Unfilled(FeatureExtractorInceptionV3):  # type: ignore[misc]
+class _Unfilled(FeatureExtractorInceptionV3):
     """The Inception network without weights; torch-fidelity's own insists on a complete file."""
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:

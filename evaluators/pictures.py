@@ -11,21 +11,22 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TensorBoardLog", "grid", "png"]
+__all__ = ["TensorBoardLog", "grid", "nearest_beside", "png"]
 
 
-def grid(pixels: NDArray[np.uint8], side: int = 320) -> NDArray[np.uint8]:
+def grid(pixels: NDArray[np.uint8], side: int = 320, columns: int | None = None) -> NDArray[np.uint8]:
     """Lay images out in a near-square grid, enlarged by a whole factor.
 
     Args:
         pixels: uint8 ``[images, channels, height, width]``.
         side: the enlarged grid is at most this wide, in pixels, unless the images are larger by themselves.
+        columns: images beside each other; by default as many as rows.
 
     Returns:
         uint8 ``[height, width]`` for grey, ``[height, width, 3]`` for colour.
     """
     count, channels, height, width = pixels.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     gap = 1
     canvas = np.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 128, dtype=np.uint8)
@@ -35,6 +36,27 @@ def grid(pixels: NDArray[np.uint8], side: int = 320) -> NDArray[np.uint8]:
     factor = max(1, side // canvas.shape[2])
     canvas = canvas.repeat(factor, axis=1).repeat(factor, axis=2)
     return canvas[0] if channels == 1 else np.ascontiguousarray(canvas.transpose(1, 2, 0))
+
+
+def nearest_beside(samples: NDArray[np.uint8], known: NDArray[np.uint8], count: int = 3) -> NDArray[np.uint8]:
+    """Each sample, followed by the known images nearest to it (Euclidean distance of pixels): what was memorised shows.
+
+    Args:
+        samples: uint8 ``[samples, channels, height, width]``.
+        known: uint8 ``[images, channels, height, width]``.
+        count: known images beside each sample.
+
+    Returns:
+        uint8 ``[samples * (1 + count), channels, height, width]``, a sample first in each group.
+    """
+    flat = samples.reshape(len(samples), -1).astype(np.float32)
+    distances = np.empty((len(samples), len(known)), dtype=np.float32)
+    for start in range(0, len(known), 4096):
+        part = known[start : start + 4096].reshape(-1, flat.shape[1]).astype(np.float32)
+        distances[:, start : start + len(part)] = (part**2).sum(axis=1) - 2.0 * flat @ part.T
+    nearest = np.argsort(distances, axis=1)[:, :count]
+    groups = np.concatenate([samples[:, None], known[nearest]], axis=1)
+    return groups.reshape(-1, *samples.shape[1:])
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

@@ -44,7 +44,7 @@ def statistics(features: NDArray[np.float32]) -> Statistics:
         DataError: fewer than two images.
     """
     import torch
-    from torch_fidelity.metric_fid import fid_features_to_statistics  # type: ignore[import-untyped]
+    from torch_fidelity.metric_fid import fid_features_to_statistics
 
     if len(features) < 2:
         raise DataError(f"A covariance needs two images at least, not {len(features)}: ask for more images.")
@@ -68,7 +68,7 @@ def kernel_distance(features: NDArray[np.float32], reference: NDArray[np.float32
     Binkowski et al., "Demystifying MMD GANs" (2018), section 4, with its cubic kernel.
     """
     import torch
-    from torch_fidelity.metric_kid import (  # type: ignore[import-untyped]
+    from torch_fidelity.metric_kid import (
         KEY_METRIC_KID_MEAN,
         kid_features_to_metric,
     )

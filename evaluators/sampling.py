@@ -1,6 +1,6 @@
 """DPM-Solver++ and DDIM: images from a trained network in few deterministic steps.
 
-Written out here because diffusers' schedulers cost a trial over a second of imports; a test compares both, step by step.
+Written out here because diffusers' schedulers cost a trial over a second of imports; a test compares both.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ TORCHVISION = {"cifar10": "CIFAR10", "mnist": "MNIST"}
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a source holds: uint8 pixels ``[images, channels, height, width]``, int64 labels ``[images]`` or ``None``."""
+    """A source's uint8 pixels ``[images, channels, height, width]``, and int64 labels ``[images]`` or ``None``."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
@@ -94,7 +94,7 @@ def _digits() -> Decoded:
 
 
 def _torchvision(settings: DataSettings) -> Decoded:
-    from torchvision import datasets  # type: ignore[import-untyped]
+    from torchvision import datasets
 
     if settings.root is None:
         raise DataError(f"data.source {settings.source!r} needs data.root: the folder to keep the downloaded files in.")
@@ -149,14 +149,15 @@ def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: Data
         )
     if labels is not None and (labels.shape != array.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(
-            f"The labels of the {name} have the shape {labels.shape} and type {labels.dtype}: store one integer an image."
+            f"The labels of the {name} have the shape {labels.shape} and type {labels.dtype}: "
+            f"store one integer an image."
         )
     channels = settings.channels or array.shape[1]
     if (settings.size is not None and array.shape[2:] != (settings.size, settings.size)) or channels != array.shape[1]:
         from PIL import Image
 
-        modes = [Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)) for image in array]
-        array = np.stack([_to_array(image, settings) for image in modes])
+        pictures = [Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)) for image in array]
+        array = np.stack([_to_array(image, settings) for image in pictures])
     if labels is None:
         return Decoded(np.ascontiguousarray(array), None, classes=0)
     classes, codes = np.unique(labels, return_inverse=True)

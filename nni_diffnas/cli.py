@@ -212,6 +212,7 @@ def train(
     from .evaluation import TrialContext
     from .export import export_pipeline
     from .job import load_job
+    from .runner import build_seeded
     from .winner import WEIGHTS
 
     loaded = load_job(job)
@@ -228,7 +229,7 @@ def train(
         print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), file=sys.stderr, flush=True)
 
     context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report)
-    metrics = evaluation.evaluate(family.build(chosen), context)
+    metrics = evaluation.evaluate(build_seeded(family, chosen, context.seed), context)
     scheduler = evaluation.scheduler_config()
     if scheduler is not None:
         print(export_pipeline(family, chosen, output / WEIGHTS, scheduler, output / "pipeline"), file=sys.stderr)

@@ -51,7 +51,7 @@ def export_pipeline(
     classes is always of the second kind: ``DDPMPipeline`` passes no labels, so the exported network takes the classes
     in turn over the batch when it is given none.
 
-    A family with `Family.parts` gets a copy of that pipeline with its network in the UNet's place, its scheduler kept.
+    A family with `Family.pipeline` gets a copy of that pipeline with its network in the UNet's place, its scheduler kept.
 
     Args:
         family: of the architecture.
@@ -70,8 +70,8 @@ def export_pipeline(
     """
     import diffusers
 
-    if family.parts is not None:
-        return _export_into_parts(family, architecture, weights, family.parts, folder)
+    if family.pipeline is not None:
+        return _export_into_parts(family, architecture, weights, family.pipeline, folder)
     scheduler = scheduler_config.get("_class_name")
     if not isinstance(scheduler, str) or not hasattr(diffusers, scheduler):
         raise JobError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within"]
+    from .latency import Part
+
+__all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
 
 
 class Family(ABC):
@@ -53,9 +55,17 @@ class Family(ABC):
         return label
 
     @property
-    def parts(self) -> Path | None:
+    def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
         return None
+
+    def parts(self, architecture: Mapping[str, Value]) -> Sequence[Part]:
+        """The layers that make up the network, for a `latency.LatencyTable`; empty where a family cannot say.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        return ()
 
     def save_diffusers(
         self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
@@ -76,6 +86,20 @@ class Family(ABC):
             JobError: networks of this family cannot be exported.
         """
         raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
+
+
+def traced_family(executable: Any) -> Family | None:
+    """Family of an NNI executable model space whose class offers ``family_of``; ``None`` for a stranger's space.
+
+    Args:
+        executable: NNI's ``ExecutableModelSpace``, frozen or not; nothing is built.
+    """
+    traced = getattr(executable, "model", None)
+    family_of = getattr(getattr(traced, "trace_symbol", None), "family_of", None)
+    if family_of is None or traced is None:
+        return None
+    family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
+    return family
 
 
 def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:
@@ -111,7 +135,7 @@ def nearest_to_budget(
 
 
 def sample_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int = 2000) -> Architecture:
-    """Draw uniformly from the architectures within budget; where the window is too small to hit, walk to it.
+    """Draw as `Space.sample` does among those within budget; where the window is too small to hit, walk to it.
 
     Raises:
         BudgetError: no architecture was found within budget; the message states the nearest cost.

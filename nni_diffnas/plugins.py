@@ -31,8 +31,11 @@ def find_plugin(kind: Kind, name: str) -> Any:
         if entry.name == name:
             try:
                 return entry.load()
-            except (ImportError, AttributeError) as error:
-                raise PluginError(f"Plug-in {name!r} of {kind} ({entry.value}) cannot be loaded: {error}.") from error
+            except Exception as error:  # a stranger's module may raise anything while it is imported
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise PluginError(
+                    f"Plug-in {name!r} of the {kind} ({entry.value}) cannot be loaded ({reason}): repair its package."
+                ) from error
     raise PluginError(
         f"No installed package offers {name!r} among the {kind}: choose one of {', '.join(plugin_names(kind))}, "
         f"or install the package that does."

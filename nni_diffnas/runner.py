@@ -10,18 +10,23 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import DiffNASError
 from .evaluation import TrialContext
+from .family import Family
 from .job import Job
 from .space import Architecture, Value
 from .trial import Metrics, Objective
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "RESULT_FILE",
     "SETTING_PREFIX",
     "TRIAL_ID",
+    "build_seeded",
     "report_final",
     "report_intermediate",
     "run_trial",
@@ -90,6 +95,14 @@ def report_final(metrics: Metrics, objective: Objective, *, maximize: bool) -> N
     nni.report_final_result({"default": objective.default(metrics, maximize=maximize), **_numbers(metrics)})
 
 
+def build_seeded(family: Family, architecture: Mapping[str, Value], seed: int) -> torch.nn.Module:
+    """Build a network whose initial weights depend on the seed and the architecture alone."""
+    import torch
+
+    torch.manual_seed(seed)
+    return family.build(architecture)
+
+
 def run_trial(
     job: Job,
     architecture: Mapping[str, Value] | None = None,
@@ -132,7 +145,8 @@ def run_trial(
                 report_intermediate(metrics, objective, maximize=False)
 
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
-        metrics = {**evaluation.evaluate(family.build(chosen), context), **family.cost(chosen).as_metrics()}
+        model = build_seeded(family, chosen, context.seed)
+        metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
     except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
         reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
         (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id, "failure": reason}))

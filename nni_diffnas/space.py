@@ -63,8 +63,8 @@ class Space:
             ``choices``.
 
     Raises:
-        SpaceError: no label, a label without values or with a value twice, an edge or condition on an unknown label,
-            a cycle, a condition on a later label.
+        SpaceError: no label, a label without values, with a value twice or with one that is no scalar, an edge or
+            condition on an unknown label, a cycle, a condition on a later label.
     """
 
     choices: Mapping[str, tuple[Value, ...]]
@@ -78,18 +78,26 @@ class Space:
         for label, values in self.choices.items():
             if not values:
                 raise SpaceError(f"Label {label!r} has no values: give at least one.")
+            if not all(isinstance(value, str | int | float | bool) and value == value for value in values):
+                raise SpaceError(f"Label {label!r} has values that are not scalars: {values!r}.")
             if any(_position(values[:i], value) >= 0 for i, value in enumerate(values)):
                 raise SpaceError(f"Label {label!r} lists a value twice in {list(values)}: remove the repetition.")
         edges = tuple((a, b) for a, b in self.edges) or tuple(itertools.pairwise(self.choices))
         object.__setattr__(self, "edges", edges)
+        conditions = {
+            label: tuple((parent, tuple(values)) for parent, values in listed)
+            for label, listed in self.conditions.items()
+            if listed
+        }
+        object.__setattr__(self, "conditions", conditions)
         order = {label: i for i, label in enumerate(self.choices)}
         for a, b in edges:
             if a not in order or b not in order:
                 raise SpaceError(f"Edge {a!r} -> {b!r} names an unknown label: use {', '.join(order)}.")
             if order[a] >= order[b]:
                 raise SpaceError(f"Edge {a!r} -> {b!r} runs backwards: list the labels in forward order.")
-        for label, conditions in self.conditions.items():
-            for parent, values in conditions:
+        for label, listed in conditions.items():
+            for parent, values in listed:
                 if label not in order or parent not in order:
                     raise SpaceError(f"Condition of {label!r} on {parent!r} names an unknown label.")
                 if order[parent] >= order[label]:

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,10 +22,10 @@ from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
-from .family import Family, sample_within
+from .family import Family, sample_within, traced_family
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
-from .trial import Metrics, Objective, Origin, Suggestion, Trial
+from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -63,7 +63,7 @@ class AskTellStrategy(Strategy):
         self,
         *,
         objective: str | Objective = "rfid",
-        direction: str = "minimize",
+        direction: Direction = "minimize",
         budget: Budget | None = None,
         seed: int = 0,
         memory: SearchMemory | None = None,
@@ -169,16 +169,21 @@ class AskTellStrategy(Strategy):
             return "already trained or pending in this search"
         return ""
 
-    def draw(self, tries: int = 500) -> Architecture | None:
-        """Draw a random architecture within budget that is not known yet; ``None`` where none is found."""
+    def draw(self, taken: Collection[Architecture] = (), tries: int = 500) -> Architecture | None:
+        """Draw a random architecture within budget that is not known yet; ``None`` where none is found.
+
+        Args:
+            taken: architectures of the same batch, which are not known yet either.
+            tries: draws before giving up.
+        """
         for _ in range(tries):
             if self._family is not None and self.budget.windows:
                 drawn = sample_within(self._family, self.budget, self.rng)
             else:
                 drawn = self.space.sample(self.rng)
-            if not self.rejection(drawn):
+            if drawn not in taken and not self.rejection(drawn):
                 return drawn
-            if len(self._known) >= self.space.size:
+            if len(taken) + len(self._known) >= self.space.size:
                 return None
         return None
 
@@ -296,14 +301,11 @@ class AskTellStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         if self._space is None:
-            family_of = getattr(getattr(model_space.model, "trace_symbol", None), "family_of", None)
-            if family_of is None:
+            family = traced_family(model_space)
+            if family is None:
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
-                traced = model_space.model
-                family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
-                evaluator_protocol = getattr(model_space.evaluator, "protocol", "")
-                self.bind(family.space, family, evaluator_protocol)
+                self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
         return model_space
 
     def _run(self) -> None:

@@ -17,6 +17,7 @@ from statistics import fmean, stdev
 from .errors import JobError
 from .evaluation import TrialContext
 from .job import Job
+from .runner import build_seeded
 from .space import Architecture
 from .trial import Objective, Trial
 
@@ -89,7 +90,7 @@ def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> flo
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)
     metrics: Mapping[str, float] = {
-        **evaluation.evaluate(family.build(architecture), TrialContext(architecture, output, seed)),
+        **evaluation.evaluate(build_seeded(family, architecture, seed), TrialContext(architecture, output, seed)),
         **family.cost(architecture).as_metrics(),
     }
     if job.objective.metric not in metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nni_diffnas.space import Architecture
 from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
 
@@ -15,8 +16,10 @@ class RandomSearch(AskTellStrategy):
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Draw ``count`` architectures; fewer once the space is exhausted."""
-        drawn = (self.draw() for _ in range(count))
-        return [Suggestion(architecture, "random") for architecture in drawn if architecture is not None]
+        drawn: list[Architecture] = []
+        while len(drawn) < count and (architecture := self.draw(drawn)) is not None:
+            drawn.append(architecture)
+        return [Suggestion(architecture, "random") for architecture in drawn]
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Learn nothing."""

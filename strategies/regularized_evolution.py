@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_diffnas.errors import StrategyError
+from nni_diffnas.space import Architecture
 from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
 
@@ -39,7 +40,7 @@ class RegularizedEvolution(AskTellStrategy):
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Fill the first population at random, then mutate tournament winners."""
         suggestions = []
-        taken: list[Any] = []
+        taken: list[Architecture] = []
         for _ in range(count):
             suggestion = self._next(taken)
             if suggestion is None:
@@ -49,15 +50,15 @@ class RegularizedEvolution(AskTellStrategy):
             suggestions.append(suggestion)
         return suggestions
 
-    def _next(self, taken: list[Any]) -> Suggestion | None:
+    def _next(self, taken: list[Architecture]) -> Suggestion | None:
         if self._started >= self.population_size and self._population:
             for _ in range(100):
                 parent = self._tournament()
                 child = self.space.mutate(parent.architecture, self.rng)
                 if child not in taken and not self.rejection(child):
                     return Suggestion(child, "mutation", parent.id)
-        drawn = self.draw()
-        return None if drawn is None or drawn in taken else Suggestion(drawn, "random")
+        drawn = self.draw(taken)
+        return None if drawn is None else Suggestion(drawn, "random")
 
     def _tournament(self) -> Trial:
         members = list(self._population)

@@ -71,7 +71,7 @@ class BlockwiseUNetFamily(BlockFamily):
         return self.unet.folder
 
     @property
-    def parts(self) -> Path:
+    def pipeline(self) -> Path:
         """The teacher's pipeline: an exported student takes the UNet's place in it."""
         return self.folder
 

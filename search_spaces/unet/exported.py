@@ -11,10 +11,10 @@ from .network import UNet
 from .plan import Middle, UNetConfig
 
 
-class DiffNASUNet(UNet, ModelMixin, ConfigMixin):
+class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as diffusers' own models
     """A searched UNet that loads, saves and runs like ``UNet2DModel``; its arguments are those of `UNetConfig`."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         sample_size: int,
@@ -53,7 +53,7 @@ class DiffNASUNet(UNet, ModelMixin, ConfigMixin):
             ),
         )
 
-    def forward(
+    def forward(  # type: ignore[override]  # a pipeline wants the prediction wrapped
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor | float,

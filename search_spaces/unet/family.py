@@ -15,6 +15,7 @@ from nni_diffnas.family import Family
 from nni_diffnas.lazy import absent
 from nni_diffnas.space import Architecture, Condition, Space, Value
 
+from .layers import Layer
 from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
@@ -36,7 +37,8 @@ class UNetFamily(Family):
     ``middle``; and ``heads``, present where anything attends.
 
     The default of preset ``cifar10`` is the IDDPM network (Nichol & Dhariwal 2021): 52,546,438 parameters and
-    8,386,707,456 MACs (``nni-diffnas cost``). Those of ``digits`` and ``mnist`` are small networks of the same kind.
+    8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344) and ``mnist`` (1,742,881 and 277,317,376) are small
+    networks of the same kind. (``tests/search_spaces/test_unet_family.py`` counts them.)
 
     Args:
         preset: ``digits`` (8x8x1), ``mnist`` (28x28x1) or ``cifar10`` (32x32x3).
@@ -143,6 +145,14 @@ class UNetFamily(Family):
             SpaceError: the architecture is not of this space.
         """
         return plan_of(self.config(architecture))
+
+    def parts(self, architecture: Mapping[str, Value]) -> tuple[Layer, ...]:
+        """All layers of a network, for a latency table.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        return tuple(self.plan(architecture).layers)
 
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
         """MACs and parameters, computed from the plan: nothing is built."""

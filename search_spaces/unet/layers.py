@@ -152,7 +152,7 @@ class Residual:
         """Groups of the two normalisations: they divide the channels whatever these are."""
         return math.gcd(self.inputs, self.norm_groups), math.gcd(self.inner, self.norm_groups)
 
-    @property
+    @cached_property
     def price(self) -> Price:
         """``(macs, params)``."""
         return _total(
@@ -203,7 +203,7 @@ class SelfAttention:
         """Groups of the normalisation."""
         return math.gcd(self.width, self.norm_groups)
 
-    @property
+    @cached_property
     def price(self) -> Price:
         """``(macs, params)``: four projections; queries times keys, weights times values."""
         tokens = self.side * self.side
@@ -226,7 +226,7 @@ class SelfAttention:
             upcast_softmax=True,
             _from_deprecated_attn_block=True,  # the stock network's setting: old weight names load too
         )
-        nn.init.zeros_(attention.to_out[0].weight)
+        nn.init.zeros_(attention.to_out[0].get_parameter("weight"))
         return attention
 
     def example(self, batch: int) -> tuple[torch.Tensor, ...]:
@@ -249,7 +249,8 @@ class Sampler:
 
     def build(self) -> nn.Module:
         """Diffusers' ``Downsample2D`` or ``Upsample2D``."""
-        from diffusers.models.resnet import Downsample2D, Upsample2D
+        from diffusers.models.downsampling import Downsample2D
+        from diffusers.models.upsampling import Upsample2D
 
         if self.down:
             return Downsample2D(self.width, use_conv=True, out_channels=self.width, padding=1, name="op")
@@ -285,7 +286,7 @@ class Head:
 
         convolution = nn.Conv2d(self.width, self.outputs, 3, padding=1)
         nn.init.zeros_(convolution.weight)
-        nn.init.zeros_(convolution.bias)
+        nn.init.zeros_(convolution.get_parameter("bias"))
         return nn.Sequential(nn.GroupNorm(self.groups, self.width, eps=NORM_EPS), nn.SiLU(), convolution)
 
     def example(self, batch: int) -> tuple[torch.Tensor, ...]:

@@ -64,6 +64,9 @@ class UNet(nn.Module):
     network starts at zero (IDDPM).
     """
 
+    class_embedding: nn.Module | None
+    mid_block: UNetBlock | None
+
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         plan = plan_of(config)
@@ -101,7 +104,7 @@ class UNet(nn.Module):
             raise ValueError(
                 f"This network takes {wants}: {'leave them out' if class_labels is not None else 'pass them'}."
             )
-        dtype = self.conv_in.weight.dtype
+        dtype = self.conv_in.get_parameter("weight").dtype
         steps = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         time = self.time_embedding(self.time_proj(steps).to(dtype))
         if self.class_embedding is not None:
@@ -109,9 +112,12 @@ class UNet(nn.Module):
         features = self.conv_in(sample)
         skips = [features]
         for block in self.down_blocks:
+            assert isinstance(block, UNetBlock)
             features = block.down(features, time, skips)
         if self.mid_block is not None:
             features = self.mid_block.across(features, time)
         for block in self.up_blocks:
+            assert isinstance(block, UNetBlock)
             features = block.up(features, time, skips)
-        return self.conv_out(self.conv_act(self.conv_norm_out(features)))
+        prediction: torch.Tensor = self.conv_out(self.conv_act(self.conv_norm_out(features)))
+        return prediction

@@ -204,8 +204,7 @@ PRESETS: dict[str, UNetOptions] = {
 }
 
 _PER_LEVEL = ("width_factors", "depths", "attention")
-_SCALARS = ("sample_size", "in_channels", "num_classes", "learned_sigma", "base_width", "width_multiple")
-_SCALARS += ("norm_groups", "scale_shift", "dropout", "default_depth", "default_heads")
+_LISTS = (*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention")
 
 
 def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
@@ -222,7 +221,7 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
     for name, value in overrides.items():
         if name not in known:
             raise SpaceError(f"Unknown option {name!r} of the UNet space: choose among preset, {', '.join(known)}.")
-        changes[name] = value if name in _SCALARS else _as_choices(name, value)
+        changes[name] = _as_choices(name, value) if name in _LISTS else value
     levels = len(changes.get("multipliers", base.multipliers))
     for name in _PER_LEVEL:
         # One list holds for every level; the preset's own lists are stretched by their last one.

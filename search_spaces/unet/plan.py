@@ -105,6 +105,11 @@ class Plan:
         return sum(macs for macs, _ in prices), sum(params for _, params in prices)
 
 
+# The architectures of a search share most of their layers: each is made and priced once.
+_residual = lru_cache(maxsize=1 << 16)(Residual)
+_attention = lru_cache(maxsize=1 << 16)(SelfAttention)
+
+
 @lru_cache(maxsize=1 << 16)
 def _block(
     sources: tuple[int, ...],
@@ -122,11 +127,11 @@ def _block(
     """A block whose residual layers read ``sources`` channels each.
 
     Zero ``heads`` mean no attention, and ``down`` of None no sampler. Attention stands behind each residual layer, or
-    only ``between`` them. Cached, since the architectures of a search share most of their blocks.
+    only ``between`` them.
     """
-    residuals = tuple(Residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
+    residuals = tuple(_residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
     attending = sources[1:] if between else sources
-    attentions = tuple(SelfAttention(width, heads, side, groups) for _ in attending) if heads else ()
+    attentions = tuple(_attention(width, heads, side, groups) for _ in attending) if heads else ()
     return Block(residuals, attentions, None if down is None else Sampler(width, side, down))
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nni_diffnas.search_spaces import UNetFamily
 from safetensors.torch import save_file
 
 from nni_diffnas.errors import JobError
 from nni_diffnas.export import export_pipeline
 from nni_diffnas.family import Family
+from nni_diffnas.search_spaces import UNetFamily
 
 SCHEDULER = {"_class_name": "DDPMScheduler", "num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2"}
 

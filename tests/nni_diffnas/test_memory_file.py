@@ -202,6 +202,15 @@ def test_an_older_schema_is_migrated_and_a_copy_kept(tmp_path: Path, monkeypatch
     refused(path, "schema version 2")
 
 
+def test_a_copy_that_exists_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memory.db"
+    fill(path, 1)
+    (tmp_path / "memory.db.version1").write_text("the copy of a faster process")
+    migrate_to_two(monkeypatch, "ALTER TABLE trials ADD COLUMN note TEXT")
+    SearchMemory(path).close()
+    assert (tmp_path / "memory.db.version1").read_text() == "the copy of a faster process"
+
+
 def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "memory.db"
     fill(path)

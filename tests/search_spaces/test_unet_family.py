@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -10,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DModel
-from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.search_spaces.unet.options import PRESETS
-from nni_diffnas.search_spaces.unet.stock import stock_config
 
 from nni_diffnas.cost import Budget, Cost, Window, count_cost
 from nni_diffnas.errors import SpaceError
 from nni_diffnas.family import choice_costs, sample_within
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.options import PRESETS
+from nni_diffnas.search_spaces.unet.stock import stock_config
 
 
 def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
@@ -27,23 +29,42 @@ def counted(family: UNetFamily, architecture: dict[str, Any]) -> Cost:
         return count_cost(family.build(architecture), image, torch.zeros(1), *labels)
 
 
-@pytest.mark.parametrize(
-    ("preset", "options", "count"),
-    [
-        ("digits", {}, 80),
-        ("digits", {"num_classes": 10, "scale_shift": False}, 40),
-        ("mnist", {}, 40),
-        ("cifar10", {}, 40),
-    ],
-)
-def test_price_is_what_a_forward_pass_counts(preset: str, options: dict[str, Any], count: int) -> None:
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("digits", {}),
+    ("digits", {"num_classes": 10, "scale_shift": False}),
+    ("mnist", {}),
+    ("cifar10", {}),
+]
+
+
+def check_prices(kind: int, count: int) -> None:
+    preset, options = KINDS[kind]
     family = UNetFamily(preset, **options)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(kind)
     for _ in range(count):
         architecture = family.space.sample(rng)
         found, said = counted(family, architecture), family.cost(architecture)
         assert found.params == said.params
         assert abs(found.macs - said.macs) <= 0.01 * found.macs
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_price_is_what_a_forward_pass_counts(kind: int) -> None:
+    check_prices(kind, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", range(4))
+def test_price_of_two_hundred_networks(kind: int) -> None:
+    check_prices(kind, 50)
+
+
+def test_defaults_cost_what_the_docstring_says() -> None:
+    for preset, cost in {"digits": Cost(5_817_344, 272_305), "mnist": Cost(277_317_376, 1_742_881)}.items():
+        family = UNetFamily(preset)
+        assert family.cost(family.default) == cost
+        text = UNetFamily.__doc__ or ""
+        assert f"{cost.params:,} and {cost.macs:,}" in text
 
 
 def test_default_of_cifar10_is_iddpm() -> None:
@@ -215,3 +236,20 @@ def test_ten_thousand_networks_within_budget_take_seconds() -> None:
     seconds = time.process_time() - started
     assert all(budget.admits(cost) for cost in costs)
     assert seconds < 2.0, f"10,000 would take {5 * seconds:.1f} s"
+
+
+def test_pricing_needs_no_torch_and_building_no_compiler() -> None:
+    program = """
+import sys
+from nni_diffnas.search_spaces import UNetFamily
+family = UNetFamily("digits")
+family.cost(family.default)
+assert "torch" not in sys.modules, "pricing imported torch"
+import torch
+family.build(family.default)
+heavy = {"torch._dynamo", "nni", "transformers", "scipy", "pytorch_lightning"} & set(sys.modules)
+assert not heavy, f"building imported {heavy}"
+import torch._dynamo
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -8,10 +8,10 @@ import pytest
 import torch
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import SimplifiedModelSpace, model_context
-from nni_diffnas.search_spaces import UNetSpace
-from nni_diffnas.search_spaces.unet.network import UNet
 
 from nni_diffnas.errors import SpaceError
+from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.search_spaces.unet.network import UNet
 from nni_diffnas.space import Space
 
 SMALL = {"base_width": 8, "depths": [1, 2]}

@@ -1,0 +1,78 @@
+"""Time from process start to the first optimiser step of a trial, in pairs with importing torch and NNI alone.
+
+``python benchmarks/trial_overhead.py --pairs 5`` prints one JSON line: medians in seconds, their ratio, and the heavy
+modules that the trial had imported by its first step. The bar is a ratio of 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+# Both processes end at once: shutting down the interpreter takes up to a second, and belongs to neither.
+BASE = "import os, torch, nni; os._exit(0)"
+TRIAL = """
+import os, sys, nni, torch
+from pathlib import Path
+from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.evaluators.optimizer import AdamW
+from nni_diffnas.plugins import find_plugin
+
+step = AdamW.step
+def first_step(self, rate, clip=None):
+    step(self, rate, clip)
+    heavy = ("torch._dynamo", "sympy", "scipy", "sklearn", "diffusers", "torch_fidelity", "torchvision", "nni.nas",
+             "lightning", "botorch", "openai", "PIL")
+    print(" ".join(name for name in heavy if name in sys.modules), flush=True)
+    os._exit(0)
+AdamW.step = first_step
+
+family = find_plugin("spaces", "unet")("digits")
+evaluation = find_plugin("evaluators", "diffusion")({"source": "digits"})
+evaluation.prepare()
+chosen = family.space.validate(family.default)
+evaluation.evaluate(family.build(chosen), TrialContext(chosen, Path(sys.argv[1])))
+sys.exit("the trial ended without an optimiser step")
+"""
+
+
+def seconds(code: str, *arguments: str) -> tuple[float, str]:
+    """Life of a fresh Python process that runs ``code``, in seconds, and what it printed."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        check=True, stdout=subprocess.PIPE, text=True, cwd=tempfile.gettempdir(),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return time.perf_counter() - began, done.stdout.strip()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="measured pairs, after one that warms caches")
+    pairs = parser.parse_args().pairs
+    with tempfile.TemporaryDirectory() as output:
+        results = [(seconds(BASE)[0], *seconds(TRIAL, output)) for _ in range(pairs + 1)][1:]
+    base, trial = (statistics.median(result[index] for result in results) for index in (0, 1))
+    ratios = [result[1] / result[0] for result in results]
+    line = {
+        "benchmark": "trial_overhead",
+        "import_seconds": round(base, 3),
+        "trial_seconds": round(trial, 3),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "pairs": pairs,
+        "imported": results[-1][2].split(),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""`DiffusionEvaluator`: `DiffusionEvaluation` for NNI's own `NasExperiment`. It imports NNI's NAS package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import nni
+import torch
+from nni.nas.evaluator import Evaluator
+
+from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.family import traced_family
+from nni_diffnas.runner import report_final, report_intermediate, split_parameters, trial_output
+from nni_diffnas.space import Architecture, Value
+from nni_diffnas.trial import Direction, Objective
+
+from .diffusion import DiffusionEvaluation
+
+__all__ = ["DiffusionEvaluator"]
+
+
+@nni.trace
+class DiffusionEvaluator(Evaluator):
+    """Trains and scores each network of a `NasExperiment`.
+
+    It carries names, numbers and paths only, so that it stays far below NNI's 64 KB for a trial's parameters.
+
+    Example:
+        >>> evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 16000})
+        >>> evaluator.prepare()
+        >>> NasExperiment(UNetSpace(...), evaluator, RegularizedEvolution(...)).run(8080)
+
+    Args:
+        data: fields of `DataSettings`, JSON values only.
+        metric: the objective, one of the metrics of `DiffusionEvaluation.evaluate`.
+        direction: of the objective. NNI's NAS ranking maximises: ``minimize`` is reported with its sign turned.
+        seed: of weights, training and sampling; the same for every architecture.
+        options: fields of `Settings`, JSON values only.
+
+    Raises:
+        JobError: an unknown option, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        metric: str = "rfid",
+        direction: Direction = "minimize",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        self.data = dict(data)
+        self.objective = Objective(metric, direction)
+        self.seed = seed
+        self.options = options
+        self.evaluation()
+
+    def evaluation(self) -> DiffusionEvaluation:
+        """A new evaluation with these settings."""
+        return DiffusionEvaluation(self.data, **self.options)
+
+    @property
+    def protocol(self) -> str:
+        """What the scores mean; see `DiffusionEvaluation.protocol`."""
+        return self.evaluation().protocol
+
+    def prepare(self) -> None:
+        """Make what all trials share; call it before the experiment, so that bad data is known at once."""
+        self.evaluation().prepare()
+
+    def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Train and score a network, inside NNI or alone; returns all metrics by name."""
+        return self._evaluate(model, {}, {})
+
+    def _evaluate(
+        self, model: torch.nn.Module, architecture: Architecture, settings: Mapping[str, Value]
+    ) -> dict[str, float]:
+        evaluation = self.evaluation()
+        evaluation.prepare()
+        report = partial(report_intermediate, objective=self.objective, maximize=True)
+        context = TrialContext(architecture, trial_output(), self.seed, report, settings)
+        return evaluation.evaluate(model, context)
+
+    def extra_repr(self) -> str:
+        """What NNI prints of it."""
+        return f"data={self.data!r}, objective={self.objective!r}, options={self.options!r}"
+
+    def _execute(self, model: Any) -> Any:
+        architecture, settings = split_parameters(model.sample or {})
+        # NNI builds the network here; seeding first gives equal architectures equal weights.
+        torch.manual_seed(self.seed)
+        metrics = self._evaluate(model.executable_model(), architecture, settings)
+        family = traced_family(model)
+        if family is not None:
+            metrics |= family.cost(family.space.validate(architecture)).as_metrics()
+        report_final(metrics, self.objective, maximize=True)
+        return metrics

@@ -1,0 +1,61 @@
+"""NNI's own `NasExperiment` with our space, evaluator and strategy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nni_experiment import environment_of, free_port
+
+from nni_diffnas.memory import SearchMemory
+
+pytestmark = pytest.mark.nni
+
+SEARCH = """
+from pathlib import Path
+from nni.nas.experiment import NasExperiment
+from nni.nas.strategy.middleware import Chain, Deduplication
+from nni_diffnas.cost import Budget, Window
+from nni_diffnas.evaluators import DiffusionEvaluator
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.strategies import RegularizedEvolution
+
+evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 256}, score_images=32, sampler_steps=2,
+                               curve_points=1, curve_images=16)
+evaluator.prepare()
+with SearchMemory(Path("memory.sqlite")) as memory:
+    strategy = RegularizedEvolution(population=2, sample=1, budget=Budget({"params": Window(max=2e5)}), memory=memory)
+    experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, Chain(strategy, Deduplication("invalid")))
+    experiment.config.max_trial_number = 3
+    experiment.config.trial_concurrency = 2
+    experiment.config.experiment_working_directory = str(Path("exp").resolve())
+    experiment.run(port=PORT)
+    best = next(iter(experiment.export_top_models(top_k=1, formatter="dict")))
+    ranked = sorted(strategy.trials, key=lambda trial: trial.metrics["rfid"])
+    assert {k: best[k] for k in ranked[0].architecture} == ranked[0].architecture, (best, ranked)
+    experiment.stop()
+print("FINISHED")
+"""
+
+
+def test_nas_experiment_inside_a_chain(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(SEARCH.replace("PORT", str(free_port())))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment_of(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert "FINISHED" in done.stdout, done.stdout + done.stderr
+    with SearchMemory(tmp_path / "memory.sqlite", create=False) as memory:
+        trials = memory.trials()
+    assert [trial.status for trial in trials] == ["succeeded"] * 3
+    assert all({"rfid", "macs", "params"} <= trial.metrics.keys() for trial in trials)
+    assert all(trial.cost is not None and trial.cost.params <= 2e5 for trial in trials)
+    assert trials[0].protocol.startswith("rfid/")

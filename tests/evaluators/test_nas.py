@@ -1,0 +1,57 @@
+"""The evaluator behind NNI's NAS door: small, serialisable, and it reports what NNI can rank."""
+
+from pathlib import Path
+from typing import Any
+
+import nni
+import pytest
+import torch
+from torch import nn
+
+from nni_diffnas.errors import JobError
+from nni_diffnas.evaluators import DiffusionEvaluator
+
+OPTIONS: dict[str, Any] = {
+    "extractor": "random", "training": {"images": 320}, "score_images": 50, "sampler_steps": 3, "curve_images": 20,
+}  # fmt: skip
+
+
+def test_it_survives_nnis_serializer() -> None:
+    evaluator = DiffusionEvaluator({"source": "digits", "held_out": 0.2}, direction="minimize", seed=4, **OPTIONS)
+    evaluator.prepare()
+    dumped = nni.dump(evaluator)
+    assert len(dumped) < 2000
+    loaded = nni.load(dumped)
+    assert type(loaded) is DiffusionEvaluator
+    assert loaded.evaluation().settings == evaluator.evaluation().settings
+    assert (loaded.seed, loaded.objective, loaded.data) == (4, evaluator.objective, evaluator.data)
+
+
+def test_bad_options_are_refused_before_the_experiment() -> None:
+    with pytest.raises(JobError, match=r"evaluator\.score_image is no option"):
+        DiffusionEvaluator({"source": "digits"}, score_image=3)
+
+
+def test_reports_through_nni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_denoiser: type[nn.Module]) -> None:
+    final: list[dict[str, float]] = []
+    intermediate: list[dict[str, float]] = []
+    monkeypatch.setattr(nni, "report_final_result", final.append)
+    monkeypatch.setattr(nni, "report_intermediate_result", intermediate.append)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))
+
+    class Frozen:
+        def __init__(self) -> None:
+            self.sample = {"width": 24}
+
+        def executable_model(self) -> nn.Module:
+            return small_denoiser()
+
+    monkeypatch.setattr(nni, "get_current_parameter", Frozen)
+    evaluator = DiffusionEvaluator({"source": "digits"}, **OPTIONS)
+    scores = [evaluator._execute(Frozen())["rfid"] for _ in range(2)]
+    assert scores[0] == scores[1], "equal architectures start from equal weights"
+    assert final[0]["default"] == -final[0]["rfid"] == -scores[0]
+    assert len(intermediate) == 2 * 3
+    assert all(report["default"] == -report["rfid"] for report in intermediate)
+    assert '"width": 24' in (tmp_path / "trial" / "evaluation.json").read_text()
+    assert torch.initial_seed() == evaluator.seed

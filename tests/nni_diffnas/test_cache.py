@@ -1,0 +1,55 @@
+"""The cache: entries appear whole, are made once, by one process."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from nni_diffnas.cache import cache_folder, cached_folder, fingerprint
+from nni_diffnas.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _make_slowly(log: str) -> str:
+    def make(folder: Path) -> None:
+        with open(log, "a") as file:
+            file.write("made\n")
+        time.sleep(0.3)
+        (folder / "content").write_text("whole")
+
+    return (cached_folder("kind/entry", make) / "content").read_text()
+
+
+def test_processes_make_an_entry_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.map(_make_slowly, [str(tmp_path / "log")] * 3) == ["whole"] * 3
+    assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_a_failure_leaves_nothing_behind(cache: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        cached_folder("kind/entry", fail)
+    assert not list(cache.rglob("half"))
+    assert cached_folder("kind/entry", lambda folder: (folder / "x").touch()).is_dir()
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"file/cache.*NNI_DIFFNAS_CACHE"):
+        cache_folder()
+
+
+def test_fingerprints_follow_content() -> None:
+    assert fingerprint("a", (1, 2)) == fingerprint("a", (1, 2))
+    assert fingerprint("a", (1, 2)) != fingerprint("a", (1, 3))

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nni_diffnas.cost import Budget, Window
+from nni_diffnas.errors import BudgetError, StrategyError
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.runner import split_parameters
+from nni_diffnas.space import Space
+from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
+from nni_diffnas.strategy import AskTellStrategy, parameters_of
+from nni_diffnas.trial import Suggestion, Trial
+
+
+@pytest.fixture
+def family(plugin_site: Path) -> Any:
+    from diffnas_denoiser_mlp.space import MLPFamily
+
+    return MLPFamily()
+
+
+class Fixed(AskTellStrategy):
+    """Suggests what it was given, once."""
+
+    def __init__(self, *suggestions: Suggestion, **options: Any) -> None:
+        super().__init__(start_with_default=False, **options)
+        self.left = list(suggestions)
+        self.seen: list[Trial] = []
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        given, self.left = self.left[:count], self.left[count:]
+        return given
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        self.seen += trials
+
+
+SPACE = Space({"a": (1, 2, 3), "b": (True, False)})
+
+
+def test_default_network_comes_first_and_once(family: Any) -> None:
+    strategy = RandomSearch(seed=3)
+    strategy.bind(family.space, family)
+    asked = [trial for _ in range(3) for trial in strategy.ask(2)]
+    assert [trial.origin.kind for trial in asked] == ["default", "random", "random", "random", "random", "random"][
+        : len(asked)
+    ]
+    assert asked[0].architecture == family.default
+    assert asked[0].cost == family.cost(family.default)
+
+
+def test_default_outside_the_budget_is_left_out(family: Any) -> None:
+    least = family.cost(family.default).params + 1
+    strategy = RandomSearch(budget=Budget({"params": Window(min=least)}))
+    strategy.bind(family.space, family)
+    assert all(trial.origin.kind == "random" for trial in strategy.ask(3))
+
+
+def test_everything_asked_is_within_budget_and_new(family: Any) -> None:
+    strategy = RandomSearch(seed=0, budget=Budget({"params": Window(max=600)}))
+    strategy.bind(family.space, family)
+    asked = [trial for _ in range(10) for trial in strategy.ask(2)]
+    assert len({family.space.key_of(trial.architecture) for trial in asked}) == len(asked)
+    assert all(trial.cost is not None and trial.cost.params <= 600 for trial in asked)
+
+
+def test_budget_that_nobody_meets_is_refused_when_bound(family: Any) -> None:
+    strategy = RandomSearch(budget=Budget({"params": Window(max=10)}))
+    with pytest.raises(BudgetError, match="nearest"):
+        strategy.bind(family.space, family)
+
+
+def test_exhausted_space_ends_the_search() -> None:
+    strategy = RandomSearch()
+    strategy.bind(SPACE)
+    assert len(strategy.ask(100)) == SPACE.size
+    assert strategy.ask(1) == []
+
+
+def test_duplicates_are_refused_and_a_stuck_strategy_is_named() -> None:
+    same = Suggestion({"a": 1, "b": True}, "fixed")
+    strategy = Fixed(*[same] * 50)
+    strategy.bind(SPACE)
+    assert len(strategy.ask(1)) == 1
+    with pytest.raises(StrategyError, match="already trained or pending"):
+        strategy.ask(1)
+
+
+def test_settings_make_a_different_trial() -> None:
+    strategy = Fixed(
+        Suggestion({"a": 1, "b": True}, "x", settings={"block": "down0"}),
+        Suggestion({"a": 1, "b": True}, "x", settings={"block": "down1"}),
+    )
+    strategy.bind(SPACE)
+    first, second = strategy.ask(2)
+    assert first.settings != second.settings
+    architecture, settings = split_parameters(parameters_of(second, SPACE))
+    assert (architecture, settings) == ({"a": 1, "b": True}, {"block": "down1"})
+
+
+def test_each_ending_is_told_once_with_all_metrics() -> None:
+    strategy = Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2)))
+    strategy.bind(SPACE)
+    first, second = strategy.ask(2)
+    strategy.tell(first.id, {"rfid": 2.0, "extra": 1.0})
+    strategy.tell(first.id, {"rfid": 9.0})
+    strategy.tell_failed(second.id, "out of memory")
+    assert [(t.status, dict(t.metrics), t.reason) for t in strategy.seen] == [
+        ("succeeded", {"rfid": 2.0, "extra": 1.0}, ""),
+        ("failed", {}, "out of memory"),
+    ]
+    assert strategy.pending == []
+
+
+@pytest.mark.parametrize("make", [RandomSearch, lambda **o: RegularizedEvolution(population=4, sample=2, **o)])
+def test_same_seed_and_events_give_the_same_suggestions_also_after_a_resume(
+    make: Any, family: Any, tmp_path: Path
+) -> None:
+    def score(trial: Trial) -> dict[str, float]:
+        assert trial.cost is not None
+        return {"rfid": float(trial.cost.macs % 97)}
+
+    def run(strategy: AskTellStrategy, count: int) -> list[Any]:
+        listed = []
+        for _ in range(count):
+            for trial in strategy.ask(1):
+                listed.append(trial.architecture)
+                strategy.tell(trial.id, score(trial))
+        return listed
+
+    straight = make(seed=5)
+    straight.bind(family.space, family)
+    expected = run(straight, 16)
+
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        first = make(seed=5, memory=memory)
+        first.bind(family.space, family)
+        begun = run(first, 9)
+        memory.save_state(first.experiment, "strategy", first.snapshot())
+        second = make(seed=999, memory=memory)
+        second.experiment = first.experiment
+        second.bind(family.space, family)
+        snapshot = memory.load_state(first.experiment, "strategy")
+        assert isinstance(snapshot, dict)
+        second.restore(memory.trials(experiment=first.experiment), snapshot)
+        assert begun + run(second, 7) == expected
+
+
+def test_evolution_beats_random_where_structure_helps(family: Any) -> None:
+    """On a separable score, 60 trials of evolution find better networks than 60 random ones, seed by seed."""
+
+    def best(strategy: AskTellStrategy) -> float:
+        strategy.bind(space)
+        for _ in range(60):
+            for trial in strategy.ask(1):
+                strategy.tell(trial.id, {"rfid": float(sum(int(v) for v in trial.architecture.values()))})
+        return min(trial.metrics["rfid"] for trial in strategy.trials)
+
+    space = Space({f"l{i}": tuple(range(8)) for i in range(8)})
+    evolved = [best(RegularizedEvolution(population=10, sample=5, seed=seed)) for seed in range(5)]
+    drawn = [best(RandomSearch(seed=seed)) for seed in range(5)]
+    assert sum(evolved) < sum(drawn) - 5
+
+
+def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
+    earlier = Fixed(Suggestion({"a": 1, "b": True}, "x"))
+    earlier.bind(SPACE)
+    done = earlier.tell(earlier.ask(1)[0].id, {"rfid": 1.0})
+    strategy = Fixed(Suggestion({"a": 1, "b": True}, "x"), Suggestion({"a": 2, "b": True}, "x"), warm_start=[done])
+    strategy.bind(SPACE)
+    assert strategy.seen == [done]
+    assert [trial.architecture["a"] for trial in strategy.ask(2)] == [2]

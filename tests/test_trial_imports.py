@@ -1,0 +1,45 @@
+"""Rule 3 of the design: a tuner-door trial imports only what training needs, since it starts once per architecture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+TRIAL = """
+import json, sys
+import nni
+import nni_diffnas.runner
+from nni_diffnas.plugins import find_plugin
+
+family = find_plugin("spaces", "unet")()
+find_plugin("evaluators", "diffusion")
+import torch
+with torch.device("meta"):
+    family.build(family.default)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+HEAVY = ("nni.nas", "pytorch_lightning", "lightning", "botorch", "gpytorch", "openai", "sklearn")
+NEEDED = ("nni_diffnas.runner", "nni_diffnas.search_spaces.unet.family", "nni_diffnas.evaluators.diffusion")
+
+
+def missing(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
+
+def test_a_trial_imports_only_what_training_needs() -> None:
+    absent = [module for module in NEEDED if missing(module)]
+    if absent:
+        pytest.skip(f"not written yet: {', '.join(absent)}")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", TRIAL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert {"nni", "torch", "nni_diffnas.runner"} <= loaded
+    assert sorted(loaded & set(HEAVY)) == []
