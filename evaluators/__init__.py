@@ -16,6 +16,7 @@ __getattr__ = lazy_names(
     {
         "BlockwiseEvaluation": ".blockwise.evaluation",
         "BlockwiseEvaluator": ".blockwise.nas",
-        "DiffusionEvaluation": ".diffusion", "DiffusionEvaluator": ".nas",
+        "DiffusionEvaluation": ".diffusion",
+        "DiffusionEvaluator": ".nas",
     },
 )

@@ -120,7 +120,6 @@ class Driver:
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._unreported: dict[str, float] = {}
         self._finished = False
-        self._interrupted: set[str] = set()
         refuse_secrets(options, "classArgs of the tuner")
         job = self._job = load_job(manager.code_directory / job_path)
         self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
@@ -149,7 +148,6 @@ class Driver:
         if self._manager.resumed:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
-            self._interrupted = {trial.id for trial in strategy.pending}
         else:
             memory.log(
                 "experiment",
@@ -184,7 +182,6 @@ class Driver:
         with self._recording():
             self._send = send
             self._settle()
-            self._give_up_interrupted()
             self._serve_owed()
             asked = self.strategy.ask(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
@@ -241,15 +238,6 @@ class Driver:
             if time.monotonic() - since > grace:
                 del self._unreported[trial_id]
                 self._fail(trial_id, "the trial ended without reporting a final result", "")
-
-    def _give_up_interrupted(self) -> None:
-        """Fail the trials that were running when the experiment stopped: NNI does not start them again.
-
-        Called when NNI wants new ones, so after it has handed over the results that it had.
-        """
-        for trial_id in self._interrupted & {trial.id for trial in self.strategy.pending}:
-            self.strategy.tell_failed(trial_id, "the experiment was stopped while it ran")
-        self._interrupted.clear()
 
     def _failure(self, trial_id: str) -> tuple[str, str]:
         """Reason that the trial wrote into its result file, and its job id, as far as they can be found here."""

@@ -51,7 +51,7 @@ def export_pipeline(
     classes is always of the second kind: ``DDPMPipeline`` passes no labels, so the exported network takes the classes
     in turn over the batch when it is given none.
 
-    A family with `Family.pipeline` gets a copy of that pipeline with its network in the UNet's place, its scheduler kept.
+    A family with `Family.pipeline` gets a copy of that pipeline, scheduler included, with its network as the UNet.
 
     Args:
         family: of the architecture.

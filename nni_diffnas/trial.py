@@ -14,7 +14,7 @@ from .space import Architecture, Value
 __all__ = ["UNRANKED", "Direction", "Metrics", "Objective", "Origin", "Status", "Suggestion", "Trial"]
 
 Metrics = Mapping[str, Any]
-"""What a trial reports, by name: numbers. The one exception: lists of lists of numbers, such as a block trial's front."""
+"""What a trial reports, by name: numbers; the one exception is a block trial's front, lists of numbers in a list."""
 
 UNRANKED = "unranked"
 """Metric by which a trial says that it measured something else than the objective, so that it cannot be ranked."""
@@ -35,7 +35,7 @@ class Objective:
 
     def score(self, metrics: Metrics) -> float | None:
         """The metric turned so that more is better; ``None`` where it is missing or not finite."""
-        value = metrics.get(self.metric)
+        value: float | None = metrics.get(self.metric)
         if value is None or not math.isfinite(value):
             return None
         return -value if self.direction == "minimize" else value

@@ -12,5 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["BlockwiseLocalSearch", "RandomSearch", "RegularizedEvolution"]
 __getattr__ = lazy_names(
     __name__,
-    {"BlockwiseLocalSearch": ".blockwise.strategy", "RandomSearch": ".random_search", "RegularizedEvolution": ".regularized_evolution"},
+    {
+        "BlockwiseLocalSearch": ".blockwise.strategy",
+        "RandomSearch": ".random_search",
+        "RegularizedEvolution": ".regularized_evolution",
+    },
 )

@@ -67,9 +67,7 @@ def prefix_macs(block: Block, paths: Sequence[Path]) -> float:
     return total
 
 
-def compare(
-    supernet: Any, block: Block, trained: TrainedSupernet, settings: SupernetSettings, seed: int
-) -> Choosing:
+def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: SupernetSettings, seed: int) -> Choosing:
     """Compare the block's paths within ``choosing_share`` of the compute that trained the supernet.
 
     Every path is run on ``first_images``; the better half goes on to as many images again as it has seen, until all

@@ -1,4 +1,4 @@
-"""`BlockwiseEvaluation`: three kinds of trial of one search: a block's supernet, a student's retraining, the teacher."""
+"""`BlockwiseEvaluation`: three kinds of trial: a block's supernet, a student's retraining, the teacher as it is."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     """What the setting ``task`` of a trial asks for.
 
     ``block`` (with ``block``, e.g. ``down0``): train the block's supernet, compare its paths, and return the front of
-    cost and loss as ``front``, rows of MACs, parameters, milliseconds (-1: not measured), loss, and one option index per
-    searched layer; ``teacher_loss`` is the loss of the teacher-shaped path. Such a trial is not ranked.
+    cost and loss as ``front``, rows of MACs, parameters, milliseconds (-1: not measured), loss, and one option index
+    per searched layer; ``teacher_loss`` is the loss of the teacher-shaped path. Such a trial is not ranked.
 
     ``retrain`` (with ``beta``, else the option's; also without any task): train the student by the joint loss and score
     it as `DiffusionEvaluation` scores its networks. ``teacher``: score the teacher as it is.
@@ -86,7 +86,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         teacher.check(self.images.shape, self.images.classes)
         steps = len(teacher.alpha_bar)
         if self.settings.sampler_steps > steps:
-            raise JobError(f"evaluator.sampler_steps is {self.settings.sampler_steps}, the teacher has {steps} timesteps.")
+            raise JobError(
+                f"evaluator.sampler_steps is {self.settings.sampler_steps}, the teacher has {steps} timesteps."
+            )
 
     def scheduler_config(self) -> dict[str, Any]:
         """Nothing to add: an exported student keeps its teacher's scheduler."""
@@ -266,9 +268,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         classes = None if labels is None else torch.from_numpy(labels[chosen]).to(teacher.device)
         return teacher.encode(pixels), classes
 
-    def _start(
-        self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext
-    ) -> None:
+    def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
         """Give the student the weights that it inherits."""
         inherit, state = self.settings.inherit, teacher.network.state_dict()
         if inherit == "teacher":
@@ -282,7 +282,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 model.get_submodule(family.block_path(block.name)).load_state_dict(part)
 
     def _supernet_file(self, family: BlockFamily, block: Block, seed: int) -> Path:
-        settings = self.settings.supernet.model_dump_json(exclude={"choosing_share", "first_images", "candidates", "front"})
+        settings = self.settings.supernet.model_dump_json(
+            exclude={"choosing_share", "first_images", "candidates", "front"}
+        )
         options = [layer.options for layer in block.layers]
         key = fingerprint(weights_hash(family.folder), settings, options, seed, self.images.split)
         return cache_folder() / "blockwise" / f"{block.name}-{key}.safetensors"

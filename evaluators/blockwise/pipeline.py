@@ -141,8 +141,8 @@ class TeacherPipeline:
             latents = int(config["latent_channels"])
             if latents != wanted[0]:
                 raise JobError(
-                    f"The teacher's UNet denoises {wanted[0]} channels, its autoencoder makes {latents}: the pipeline's "
-                    f"parts do not belong together."
+                    f"The teacher's UNet denoises {wanted[0]} channels, its autoencoder makes {latents}: the parts of "
+                    f"the pipeline do not belong together."
                 )
             wanted = (int(config["in_channels"]), wanted[1] * factor, wanted[2] * factor)
         if shape != wanted:
@@ -215,7 +215,9 @@ class TeacherPipeline:
         if self.autoencoder is None:
             return samples
         config = self.codec.config
-        decoded: Tensor = self.codec.decode(samples / config.scaling_factor + (config.get("shift_factor") or 0.0)).sample
+        decoded: Tensor = self.codec.decode(
+            samples / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        ).sample
         return decoded
 
     @property
@@ -255,9 +257,13 @@ class TeacherPipeline:
                 ) from error
             encode = getattr(pipeline, "encode_prompt", None)
             if encode is None:
-                raise JobError(f"The pipeline {self.index.get('_class_name')!r} has no encode_prompt to read prompts with.")
+                raise JobError(
+                    f"The pipeline {self.index.get('_class_name')!r} has no encode_prompt to read prompts with."
+                )
             with torch.no_grad():
-                made = encode(list(self.prompts), device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+                made = encode(
+                    list(self.prompts), device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+                )
             self._texts = (made[0] if isinstance(made, tuple) else made).float().to(self.device)
         return self._texts
 

@@ -66,8 +66,8 @@ class BlockwiseSettings(Settings):
         supernet: training of the blocks.
         beta: course of the joint loss.
         inherit: where a student's weights start: the ``teacher``'s where shapes match, else fresh; the block
-            ``supernet``'s, which the same machine has trained before; fresh blocks between the teacher's ``ends`` (stem,
-            time embedding, head); or ``nothing``.
+            ``supernet``'s, which the same machine has trained before; fresh blocks between the teacher's ``ends``
+            (stem, time embedding, head); or ``nothing``.
         prompts: text for each class of the data (or one text for all), for a text-conditioned teacher.
         trust_remote_code: whether code in the teacher's folder may run, e.g. to encode the prompts.
     """

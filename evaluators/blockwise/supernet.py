@@ -93,7 +93,9 @@ def train_supernet(
         call = held.rows(chosen.to(teacher.device))
         loss = block_loss(call.run(supernet), call, variances)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step(learning_rate(settings.learning_rate, (step + 1) / settings.steps, settings.warmup), settings.clip)
+        optimizer.step(
+            learning_rate(settings.learning_rate, (step + 1) / settings.steps, settings.warmup), settings.clip
+        )
         macs += 3.0 * batch * per_path
         losses, counted = losses + loss.detach().cpu(), counted + 1
         if (step + 1) * REPORTS // settings.steps > step * REPORTS // settings.steps:
@@ -116,9 +118,7 @@ def _mean_macs(block: Block) -> float:
     return block.rest.macs + sum(layers)
 
 
-def _hold(
-    teacher: TeacherPipeline, images: NoisedImages, name: str, path: str, settings: SupernetSettings
-) -> Call:
+def _hold(teacher: TeacherPipeline, images: NoisedImages, name: str, path: str, settings: SupernetSettings) -> Call:
     """The teacher's calls of one block for the next ``cached_images`` images, in chunks that fit any device."""
     calls = []
     remaining = settings.cached_images

@@ -45,7 +45,7 @@ class Call:
         return tuple(output.float().var().clamp(min=1e-12) for output in self.outputs)
 
 
-class _Enough(Exception):  # noqa: N818  # a signal, not an error
+class _Enough(Exception):  # a signal, not an error
     """The last block that is wanted has run."""
 
 

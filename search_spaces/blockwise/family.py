@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -30,8 +31,8 @@ class BlockwiseUNetFamily(BlockFamily):
     """Students of a teacher: per residual block the kernels of both convolutions and the width between them.
 
     Labels, in forward order of the network: ``BLOCK.resI.drop`` and ``BLOCK.attnI.drop`` where asked for, and
-    ``BLOCK.resI.kernel1``, ``.kernel2``, ``.width``, where BLOCK is ``down0``, ..., ``middle``, ``up0``, ... and I counts
-    from 0 as in diffusers. A width is a factor of the teacher's; the channels are rounded to a multiple of the
+    ``BLOCK.resI.kernel1``, ``.kernel2``, ``.width``, where BLOCK is ``down0``, ..., ``middle``, ``up0``, ... and I
+    counts from 0 as in diffusers. A width is a factor of the teacher's; the channels are rounded to a multiple of the
     normalisation's groups, and factors that round to the same channels are one choice. Attention, samplers, shortcuts,
     time embedding, stem and head stay the teacher's. The teacher's own architecture is the default.
 
@@ -186,7 +187,7 @@ class BlockwiseUNetFamily(BlockFamily):
             labels = list(choices)
             ends[block.name] = (labels[before], labels[-1])
         labels = list(choices)
-        edges = list(zip(labels, labels[1:], strict=False))
+        edges = list(itertools.pairwise(labels))
         levels = sum(name.startswith("down") for name in ends)
         for level in range(levels):
             down, up = f"down{level}", f"up{levels - 1 - level}"
@@ -279,7 +280,9 @@ class BlockwiseUNetFamily(BlockFamily):
             source = Path(__file__).with_name("student.py").read_text(encoding="utf-8")
             (folder / f"{CODE_FILE}.py").write_text(source, encoding="utf-8")
         (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS_NAME, {"format": "pt"})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS_NAME, {"format": "pt"}
+        )
         return entry
 
     def describe(self, label: str) -> str:

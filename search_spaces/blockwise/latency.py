@@ -1,4 +1,4 @@
-"""Latency of blocks and layers, measured once per machine: an estimate that adds up, for budgets and for the knapsack."""
+"""Latency of blocks and layers, measured once per machine: an estimate that adds up, for budgets."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def _measure(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     names = [f"{family.block_path(block.name)}" for block in blocks]
     supernets = {block.name: family.supernet(block.name, network).eval() for block in blocks}
-    layers = [f"{path}.{name}" for block, path in zip(blocks, names, strict=True) for name in _searched(supernets, block)]
+    layers = [
+        f"{path}.{name}" for block, path in zip(blocks, names, strict=True) for name in _searched(supernets, block)
+    ]
 
     def record(name: str) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

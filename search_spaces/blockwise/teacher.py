@@ -113,7 +113,9 @@ class TeacherUNet:
         """Channels, height and width of what the network denoises."""
         size = self.config.get("sample_size")
         if size is None:
-            raise SpaceError("The teacher's unet/config.json names no sample_size: add the size that it was trained at.")
+            raise SpaceError(
+                "The teacher's unet/config.json names no sample_size: add the size that it was trained at."
+            )
         height, width = (size, size) if isinstance(size, int) else size
         return int(self.config.get("in_channels", 3)), int(height), int(width)
 

@@ -23,8 +23,8 @@ QUANTITIES = ("macs", "params", "latency_ms")
 class BlockwiseLocalSearch(AskTellStrategy):
     """First one trial per block, as many at once as there are workers; then one per chosen student.
 
-    The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose trial
-    fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials themselves
+    The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose
+    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials themselves
     is remembered, so that an experiment that was killed goes on with the blocks that are missing.
 
     Args:
@@ -94,7 +94,9 @@ class BlockwiseLocalSearch(AskTellStrategy):
         """
         for name, window in self.budget.windows.items():
             if name == "latency_ms" and self.blocks.fixed.latency_ms is None:
-                raise BudgetError("The budget bounds latency_ms, which is not measured: set latency: true in the space.")
+                raise BudgetError(
+                    "The budget bounds latency_ms, which is not measured: set latency: true in the space."
+                )
             cheapest = self.blocks.cheapest(name)
             if window.max is not None and cheapest > window.max:
                 raise BudgetError(
@@ -152,7 +154,9 @@ class BlockwiseLocalSearch(AskTellStrategy):
         """What is known of each block; a block without a successful trial stays the teacher's."""
         measured = {t.settings["block"]: t for t in self.trials if t.settings.get("task") == "block" and t.metrics}
         return [
-            read_front(block, measured[block.name].metrics, self.space) if block.name in measured else teacher_only(block)
+            read_front(block, measured[block.name].metrics, self.space)
+            if block.name in measured
+            else teacher_only(block)
             for block in self.blocks.blocks
         ]
 
