@@ -24,8 +24,8 @@ class BlockwiseLocalSearch(AskTellStrategy):
     """First one trial per block, as many at once as there are workers; then one per chosen student.
 
     The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose
-    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials themselves
-    is remembered, so that an experiment that was killed goes on with the blocks that are missing.
+    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
+    themselves is remembered, so that an experiment that was killed goes on with the blocks that are missing.
 
     Args:
         choice: one way to choose or a list of them. ``local``: per block the cheapest path with loss at most
