@@ -13,7 +13,7 @@ __all__ = ["BlockwiseEvaluator"]
 
 
 @nni.trace
-class BlockwiseEvaluator(DiffusionEvaluator):  # type: ignore[misc]  # NNI's decorator hides the class
+class BlockwiseEvaluator(DiffusionEvaluator):
     """Trains blocks and students in a `NasExperiment` over a `BlockwiseUNetSpace`, with a `BlockwiseLocalSearch`.
 
     Example:

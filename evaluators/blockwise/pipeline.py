@@ -199,7 +199,7 @@ class TeacherPipeline:
     def encode(self, pixels: Tensor, batch: int = 128) -> Tensor:
         """x_0 of uint8 pixels: themselves in [-1, 1], or the autoencoder's latents (their mean), scaled."""
         chunks = []
-        for part in pixels.split(batch):
+        for part in torch.split(pixels, batch):
             images = part.float().div_(127.5).sub_(1.0)
             if self.autoencoder is not None:
                 made = self.codec.encode(images)
@@ -244,10 +244,11 @@ class TeacherPipeline:
             JobError: the pipeline cannot be loaded, or has no such method.
         """
         if self._texts is None:
-            from diffusers import DiffusionPipeline
+            import diffusers
 
             try:
-                pipeline = DiffusionPipeline.from_pretrained(
+                loader: Any = diffusers.DiffusionPipeline
+                pipeline = loader.from_pretrained(
                     self.folder, local_files_only=True, trust_remote_code=self.trust_remote_code
                 )
             except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:

@@ -18,6 +18,7 @@ class WordsToImage(DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(self, prompt, num_inference_steps=10, generator=None, output_type="pil"):
+        """Images of the prompts."""
         condition, _ = self.encode_prompt(prompt)
         config = self.unet.config
         shape = (len(condition), config.in_channels, config.sample_size, config.sample_size)

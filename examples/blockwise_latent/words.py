@@ -15,6 +15,7 @@ class WordEncoder(ModelMixin, ConfigMixin):
         self.table = nn.Embedding(len(words) + 1, features)
 
     def forward(self, texts: list[str]) -> torch.Tensor:
+        """Encode."""
         known = {word: index + 1 for index, word in enumerate(self.config.words)}
         rows = [[known.get(word, 0) for word in text.split()][: self.config.tokens] for text in texts]
         return self.table(torch.tensor([row + [0] * (self.config.tokens - len(row)) for row in rows]))

@@ -74,7 +74,7 @@ def _measure(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str
         network = getattr(student, f"Blockwise{family.unet.class_name}")({}, **family.unet.config).eval()
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
     names = [f"{family.block_path(block.name)}" for block in blocks]
-    supernets = {block.name: family.supernet(block.name, network).eval() for block in blocks}
+    supernets: dict[str, Any] = {block.name: family.supernet(block.name, network).eval() for block in blocks}
     layers = [
         f"{path}.{name}" for block, path in zip(blocks, names, strict=True) for name in _searched(supernets, block)
     ]
@@ -92,19 +92,19 @@ def _measure(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str
         network(*inputs, **named)
         for hook in hooks:
             hook.remove()
-        whole, inside = _median(lambda: network(*inputs, **named)), 0.0
+        whole, inside = _median(network, *inputs, **named), 0.0
         for block, path in zip(blocks, names, strict=True):
             args, kwargs = calls[path]
-            block_ms = _median(lambda path=path, a=args, k=kwargs: network.get_submodule(path)(*a, **k))  # type: ignore[misc]
+            block_ms = _median(network.get_submodule(path), *args, **kwargs)
             inside += block_ms
             own = 0.0
             for index, (layer, name) in enumerate(zip(block.layers, _searched(supernets, block), strict=True)):
-                elastic = supernets[block.name].block.get_submodule(name)  # type: ignore[union-attr]
+                elastic = supernets[block.name].block.get_submodule(name)
                 a, k = calls[f"{path}.{name}"]
                 timed = []
                 for option in range(len(layer.options)):
                     elastic.take(option)
-                    timed.append(_median(lambda e=elastic, a=a, k=k: e(*a, **k)))  # type: ignore[misc]
+                    timed.append(_median(elastic, *a, **k))
                 table[f"{block.name} {index}"] = timed
                 own += timed[layer.teacher]
             table[f"{block.name} rest"] = [max(block_ms - own, 0.0)]
@@ -116,11 +116,11 @@ def _searched(supernets: dict[str, Any], block: Block) -> list[str]:
     return [name for name, _ in supernets[block.name].searched]
 
 
-def _median(run: Callable[[], Any]) -> float:
-    run()
+def _median(run: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    run(*args, **kwargs)
     times = []
     for _ in range(REPEATS):
         began = time.perf_counter()
-        run()
+        run(*args, **kwargs)
         times.append((time.perf_counter() - began) * 1e3)
     return statistics.median(times)

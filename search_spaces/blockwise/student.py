@@ -46,7 +46,7 @@ class NoAttention(nn.Module):
         return (hidden_states,) if self.as_tuple else hidden_states
 
 
-def resize(residual: ResnetBlock2D, inner: int, kernel1: int, kernel2: int) -> None:
+def resize(residual: Any, inner: int, kernel1: int, kernel2: int) -> None:
     """Give a residual block other convolutions, with fresh weights where their shapes change."""
     first, second, norm, time = residual.conv1, residual.conv2, residual.norm2, residual.time_emb_proj
     if first.weight.shape != (inner, first.in_channels, kernel1, kernel1):
@@ -60,7 +60,7 @@ def resize(residual: ResnetBlock2D, inner: int, kernel1: int, kernel2: int) -> N
     residual.out_channels = inner
 
 
-def apply_changes(network: nn.Module, changes: Mapping[str, Sequence[int] | None]) -> None:
+def apply_changes(network: Any, changes: Mapping[str, Sequence[int] | None]) -> None:
     """Turn the teacher's network into the student's."""
     for name, change in changes.items():
         parent, _, child = name.rpartition(".")
@@ -73,26 +73,29 @@ def apply_changes(network: nn.Module, changes: Mapping[str, Sequence[int] | None
             setattr(network.get_submodule(parent), child, NoAttention(as_tuple=not isinstance(layer, Attention)))
 
 
-class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc]  # diffusers carries no types
+def _register(network: Any, changes: Mapping[str, Sequence[int] | None] | None) -> None:
+    network.register_to_config(changes=dict(changes or {}))
+    apply_changes(network, changes or {})
+
+
+class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)
-        self.register_to_config(changes=dict(changes or {}))
-        apply_changes(self, changes or {})
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        _register(self, changes)
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:
         return {*inspect.signature(UNet2DModel.__init__).parameters, "changes"}
 
 
-class BlockwiseUNet2DConditionModel(UNet2DConditionModel):  # type: ignore[misc]  # diffusers carries no types
+class BlockwiseUNet2DConditionModel(UNet2DConditionModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DConditionModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)
-        self.register_to_config(changes=dict(changes or {}))
-        apply_changes(self, changes or {})
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        _register(self, changes)
 
     @staticmethod
     def _get_init_keys(input_class: type) -> set[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -56,7 +55,7 @@ class ElasticResidual(_Remembering):
     normalisation, since the statistics differ.
     """
 
-    def __init__(self, residual: ResnetBlock2D, shapes: Sequence[Shape | None]) -> None:
+    def __init__(self, residual: Any, shapes: Sequence[Shape | None]) -> None:
         super().__init__()
         present = [shape for shape in shapes if shape is not None]
         widest, inputs, outputs = max(s[0] for s in present), residual.in_channels, residual.conv2.out_channels
@@ -84,20 +83,26 @@ class ElasticResidual(_Remembering):
         """Choose a shape by its index."""
         self.shape = self.shapes[option]
 
+    def _convolutions(self, kernel1: int, kernel2: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+        first, second = self.first[str(kernel1)], self.second[str(kernel2)]
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.Conv2d)
+        return first, second
+
     def _time_rows(self, width: int) -> tuple[Tensor, Tensor]:
         assert self.time is not None
-        weight = self.time.weight.unflatten(0, (self.chunks, -1))[:, :width].flatten(0, 1)
-        return weight, self.time.bias.unflatten(0, (self.chunks, -1))[:, :width].flatten()
+        weight = self.time.weight.view(self.chunks, -1, self.time.in_features)[:, :width].flatten(0, 1)
+        return weight, self.time.bias.view(self.chunks, -1)[:, :width].flatten()
 
     def compute(self, hidden_states: Tensor, temb: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
         """The formula of diffusers' ``ResnetBlock2D``, along the chosen shape."""
         around = hidden_states if self.conv_shortcut is None else self.conv_shortcut(hidden_states)
         if self.shape is None:
-            return around / self.output_scale_factor  # type: ignore[no-any-return]  # diffusers carries no types
+            return around / self.output_scale_factor
         width, kernel1, kernel2 = self.shape
-        first, second = self.first[str(kernel1)], self.second[str(kernel2)]
+        first, second = self._convolutions(kernel1, kernel2)
         features = self.nonlinearity(self.norm1(hidden_states))
-        features = functional.conv2d(features, first.weight[:width], first.bias[:width], padding=kernel1 // 2)
+        features = functional.conv2d(features, first.weight[:width], _rows(first, width), padding=kernel1 // 2)
         time = None
         if self.time is not None:
             assert temb is not None
@@ -111,7 +116,7 @@ class ElasticResidual(_Remembering):
             features = norm(features if time is None else features + time)
         features = self.dropout(self.nonlinearity(features))
         features = functional.conv2d(features, second.weight[:, :width], second.bias, padding=kernel2 // 2)
-        return (around + features) / self.output_scale_factor  # type: ignore[no-any-return]
+        return (around + features) / self.output_scale_factor
 
     def option_state(self, option: int) -> dict[str, Tensor]:
         """Weights of one shape under the names of ``ResnetBlock2D``."""
@@ -120,10 +125,10 @@ class ElasticResidual(_Remembering):
         if shape is None:
             return kept
         width, kernel1, kernel2 = shape
-        first, second = self.first[str(kernel1)], self.second[str(kernel2)]
+        first, second = self._convolutions(kernel1, kernel2)
         kept |= _prefixed("norm1", self.norm1) | _prefixed("norm2", self.norms[str(width)])
-        kept |= {"conv1.weight": first.weight[:width], "conv1.bias": first.bias[:width]}
-        kept |= {"conv2.weight": second.weight[:, :width], "conv2.bias": second.bias}
+        kept |= {"conv1.weight": first.weight[:width], "conv1.bias": _rows(first, width)}
+        kept |= {"conv2.weight": second.weight[:, :width], "conv2.bias": _rows(second)}
         if self.time is not None:
             kept["time_emb_proj.weight"], kept["time_emb_proj.bias"] = self._time_rows(width)
         return kept
@@ -232,6 +237,11 @@ class BlockSupernet(nn.Module):
             for part, tensor in layer.option_state(options.get(name, 0)).items():
                 state[f"{name}.{part}"] = tensor
         return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _rows(convolution: nn.Conv2d, count: int | None = None) -> Tensor:
+    assert convolution.bias is not None
+    return convolution.bias[:count]
 
 
 def _prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:

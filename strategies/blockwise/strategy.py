@@ -166,7 +166,8 @@ class BlockwiseLocalSearch(AskTellStrategy):
         Raises:
             BudgetError: no combination of the fronts is within budget.
         """
-        fronts, found = self.fronts(), {}
+        fronts = self.fronts()
+        found: dict[str, Architecture] = {}
         for name in self.choices:
             for tolerance in self.tolerances:
                 architecture = self._choose(name, fronts, tolerance)
