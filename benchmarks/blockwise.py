@@ -227,6 +227,7 @@ def run(case: Case, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
     chosen = strategy.chosen()
     # The locally chosen student costs what it costs: the tolerance whose students come closest to the budget.
     chosen["local"] = local_within(strategy, budget, family)
+    chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
     for kind, architecture in chosen.items():
         for beta in BETAS if kind == "knapsack" else ("linear",):
             name = f"{kind}, {beta}"

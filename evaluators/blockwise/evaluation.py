@@ -117,7 +117,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         metrics["seconds"] = time.monotonic() - began
         if task == "block":
             result = {"protocol": self.protocol, "metrics": metrics, "settings": dict(context.settings)}
-            (context.output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+            (context.output / "evaluation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         return metrics
 
     def forecast(self, model: nn.Module) -> tuple[float, float]:

@@ -164,7 +164,7 @@ def test_a_block_trial_returns_a_front_that_nni_can_ship(family: BlockwiseUNetFa
         assert latency == -1.0
         assert loss > 0
     assert metrics["choosing_macs"] <= 0.1 * metrics["train_macs"]
-    assert json.loads((tmp_path / "result.json").read_text())["settings"] == {"task": "block", "block": "up0"}
+    assert json.loads((tmp_path / "evaluation.json").read_text())["settings"] == {"task": "block", "block": "up0"}
 
 
 def test_the_same_block_trial_twice_is_the_same(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
