@@ -70,6 +70,11 @@ def check_environment() -> Iterator[Finding]:
             yield Finding("FAIL", f"nni is {found}: pip install nni==3.0.")
         else:
             yield Finding("ok", f"{package} {found}")
+    try:
+        import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
+    except Exception as error:
+        versions = f"torchvision {_installed('torchvision')} does not work with torch {_installed('torch')}"
+        yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     missing = set(plugin_names("strategies")) - set(registered_tuners())
     if missing:
         yield Finding("FAIL", f"NNI does not know {', '.join(sorted(missing))}: run 'nni-diffnas register'.")

@@ -119,6 +119,7 @@ class Driver:
         self._owed: list[int] = []
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._unreported: dict[str, float] = {}
+        self._unstarted: list[Trial] = []
         self._finished = False
         refuse_secrets(options, "classArgs of the tuner")
         job = self._job = load_job(manager.code_directory / job_path)
@@ -148,6 +149,8 @@ class Driver:
         if self._manager.resumed:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
+            started = self._manager.started_trials()
+            self._unstarted = [trial for trial in strategy.pending if trial.id not in started]
         else:
             memory.log(
                 "experiment",
@@ -183,12 +186,17 @@ class Driver:
             self._send = send
             self._settle()
             self._serve_owed()
-            asked = self.strategy.ask(len(parameter_ids))
+            asked = self._next(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
             parameters = [self._start(i, t) for i, t in zip(parameter_ids, asked, strict=False)]
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return parameters
+
+    def _next(self, count: int) -> list[Trial]:
+        """Trials that were suggested before a resume and never started, then new ones."""
+        again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
+        return again + self.strategy.ask(count - len(again))
 
     def _start(self, parameter_id: int, trial: Trial) -> dict[str, Value]:
         self._ids[parameter_id] = trial.id
@@ -196,7 +204,7 @@ class Driver:
 
     def _serve_owed(self) -> None:
         if self._owed and self._send is not None:
-            for trial in self.strategy.ask(len(self._owed)):
+            for trial in self._next(len(self._owed)):
                 parameter_id = self._owed.pop(0)
                 self._send(parameter_id, self._start(parameter_id, trial))
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
+from .runner import TRIAL_ID
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "find_experiment"]
 
@@ -118,6 +119,16 @@ class ManagerInfo:
             from nni.experiment import Experiment
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
+
+    def started_trials(self) -> set[str]:
+        """Ids (parameter ``run.trial``) of all trials that the manager has ever started."""
+        if self.channel is None:
+            return set()
+        from nni.experiment import Experiment
+
+        jobs = Experiment.connect(urlparse(self.channel).port).list_trial_jobs()
+        parameters = [given.parameters for job in jobs for given in job.hyperParameters or ()]
+        return {str(given[TRIAL_ID]) for given in parameters if isinstance(given, dict) and TRIAL_ID in given}
 
     def fail(self, message: str) -> None:
         """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""

@@ -91,12 +91,18 @@ class Job(_Model):
         return f"{self.evaluator.type} on {data}; {self.objective.direction} {self.objective.metric}"
 
     def make_family(self) -> Family:
-        """Construct the search space's family.
+        """Construct the search space's family; where latency is bounded, its costs state it for this machine.
 
         Raises:
             PluginError, JobError: no such plug-in, or it refuses its options.
         """
-        return cast(Family, _construct("spaces", "space", self.space, {}))
+        family = cast(Family, _construct("spaces", "space", self.space, {}))
+        if "latency_ms" not in self.budget:
+            return family
+        from .cache import cache_folder
+        from .latency import LatencyTable, TimedFamily
+
+        return TimedFamily(family, LatencyTable(cache_folder() / "latency.json"))
 
     def make_evaluation(self) -> Evaluation:
         """Construct the evaluation.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from nni.nas.execution import Middleware
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import Strategy
@@ -41,6 +42,20 @@ def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
     """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
     settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
     return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
+
+
+def _experiment_of(engine: Any) -> Any:
+    """The NNI experiment below an engine and its middleware; ``None`` for an engine that runs without one."""
+    while isinstance(engine, Middleware):
+        engine = engine.engine
+    return getattr(engine, "nodejs_binding", None)
+
+
+def _await_bookkeeping(model: ExecutableModelSpace, seconds: float = 5.0) -> None:
+    """Wait until NNI's engine has written an ended model's status: it tells its listeners first."""
+    until = time.monotonic() + seconds
+    while not model.status.completed() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 class AskTellStrategy(Strategy):
@@ -311,8 +326,8 @@ class AskTellStrategy(Strategy):
     def _run(self) -> None:
         models: dict[str, ExecutableModelSpace] = {}  # NNI's engine keeps weak references only
         metrics: dict[str, Metrics] = {}
-        ended = threading.Condition()
         inbox: list[tuple[str, ModelStatus]] = []
+        arrival = threading.Condition()
 
         def on_metric(event: FinalMetricEvent) -> None:
             trial_id = (event.model.sample or {}).get(TRIAL_ID)
@@ -323,38 +338,44 @@ class AskTellStrategy(Strategy):
         def on_end(event: TrainingEndEvent) -> None:
             trial_id = (event.model.sample or {}).get(TRIAL_ID)
             if trial_id in models:
-                with ended:
+                with arrival:
                     inbox.append((trial_id, event.status))
-                    ended.notify()
+                    arrival.notify()
 
+        experiment = _experiment_of(self.engine)
+        limit = None if experiment is None else experiment.config.max_trial_number
+        started = 0
         self.engine.register_model_event_callback(ModelEventType.FinalMetric, on_metric)
         self.engine.register_model_event_callback(ModelEventType.TrainingEnd, on_end)
         try:
             while True:
-                with ended:
+                with arrival:
                     arrived, inbox[:] = list(inbox), []
                 for trial_id, status in arrived:
-                    models.pop(trial_id)
+                    _await_bookkeeping(models.pop(trial_id))
+                    started -= status == ModelStatus.Invalid  # a filter stopped it: NNI has not run it
                     if trial_id in metrics:
-                        reported = {k: v for k, v in metrics.pop(trial_id).items() if k != "default"}
-                        self.tell(trial_id, reported)
+                        reported = metrics.pop(trial_id)
+                        self.tell(trial_id, {name: value for name, value in reported.items() if name != "default"})
                     else:
                         self.tell_failed(trial_id, f"the trial ended as {status.value} without a final result")
-                asked: list[Trial] = []
-                if self.engine.idle_worker_available() and self.engine.budget_available():
-                    asked = self.ask(1)
-                    for trial in asked:
-                        model = self.model_space.freeze(parameters_of(trial, self.space))
-                        models[trial.id] = model
-                        self.engine.submit_models(model)
-                    if not asked and not models:
-                        return
-                elif not models and not self.engine.budget_available():
+                # NNI's engine admits models beyond the trial limit for a while, and never runs them.
+                allowed = (limit is None or started < limit) and self.engine.budget_available()
+                asked = self.ask(1) if allowed and self.engine.idle_worker_available() else []
+                for trial in asked:
+                    started += 1
+                    models[trial.id] = self.model_space.freeze(parameters_of(trial, self.space))
+                    self.engine.submit_models(models[trial.id])
+                over = experiment is not None and experiment.get_status() in ("DONE", "STOPPED", "ERROR")
+                if over and not inbox:
+                    for trial_id in models:
+                        self.tell_failed(trial_id, "the experiment ended before this trial did")
+                if over or not (asked or models or (allowed and not self.engine.idle_worker_available())):
                     return
                 if not asked:
-                    with ended:
+                    with arrival:
                         if not inbox:
-                            ended.wait(timeout=1.0)
+                            arrival.wait(timeout=1.0)
         finally:
             self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, on_metric)
             self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, on_end)

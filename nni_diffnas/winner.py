@@ -46,6 +46,19 @@ class Search:
             raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
         return best
 
+    def pick(self, trial_id: str | None = None) -> Trial:
+        """The trial of that id; the best one without an id.
+
+        Raises:
+            JobError: no such trial, or none that succeeded.
+        """
+        if trial_id is None:
+            return self.best
+        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        if found is None:
+            raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
+        return found
+
 
 def read_search(folder: ExperimentFolder) -> Search:
     """Read an experiment, running or finished, from its memory.
