@@ -137,6 +137,7 @@ class Driver:
         family, evaluation = job.make_family(), job.make_evaluation()
         space = restrict_space(family.space, search_space)
         evaluation.prepare()
+        evaluation.check(family)
         self._forecast(family, evaluation, job)
         folder = self._manager.folder
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
@@ -297,7 +298,8 @@ class Driver:
             name = self.strategy.objective.metric
             best = Outcome.of(self.strategy.trials, self.strategy.objective).best
             mark = " (best so far)" if best is not None and best.id == trial.id and before is not best else ""
-            what = f"{name} {trial.metrics.get(name, float('nan')):.4g}{mark}  {format_cost(trial.cost)}"
+            scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
+            what = f"{scored}  {format_cost(trial.cost)}"
         took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
         print(f"[{ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
 

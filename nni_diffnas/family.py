@@ -63,6 +63,11 @@ class Family(ABC):
         """One line on what the label means, for people and language models."""
         return label
 
+    @property
+    def pipeline(self) -> Path | None:
+        """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
+        return None
+
     def parts(self, architecture: Mapping[str, Value]) -> Sequence[Part]:
         """The layers that make up the network, for a `latency.LatencyTable`; empty where a family cannot say.
 

@@ -26,7 +26,7 @@ from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
-from .trial import Direction, Objective, Origin, Suggestion, Trial
+from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -122,6 +122,17 @@ class AskTellStrategy(Strategy):
 
         Trials of a warm start come first, before the first `suggest`.
         """
+
+    def check_budget(self) -> None:
+        """Refuse a budget that no architecture of the space meets; called before `setup`.
+
+        Raises:
+            BudgetError: the message states the nearest cost.
+        """
+        if self.budget.windows:
+            if self.family is None:
+                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
+            sample_within(self.family, self.budget, np.random.default_rng(0))
 
     def setup(self) -> None:
         """Prepare what depends on the space; called once, after `space` is known and before everything else."""
@@ -231,10 +242,7 @@ class AskTellStrategy(Strategy):
             folder: of the experiment, for files that a client of the strategy writes (transcripts, caches).
         """
         self._space, self._family, self.protocol, self.task, self.folder = space, family, protocol, task, folder
-        if self.budget.windows:
-            if family is None:
-                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
-            sample_within(family, self.budget, np.random.default_rng(0))
+        self.check_budget()
         self.setup()
         for trial in self._warm_start:
             self._remember(trial)
@@ -293,7 +301,7 @@ class AskTellStrategy(Strategy):
         default = self.space.validate(self._family.default)
         return () if self.rejection(default) else (Suggestion(default, "default"),)
 
-    def tell(self, trial_id: str, metrics: Mapping[str, float], job_id: str = "") -> Trial:
+    def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
         """Record the final metrics of a trial; a second report of the same trial is ignored."""
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
 
@@ -337,7 +345,7 @@ class AskTellStrategy(Strategy):
 
     def _run(self) -> None:
         models: dict[str, ExecutableModelSpace] = {}  # NNI's engine keeps weak references only
-        metrics: dict[str, Mapping[str, float]] = {}
+        metrics: dict[str, Metrics] = {}
         inbox: list[tuple[str, ModelStatus]] = []
         arrival = threading.Condition()
 

@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING
 from nni_diffnas.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .blockwise.family import BlockwiseUNetFamily as BlockwiseUNetFamily
+    from .blockwise.model_space import BlockwiseUNetSpace as BlockwiseUNetSpace
     from .unet.family import UNetFamily as UNetFamily
     from .unet.model_space import UNetSpace as UNetSpace
 
-__all__ = ["UNetFamily", "UNetSpace"]
-__getattr__ = lazy_names(__name__, {"UNetFamily": ".unet.family", "UNetSpace": ".unet.model_space"})
+__all__ = ["BlockwiseUNetFamily", "BlockwiseUNetSpace", "UNetFamily", "UNetSpace"]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BlockwiseUNetFamily": ".blockwise.family",
+        "BlockwiseUNetSpace": ".blockwise.model_space",
+        "UNetFamily": ".unet.family",
+        "UNetSpace": ".unet.model_space",
+    },
+)

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 from nni_diffnas.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .blockwise.strategy import BlockwiseLocalSearch as BlockwiseLocalSearch
     from .gpt.proposer import GPTProposer as GPTProposer
     from .random_search import RandomSearch as RandomSearch
     from .regularized_evolution import RegularizedEvolution as RegularizedEvolution
 
-__all__ = ["GPTProposer", "RandomSearch", "RegularizedEvolution"]
+__all__ = ["BlockwiseLocalSearch", "GPTProposer", "RandomSearch", "RegularizedEvolution"]
 __getattr__ = lazy_names(
     __name__,
     {
+        "BlockwiseLocalSearch": ".blockwise.strategy",
         "GPTProposer": ".gpt.proposer",
         "RandomSearch": ".random_search",
         "RegularizedEvolution": ".regularized_evolution",
