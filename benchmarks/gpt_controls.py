@@ -152,7 +152,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--evaluations", type=int, default=50)
-    parser.add_argument("--workers", type=int, default=2, help="free workers that one question serves")
+    parser.add_argument("--workers", type=int, default=5, help="free workers that one question serves")
     parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
     logging.disable(logging.INFO)

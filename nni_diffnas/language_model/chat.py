@@ -123,7 +123,10 @@ class ChatEndpoint:
         return Attempt(**{**vars(ended[0]), **self._clean(ended[0]), "latency_s": latency})
 
     def _clean(self, attempt: Attempt) -> dict[str, str]:
-        clean = self.redactor.text
+        def clean(text: str) -> str:
+            # Half a surrogate pair is legal in JSON, and no later request, file or database could hold it.
+            return self.redactor.text(text.encode("utf-8", "replace").decode())
+
         return {
             "text": clean(attempt.text)[:MAX_ANSWER_CHARACTERS],
             "detail": clean(" ".join(attempt.detail.split()))[:300],
@@ -142,10 +145,10 @@ class ChatEndpoint:
     def _request(
         self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
     ) -> Attempt:
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
+        from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
         # OpenAI has renamed the field; several local servers know the old name only.
-        limit = "max_completion_tokens" if self.base_url is None else "max_tokens"
+        limit = "max_completion_tokens" if ".openai." in (self.base_url or ".openai.") else "max_tokens"
         body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), limit: answer_tokens}
         if self.temperature is not None:
             body["temperature"] = self.temperature
@@ -161,6 +164,8 @@ class ChatEndpoint:
             return Attempt("connection", detail=f"{error.message} {error.__cause__ or ''}")
         except APIStatusError as error:
             return _read_error(error.status_code, error.response.headers, error.body, schema is not None)
+        except APIError as error:
+            return Attempt("unreadable", detail=error.message)
 
 
 def _read_error(status: int, headers: Mapping[str, str], body: object, structured: bool) -> Attempt:

@@ -241,6 +241,8 @@ INSTRUCTIONS = [
     "{\"proposals\": [\"__import__('os').system('touch owned')\"]}",
     '{"proposals": [{"level0.width": "__import__(\'pathlib\').Path(\'owned\').touch()"}]}',
     '{"__class__": "GPTProposer", "budget": {"macs": {"max": 1e99}}, "proposals": [{"__proto__": 1}]}',
+    json.dumps({"lessons": ["\ud800 half a pair \x00"], "proposals": [{"level0.width": "\ud800"}]}),
+    "\ud800 half a pair in plain text \x00\u2028",
     "```python\nimport os; os.system('touch owned')\n```",
 ]
 
