@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .errors import DiffNASError, JobError
 from .forecast import forecast_search
-from .job import load_job
+from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
 
@@ -184,6 +184,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         )
         return
     arguments = dict(tuner.class_args or {})
+    refuse_secrets(arguments, "classArgs of the tuner")
     name = arguments.pop("strategy", tuner.name)
     mode = arguments.pop("optimize_mode", "maximize")
     if "job" not in arguments:
@@ -196,8 +197,9 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         )
     family, evaluation, budget = job.make_family(), job.make_evaluation(), job.make_budget()
     space = restrict_space(family.space, config.search_space)
-    strategy = make_strategy(name, job, None, arguments)
+    strategy = make_strategy(name, job, None, resolve_paths(arguments, Path(config.trial_code_directory)))
     strategy.bind(space, family, evaluation.protocol, task=job.task)
+    strategy.check()
     yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     evaluation.prepare()
     yield Finding("ok", "data can be read")

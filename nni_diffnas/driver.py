@@ -20,7 +20,7 @@ from .evaluation import Evaluation
 from .experiment import ManagerInfo
 from .family import Family
 from .forecast import forecast_search
-from .job import Job, load_job, refuse_secrets
+from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .outcome import Outcome, format_cost
 from .plugins import find_plugin
@@ -143,7 +143,7 @@ class Driver:
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
         memory = SearchMemory(memory_file)
         folder.remember_memory(memory_file)
-        strategy = make_strategy(name, job, memory, options)
+        strategy = make_strategy(name, job, memory, resolve_paths(options, self._manager.code_directory))
         strategy.experiment = folder.id
         strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
@@ -151,7 +151,8 @@ class Driver:
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
             started = self._manager.started_trials()
             self._unstarted = [trial for trial in strategy.pending if trial.id not in started]
-        else:
+        strategy.check()
+        if not self._manager.resumed:
             memory.log(
                 "experiment",
                 folder.id,
@@ -182,6 +183,8 @@ class Driver:
         Where it has fewer for now (it waits for results), the remaining ids are served when results arrive; where it
         has none and nothing is pending, the experiment ends.
         """
+        with self._lock:
+            self.strategy.prepare(len(parameter_ids))
         with self._recording():
             self._send = send
             self._settle()
@@ -316,6 +319,8 @@ class Driver:
         self._finished = True
         outcome = Outcome.of(self._mine(), self.strategy.objective)
         print("\n" + outcome.describe(), flush=True)
+        if summary := self.strategy.summary():
+            print(summary, flush=True)
         if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
             try:
                 folder = self._manager.folder

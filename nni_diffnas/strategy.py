@@ -137,6 +137,25 @@ class AskTellStrategy(Strategy):
     def setup(self) -> None:
         """Prepare what depends on the space; called once, after `space` is known and before everything else."""
 
+    def check(self) -> None:
+        """Find out whether what the strategy needs from outside (a language model, say) is there.
+
+        Called by the doors and the doctor once the space is bound, before anything is trained.
+
+        Raises:
+            DiffNASError: it is not; the sentence names the remedy.
+        """
+
+    def prepare(self, count: int) -> None:
+        """Do the slow part of the next `suggest` (ask a server, say): nobody waits for the search memory meanwhile.
+
+        The tuner door calls it before it asks for ``count`` trials; the NAS door does not.
+        """
+
+    def summary(self) -> str:
+        """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
+        return ""
+
     def state(self) -> dict[str, Any]:
         """Return what the subclass must remember beyond the trials: primitives and tensors only."""
         return {}
@@ -321,6 +340,7 @@ class AskTellStrategy(Strategy):
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
                 self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
+            self.check()
         return model_space
 
     def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ __all__ = ["Search", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
+
+SAMPLES = "samples.png"
+"""Images that the trained network drew, in a trial's output folder and beside the exported pipeline."""
 
 
 @dataclass(frozen=True)
@@ -92,4 +96,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path) -> 
         )
     from .export import export_pipeline
 
-    return export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
+    pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
+    if (output / SAMPLES).is_file():
+        shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
+    return pipeline

@@ -63,6 +63,7 @@ def test_digits_search_reaches_done_and_leaves_a_pipeline(tmp_path: Path) -> Non
     assert len(succeeded) == 3
     assert search.best.metrics["rfid"] == min(trial.metrics["rfid"] for trial in succeeded)
     assert next(trial.origin.kind for trial in search.trials) == "default"
+    assert (folder.path / "winner" / "samples.png").is_file()
     # The tuner has exported the winner; a process that cannot import us draws with it.
     script = (
         "import sys; sys.modules['nni_diffnas'] = None\n"

@@ -1,0 +1,139 @@
+"""`MobileNetV3Family`: the space of Once-for-All (arXiv 1908.09791): kernels, expansions, and a depth for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nni_diffnas.cost import Cost, count_cost
+from nni_diffnas.family import Family
+from nni_diffnas.space import Architecture, Space, Value
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ["MobileNetV3Family", "paper_matrix"]
+
+STAGES, LAYERS, DEPTHS = 5, 4, (2, 3, 4)
+KINDS = tuple(f"k{kernel}e{expansion}" for kernel in (3, 5, 7) for expansion in (3, 4, 6))
+"""Kernel size and expansion of a layer, in one choice."""
+
+_WIDTHS, _STRIDES = (24, 40, 80, 112, 160), (2, 2, 2, 1, 2)
+_SQUEEZE, _HARD = (False, True, False, True, True), (False, False, True, True, True)
+
+
+def _layers(stage: int) -> list[str]:
+    return [f"stage{stage}.layer{layer}" for layer in range(LAYERS)]
+
+
+class MobileNetV3Family(Family):
+    """Image classifiers of five stages with two to four inverted residual layers each.
+
+    The depth of a stage is a label of its own, and its third and fourth layer are there when the depth says so. Without
+    the depths' rows this is the papers' 20 x 9 view (`paper_matrix`).
+
+    Args:
+        classes: of the data set.
+        size: height and width of the images, in pixels.
+    """
+
+    def __init__(self, classes: int = 1000, size: int = 224) -> None:
+        self.classes, self.size = classes, size
+
+    @cached_property
+    def space(self) -> Space:
+        """Depth and four layers for each stage; a stage's last layer feeds the next stage, whichever it is."""
+        choices: dict[str, tuple[Value, ...]] = {}
+        edges: list[tuple[str, str]] = []
+        conditions = {}
+        for stage in range(STAGES):
+            depth, layers = f"stage{stage}.depth", _layers(stage)
+            choices |= {depth: DEPTHS, **dict.fromkeys(layers, KINDS)}
+            edges += [(depth, layer) for layer in layers]
+            edges += list(zip(layers, layers[1:], strict=False))
+            for at in range(min(DEPTHS), LAYERS):
+                conditions[layers[at]] = ((depth, tuple(d for d in DEPTHS if d > at)),)
+            if stage + 1 < STAGES:
+                edges += [(layers[d - 1], _layers(stage + 1)[0]) for d in DEPTHS]
+        return Space(choices, tuple(edges), conditions)
+
+    @property
+    def default(self) -> Architecture:
+        """The largest network: depth 4, kernel 7, expansion 6."""
+        return self.space.validate({label: values[-1] for label, values in self.space.choices.items()})
+
+    def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
+        """Build the classifier from torch's layers.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        from torch import nn
+
+        chosen = self.space.validate(architecture)
+        layers: list[nn.Module] = [_convolution(3, 16, 3, 2), nn.Hardswish(), _convolution(16, 16, 3, 1, 16), nn.ReLU()]
+        layers.append(_convolution(16, 16, 1, 1))
+        width = 16
+        for stage in range(STAGES):
+            for layer in _layers(stage):
+                if layer in chosen:
+                    kernel, expansion = int(str(chosen[layer])[1]), int(str(chosen[layer])[3])
+                    stride = _STRIDES[stage] if layer.endswith("layer0") else 1
+                    layers.append(_inverted(width, _WIDTHS[stage], kernel, expansion, stride, stage))
+                    width = _WIDTHS[stage]
+        head = [_convolution(width, 960, 1, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, *head, nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, self.classes))
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        """MACs and parameters, counted on the meta device."""
+        import torch
+
+        with torch.device("meta"):
+            network = self.build(architecture).eval()
+            return count_cost(network, torch.empty(1, 3, self.size, self.size))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> torch.nn.Module:
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+def _inverted(inputs: int, outputs: int, kernel: int, expansion: int, stride: int, stage: int) -> torch.nn.Module:
+    from torch import nn
+
+    class Inverted(nn.Module):
+        """Expand, convolve in depth, perhaps squeeze and excite, project; a shortcut where shapes agree."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            width = inputs * expansion
+            act: nn.Module = nn.Hardswish() if _HARD[stage] else nn.ReLU()
+            self.expand = nn.Sequential(_convolution(inputs, width, 1, 1), act)
+            self.spatial = nn.Sequential(_convolution(width, width, kernel, stride, width), act)
+            self.gate: nn.Module | None = None
+            if _SQUEEZE[stage]:
+                squeezed = [nn.Conv2d(width, width // 4, 1), nn.ReLU(), nn.Conv2d(width // 4, width, 1)]
+                self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), *squeezed, nn.Hardsigmoid())
+            self.project = _convolution(width, outputs, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.spatial(self.expand(x))
+            if self.gate is not None:
+                h = h * self.gate(h)
+            projected: torch.Tensor = self.project(h)
+            return projected + x if stride == 1 and inputs == outputs else projected
+
+    return Inverted()
+
+
+def paper_matrix(space: Space, architectures: list[Architecture]) -> NDArray[np.float32]:
+    """``n x 20 x 9`` one-hot matrices as in DiffusionNAG: the layers' rows, all zero where the depth leaves one out."""
+    rows = [i for i, label in enumerate(space.labels) if not label.endswith(".depth")]
+    return space.encode(architectures)[:, rows]

@@ -1,0 +1,127 @@
+"""`Acquisition`: how much a further trial of an architecture promises, differentiable in the relaxed architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .features import Features
+from .surrogate import SURROGATES, inputs
+
+if TYPE_CHECKING:
+    from botorch.models.model import Model
+
+__all__ = ["Acquisition", "Known", "fit_models"]
+
+_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the search has learned.
+
+    Args:
+        matrices: ``n x L x V`` one-hot matrices of the finished trials.
+        targets: ``n x m`` targets, one column an objective, more is better.
+        pending: ``k x L x V`` one-hot matrices of the trials under way.
+    """
+
+    matrices: torch.Tensor
+    targets: torch.Tensor
+    pending: torch.Tensor
+
+
+def fit_models(
+    features: Features,
+    known: Known,
+    surrogate: str,
+    seed: int,
+    exact: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (),
+) -> list[Model]:
+    """One surrogate for each column of targets; the last columns may be known exactly.
+
+    Args:
+        features: views of the space.
+        known: the trials.
+        surrogate: ``gp`` or ``ensemble``.
+        seed: of the fit.
+        exact: for each of the last columns, ``... x d`` inputs to ``... x 1`` targets.
+    """
+    from botorch.models.deterministic import GenericDeterministicModel
+
+    fitted = known.targets.shape[1] - len(exact)
+    models = [SURROGATES[surrogate](features, known.matrices, known.targets[:, i], seed) for i in range(fitted)]
+    return models + [GenericDeterministicModel(f) for f in exact]
+
+
+class Acquisition:
+    """Logarithm of the expected improvement, of the score or (several objectives) of the dominated hypervolume.
+
+    One objective: LogEI over the best posterior mean among the observed architectures, since the scores are noisy;
+    pending trials are fantasies at their posterior mean. An ensemble, or several objectives: qLogEI and qLogNEHVI over
+    64 joint samples, pending trials included (Ament et al. 2023, arXiv 2310.20708; Daulton et al. 2021, arXiv
+    2105.08195).
+
+    Args:
+        features: views of the space.
+        known: the trials.
+        models: from `fit_models`.
+        seed: of the joint samples.
+    """
+
+    def __init__(self, features: Features, known: Known, models: Sequence[Model], seed: int) -> None:
+        self.features = features
+        observed, pending = inputs(features, known.matrices), inputs(features, known.pending)
+        self._function = self._make(models, observed, known, pending if len(pending) else None, seed)
+
+    @staticmethod
+    def _make(
+        models: Sequence[Model], observed: torch.Tensor, known: Known, pending: torch.Tensor | None, seed: int
+    ) -> Any:
+        from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
+        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+        from botorch.models import ModelListGP, SingleTaskGP
+        from botorch.models.model import ModelList
+        from botorch.sampling import SobolQMCNormalSampler
+        from botorch.sampling.index_sampler import IndexSampler
+        from botorch.sampling.list_sampler import ListSampler
+        from botorch.utils.multi_objective.hypervolume import infer_reference_point
+        from botorch.utils.multi_objective.pareto import is_non_dominated
+
+        size = torch.Size([_SAMPLES])
+
+        def sampler_of(model: Model) -> Any:
+            gaussian = isinstance(model, SingleTaskGP)
+            return SobolQMCNormalSampler(size, seed=seed) if gaussian else IndexSampler(size, seed=seed)
+
+        if len(models) > 1:
+            front = known.targets[is_non_dominated(known.targets)]
+            # Only the front and its like matter for the hypervolume; the rest would only cost time.
+            best = torch.argsort(known.targets.sum(1), descending=True)[:50]
+            baseline = torch.cat([observed[is_non_dominated(known.targets)], observed[best]]).unique(dim=0)
+            joint = ModelListGP(*models) if all(isinstance(m, SingleTaskGP) for m in models) else ModelList(*models)
+            return qLogNoisyExpectedHypervolumeImprovement(
+                joint,
+                ref_point=infer_reference_point(front.double()).tolist(),
+                X_baseline=baseline[:64],
+                sampler=ListSampler(*map(sampler_of, models)),
+                X_pending=pending,
+                prune_baseline=False,
+                cache_root=False,
+            )
+        (model,) = models
+        with torch.no_grad():
+            best_mean = model.posterior(observed).mean.max()
+            if isinstance(model, SingleTaskGP):
+                if pending is not None:
+                    model = model.condition_on_observations(pending, model.posterior(pending).mean)
+                return LogExpectedImprovement(model, best_f=best_mean)
+        return qLogExpectedImprovement(model, best_f=best_mean, sampler=sampler_of(model), X_pending=pending)
+
+    def __call__(self, p: torch.Tensor) -> torch.Tensor:
+        """``n`` values of ``n x L x V`` matrices of probabilities."""
+        found: torch.Tensor = self._function(inputs(self.features, p)[:, None])
+        return found
