@@ -202,6 +202,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     strategy.check()
     yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     evaluation.prepare()
+    evaluation.check(family)
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
         forecast = forecast_search(family, evaluation, budget, config.max_trial_number, config.trial_concurrency)

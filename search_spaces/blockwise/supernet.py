@@ -98,7 +98,8 @@ class ElasticResidual(_Remembering):
         """The formula of diffusers' ``ResnetBlock2D``, along the chosen shape."""
         around = hidden_states if self.conv_shortcut is None else self.conv_shortcut(hidden_states)
         if self.shape is None:
-            return around / self.output_scale_factor
+            scaled: Tensor = around / self.output_scale_factor
+            return scaled
         width, kernel1, kernel2 = self.shape
         first, second = self._convolutions(kernel1, kernel2)
         features = self.nonlinearity(self.norm1(hidden_states))
@@ -116,7 +117,8 @@ class ElasticResidual(_Remembering):
             features = norm(features if time is None else features + time)
         features = self.dropout(self.nonlinearity(features))
         features = functional.conv2d(features, second.weight[:, :width], second.bias, padding=kernel2 // 2)
-        return (around + features) / self.output_scale_factor
+        result: Tensor = (around + features) / self.output_scale_factor
+        return result
 
     def option_state(self, option: int) -> dict[str, Tensor]:
         """Weights of one shape under the names of ``ResnetBlock2D``."""

@@ -77,7 +77,8 @@ def test_noised_images_have_the_schedules_levels(family: BlockwiseUNetFamily) ->
     batch = drawn.draw(64)
     assert torch.allclose(batch.a**2 + batch.s**2, torch.ones_like(batch.a), atol=1e-5)
     assert torch.allclose(batch.noised, batch.a * batch.clean + batch.s * batch.noise)
-    assert len({int(time) // 16 for time in batch.times}) >= 60, "one in each of 64 equal slices of 1,000 steps"
+    ordered = batch.times.sort().values
+    assert all(int(i * 1000 / 64) <= int(time) < (i + 1) * 1000 / 64 for i, time in enumerate(ordered)), "stratified"
     again = images(family)[1].draw(64)
     assert torch.equal(again.noised, batch.noised)
 
@@ -214,13 +215,15 @@ def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
 
 
 def test_images_that_do_not_fit_are_refused_before_training(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
-    judge = BlockwiseEvaluation({"source": "digits", "size": 16}, **QUICK)
-    with pytest.raises(DataError, match="16x16 with 1 channels, the teacher takes images of 8x8 with 1"):
-        judge.check(family)
-    with pytest.raises(DataError, match="8x8 with 3 channels"):
-        BlockwiseEvaluation({"source": "digits", "channels": 3}, **QUICK).check(family)
-    steps = {**QUICK, "sampler_steps": 900}
-    BlockwiseEvaluation({"source": "digits"}, **steps).check(family)
+    for shape, said in (((4, 16, 16), "16x16 with 1 channels"), ((4, 8, 8, 3), "8x8 with 3 channels")):
+        np.savez(tmp_path / "images.npz", images=np.arange(np.prod(shape)).astype(np.uint8).reshape(shape))
+        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz")}, **QUICK)
+        with pytest.raises(DataError, match=f"{said}, the teacher takes images of 8x8 with 1"):
+            judge.check(family)
+    with pytest.raises(JobError, match="the teacher has 500 timesteps"):
+        BlockwiseEvaluation({"source": "digits"}, **{**QUICK, "training": {"images": 64}, "sampler_steps": 1000}).check(
+            BlockwiseUNetFamily(save_teacher(tmp_path / "short", steps=500))
+        )
 
 
 def test_other_spaces_tasks_and_blocks_are_refused(family: BlockwiseUNetFamily, tmp_path: Path) -> None:

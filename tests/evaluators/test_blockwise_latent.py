@@ -20,7 +20,6 @@ from nni_diffnas.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "blockwise_latent"
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

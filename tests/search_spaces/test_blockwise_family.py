@@ -168,7 +168,8 @@ def test_an_exported_student_loads_in_plain_diffusers_and_keeps_the_scheduler(pi
     pipeline = DDPMPipeline.from_pretrained(folder, trust_remote_code=True)
     arguments, named = inputs(family)
     with torch.no_grad():
-        assert torch.equal(pipeline.unet(*arguments, **named).sample, student(*arguments, **named).sample)
+        theirs, ours = pipeline.unet(*arguments, **named).sample, student(*arguments, **named).sample
+    assert torch.allclose(theirs, ours, atol=1e-5)
     assert pipeline.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     assert np.asarray(pipeline(num_inference_steps=2, output_type="np").images).shape == (1, 8, 8, 1)
     with pytest.raises(JobError, match="give another folder"):

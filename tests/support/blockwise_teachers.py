@@ -21,9 +21,11 @@ TINY: dict[str, Any] = {
 }
 
 
-def save_teacher(folder: Path, **changes: Any) -> Path:
-    """Write a DDPM pipeline whose UNet has the tiny sizes, but for the changes."""
+def save_teacher(folder: Path, steps: int = 1000, **changes: Any) -> Path:
+    """Write a DDPM pipeline whose UNet has the tiny sizes, but for the changes; ``steps`` of noise."""
     torch.manual_seed(0)
     network = UNet2DModel(**{**TINY, **changes})
-    DDPMPipeline(network, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(folder)
+    DDPMPipeline(network, DDPMScheduler(num_train_timesteps=steps, beta_schedule="squaredcos_cap_v2")).save_pretrained(
+        folder
+    )
     return folder
