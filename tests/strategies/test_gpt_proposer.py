@@ -334,6 +334,7 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
             model="m",
             prices={"m": {"input": 10.0, "output": 30.0}},
             budget=Budget({"params": Window(max=500_000)}),
+            memory_tokens=6000,
         )
         family = UNetFamily(preset="digits")
         search.bind(family.space, family, "toy", folder=tmp_path)
