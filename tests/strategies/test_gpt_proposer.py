@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -313,11 +314,13 @@ def test_two_hundred_malformed_answers_break_nothing(tmp_path: Path) -> None:
 
 def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path: Path) -> None:
     rng = random.Random(5)
-    texts = [*INSTRUCTIONS, "no JSON here", json.dumps({"proposals": [TOO_BIG]})]
+    texts = [INSTRUCTIONS[1], "no JSON here", json.dumps({"proposals": [{"level0.width": 9}]})]
     every = [*FAULTS.values(), *(Fault("text", text=text) for text in texts)]
+    rng.shuffle(every)
+    turns = itertools.cycle(every)
 
     def faults(number: int, body: dict[str, Any]) -> Fault | None:
-        return rng.choice(every) if rng.random() < 0.3 else None
+        return next(turns) if rng.random() < 0.3 else None
 
     with (
         SearchMemory(tmp_path / "memory.sqlite") as memory,
@@ -331,6 +334,7 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
             model="m",
             prices={"m": {"input": 10.0, "output": 30.0}},
             budget=Budget({"params": Window(max=500_000)}),
+            memory_tokens=6000,
         )
         family = UNetFamily(preset="digits")
         search.bind(family.space, family, "toy", folder=tmp_path)
