@@ -36,6 +36,7 @@ MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
 
 _STATE = "strategy"
+_NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
 
 
 def restrict_space(space: Space, search_space: Mapping[str, Any]) -> Space:
@@ -150,7 +151,11 @@ class Driver:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
             started = self._manager.started_trials()
-            self._unstarted = [trial for trial in strategy.pending if trial.id not in started]
+            for trial in strategy.pending:
+                if trial.id not in started:
+                    self._unstarted.append(trial)
+                elif started[trial.id] not in ("WAITING", "RUNNING", "SUCCEEDED"):
+                    strategy.tell_failed(trial.id, *(self._recorded_failure(trial.id) or (_NO_REASON, "")))
         strategy.check()
         if not self._manager.resumed:
             memory.log(
@@ -242,7 +247,7 @@ class Driver:
             if success:  # NNI sends results and endings through two queues: the result may still be under way
                 self._unreported[trial_id] = time.monotonic()
             else:
-                self._fail(trial_id, *self._failure(trial_id))
+                self._fail(trial_id, *(self._recorded_failure(trial_id) or (_NO_REASON, "")))
 
     def _settle(self, grace: float = 10.0) -> None:
         for trial_id, since in list(self._unreported.items()):
@@ -250,8 +255,8 @@ class Driver:
                 del self._unreported[trial_id]
                 self._fail(trial_id, "the trial ended without reporting a final result", "")
 
-    def _failure(self, trial_id: str) -> tuple[str, str]:
-        """Reason that the trial wrote into its result file, and its job id, as far as they can be found here."""
+    def _recorded_failure(self, trial_id: str) -> tuple[str, str] | None:
+        """Reason that a trial wrote into its result file, and its job id; ``None`` where there is none here."""
         for file in self._manager.folder.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
             try:
                 result = json.loads(file.read_text())
@@ -259,7 +264,7 @@ class Driver:
                 continue
             if result.get("trial") == trial_id and "failure" in result:
                 return str(result["failure"]), file.parent.name
-        return "the trial's process ended with an error before it could say why: see its stderr in the web UI", ""
+        return None
 
     def _fail(self, trial_id: str, reason: str, job_id: str) -> None:
         trial = self.strategy.tell_failed(trial_id, reason, job_id)
@@ -330,6 +335,11 @@ class Driver:
 
     def close(self) -> None:
         """Print what was found, if that has not been done, and close the memory."""
+        with self._recording():
+            # NNI may stop the tuner before it has told of the last endings.
+            for trial in self.strategy.pending:
+                if failure := self._recorded_failure(trial.id):
+                    self._report(self.strategy.tell_failed(trial.id, *failure), None)
         with self._lock:
             self._finish()
             if self.strategy.memory is not None:

@@ -120,15 +120,15 @@ class ManagerInfo:
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
 
-    def started_trials(self) -> set[str]:
-        """Ids (parameter ``run.trial``) of all trials that the manager has ever started."""
+    def started_trials(self) -> dict[str, str]:
+        """NNI's status of all trials that the manager has ever started, by id (parameter ``run.trial``)."""
         if self.channel is None:
-            return set()
+            return {}
         from nni.experiment import Experiment
 
         jobs = Experiment.connect(urlparse(self.channel).port).list_trial_jobs()
-        parameters = [given.parameters for job in jobs for given in job.hyperParameters or ()]
-        return {str(given[TRIAL_ID]) for given in parameters if isinstance(given, dict) and TRIAL_ID in given}
+        given = [(job.status, each.parameters) for job in jobs for each in job.hyperParameters or ()]
+        return {str(p[TRIAL_ID]): str(status) for status, p in given if isinstance(p, dict) and TRIAL_ID in p}
 
     def fail(self, message: str) -> None:
         """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""

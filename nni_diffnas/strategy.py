@@ -381,7 +381,8 @@ class AskTellStrategy(Strategy):
                         self.tell_failed(trial_id, f"the trial ended as {status.value} without a final result")
                 # NNI's engine admits models beyond the trial limit for a while, and never runs them.
                 allowed = (limit is None or started < limit) and self.engine.budget_available()
-                asked = self.ask(1) if allowed and self.engine.idle_worker_available() else []
+                idle = self.engine.idle_worker_available()
+                asked = self.ask(1) if allowed and idle else []
                 for trial in asked:
                     started += 1
                     models[trial.id] = self.model_space.freeze(parameters_of(trial, self.space))
@@ -390,7 +391,7 @@ class AskTellStrategy(Strategy):
                 if over and not inbox:
                     for trial_id in models:
                         self.tell_failed(trial_id, "the experiment ended before this trial did")
-                if over or not (asked or models or (allowed and not self.engine.idle_worker_available())):
+                if over or not (asked or models or (allowed and not idle)):
                     return
                 if not asked:
                     with arrival:
