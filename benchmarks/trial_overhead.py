@@ -14,15 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 # Both processes end at once: shutting down the interpreter takes up to a second, and belongs to neither.
 BASE = "import os, torch, nni; os._exit(0)"
+# The command itself, stopped at its first optimiser step. It imports nni first: inside NNI every trial does.
 TRIAL = """
-import os, sys, nni, torch
-from pathlib import Path
-from nni_diffnas.evaluation import TrialContext
+import os, sys, nni
 from nni_diffnas.evaluators.optimizer import AdamW
-from nni_diffnas.plugins import find_plugin
 
 step = AdamW.step
 def first_step(self, rate, clip=None):
@@ -33,13 +32,11 @@ def first_step(self, rate, clip=None):
     os._exit(0)
 AdamW.step = first_step
 
-family = find_plugin("spaces", "unet")("digits")
-evaluation = find_plugin("evaluators", "diffusion")({"source": "digits"})
-evaluation.prepare()
-chosen = family.space.validate(family.default)
-evaluation.evaluate(family.build(chosen), TrialContext(chosen, Path(sys.argv[1])))
+from nni_diffnas.cli import main
+main()
 sys.exit("the trial ended without an optimiser step")
 """
+JOB = Path(__file__).resolve().parents[1] / "examples" / "digits" / "job.yml"
 
 
 def seconds(code: str, *arguments: str) -> tuple[float, str]:
@@ -59,7 +56,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="measured pairs, after one that warms caches")
     pairs = parser.parse_args().pairs
     with tempfile.TemporaryDirectory() as output:
-        results = [(seconds(BASE)[0], *seconds(TRIAL, output)) for _ in range(pairs + 1)][1:]
+        results = [
+            (seconds(BASE)[0], *seconds(TRIAL, "trial", str(JOB), "--output", output)) for _ in range(pairs + 1)
+        ][1:]
     base, trial = (statistics.median(result[index] for result in results) for index in (0, 1))
     ratios = [result[1] / result[0] for result in results]
     line = {

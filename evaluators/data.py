@@ -6,47 +6,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from nni_diffnas.cache import cache_folder, cached_folder, fingerprint
 
-from .sources import decode, source_state
+from .sources import DataSettings, decode, source_state
 
 __all__ = ["DataSettings", "ImageSet", "images"]
-
-
-class DataSettings(BaseModel):
-    """The ``data`` section of a job.
-
-    Args:
-        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), torchvision's ``cifar10`` or ``mnist``,
-            or a path: a folder of images, a folder of class folders, an ``.npz``.
-        root: folder that torchvision's data sets are kept in, or downloaded to.
-        key: array of the ``.npz`` that holds the images; ``images`` or ``train_images`` where it is not said.
-        labels: array of the ``.npz`` that holds the labels; the images' key with ``labels`` for ``images`` where
-            it is not said and there is one.
-        size: pixels; cut the central square and resize it to size x size. Unset: all images must have one size.
-        channels: 1 turns colour to grey, 3 grey to colour (transparency becomes white). Unset: as they are.
-        on_corrupt: what to do with an image that cannot be decoded: refuse the data, or skip (and name) it.
-        held_out: fraction of the images that is never trained on; 0 to 0.9.
-        split_seed: of the choice of the held-out images.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: str
-    root: Path | None = None
-    key: str | None = None
-    labels: str | None = None
-    size: int | None = Field(default=None, ge=1, le=4096)
-    channels: Literal[1, 3] | None = None
-    on_corrupt: Literal["refuse", "skip"] = "refuse"
-    held_out: float = Field(default=0.1, ge=0.0, le=0.9)
-    split_seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from .rfid import Statistics, frechet_distance, kernel_distance, statistics
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .training import Progress, Recipe, TrainingResult, call_network, train
 
-__all__ = ["DiffusionEvaluation", "Settings"]
+__all__ = ["DiffusionEvaluation", "Settings", "threads"]
 
 # Features of this many reference images are kept for the kernel distance.
 KERNEL_IMAGES = 2000
@@ -91,9 +91,12 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
+    settings_kind: ClassVar[type[Settings]] = Settings
+    """Options of a subclass."""
+
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
         self.data = _validated(DataSettings, "data", data)
-        self.settings = _validated(Settings, "evaluator", options)
+        self.settings = _validated(self.settings_kind, "evaluator", options)
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
@@ -110,7 +113,7 @@ class DiffusionEvaluation(Evaluation):
         """The feature space; its network is trained now where it was not before."""
         settings = self.settings
         if settings.extractor == "labels":
-            with _threads(settings.threads):
+            with threads(settings.threads):
                 return labels_extractor(self.images, seed=settings.extractor_seed)
         if settings.extractor == "random":
             return random_extractor(self.images, settings.extractor_seed)
@@ -185,7 +188,7 @@ class DiffusionEvaluation(Evaluation):
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
-        with _threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
+        with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             device = self._device()
             model.to(device)
             if device.type == "cuda":
@@ -252,7 +255,7 @@ class DiffusionEvaluation(Evaluation):
         settings, recipe = self.settings, self.settings.training
         trial = copy.deepcopy(model).to(self._device())
         pixels, labels = self._resident(self._device())
-        with _threads(settings.threads), torch.random.fork_rng():
+        with threads(settings.threads), torch.random.fork_rng():
             train(trial, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
             timed = train(trial, pixels, labels, _steps(recipe, 4), 0, lambda progress: None)
             began = time.monotonic()
@@ -326,7 +329,7 @@ class DiffusionEvaluation(Evaluation):
         """Folder with the statistics of the reference images, and the features of some of them."""
 
         def make(folder: Path) -> None:
-            with _threads(self.settings.threads):
+            with threads(self.settings.threads):
                 features = self._features(self.images.pixels[self._reference_indices()])
             reference = statistics(features)
             if not np.trace(reference.covariance) > 0:
@@ -385,7 +388,7 @@ def _validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Mo
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Use so many CPU threads, then as many as before."""
     before = torch.get_num_threads()
     named = os.environ.get("OMP_NUM_THREADS", "")

@@ -87,6 +87,12 @@ class Recipe(BaseModel):
         """The parameterisation named here."""
         return PARAMETERISATIONS[self.prediction]()
 
+    def spent(self, step: int, seconds: float) -> float:
+        """Part of the budget that is spent after a step; 1 or more: all of it."""
+        if self.images is not None:
+            return step * self.batch_size / self.images
+        return step / self.steps if self.steps is not None else seconds / (self.seconds or math.inf)
+
     def weights(self, snr: Tensor) -> Tensor:
         """Weight of each signal-to-noise ratio, the shape of ``snr``."""
         weighting = MinSNRWeighting(self.gamma) if self.weighting == "min-snr" else WEIGHTINGS[self.weighting]()
@@ -193,7 +199,7 @@ def train(
             loss = (weight[times] * error).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             step += 1
-            fraction = _spent(recipe, step, time.monotonic() - began - paused)
+            fraction = recipe.spent(step, time.monotonic() - began - paused)
             optimizer.step(learning_rate(recipe.learning_rate, fraction, recipe.warmup), recipe.clip)
             average.update()
             losses += loss.detach()
@@ -220,10 +226,3 @@ def train(
             f"The device has no memory for a batch of {recipe.batch_size} images: lower evaluator.batch_size."
         ) from error
     return TrainingResult(last, step * recipe.batch_size, step, time.monotonic() - began - paused)
-
-
-def _spent(recipe: Recipe, step: int, seconds: float) -> float:
-    """Part of the budget that is spent after a step; 1 or more: all of it."""
-    if recipe.images is not None:
-        return step * recipe.batch_size / recipe.images
-    return step / recipe.steps if recipe.steps is not None else seconds / (recipe.seconds or math.inf)

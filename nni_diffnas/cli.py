@@ -168,17 +168,11 @@ def export(
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
 ) -> None:
     """Write the winner (or a given trial) as a diffusers pipeline folder; works while the experiment runs, too."""
-    from .errors import JobError
     from .experiment import find_experiment
     from .winner import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
-    chosen = search.best
-    if trial is not None:
-        found = [t for t in search.trials if t.id == trial]
-        if not found:
-            raise JobError(f"Experiment {search.folder.id} has no trial {trial!r}.")
-        chosen = found[0]
+    chosen = search.pick(trial)
     print(export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner"))
 
 
@@ -188,6 +182,7 @@ def verdict(
     seeds: Annotated[int, typer.Option(help="Fresh seeds for which both networks are trained.", min=2)] = 3,
     workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 2,
     output: Annotated[Path | None, typer.Option(help="Folder; <experiment>/verdict without it.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
 ) -> None:
     """Train winner and default again with fresh seeds, score them on held-out images, and say which is better."""
     from .experiment import find_experiment
@@ -196,7 +191,7 @@ def verdict(
 
     search = read_search(find_experiment(experiment))
     folder = output or search.folder.path / "verdict"
-    print(judge(search.job, search.best, folder, range(seeds), workers).describe())
+    print(judge(search.job, search.pick(trial), folder, range(seeds), workers).describe())
 
 
 @app.command()

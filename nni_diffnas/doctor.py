@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from .errors import DiffNASError, JobError
 from .forecast import forecast_search
-from .job import load_job
+from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
 
@@ -70,6 +70,11 @@ def check_environment() -> Iterator[Finding]:
             yield Finding("FAIL", f"nni is {found}: pip install nni==3.0.")
         else:
             yield Finding("ok", f"{package} {found}")
+    try:
+        import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
+    except Exception as error:
+        versions = f"torchvision {_installed('torchvision')} does not work with torch {_installed('torch')}"
+        yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     missing = set(plugin_names("strategies")) - set(registered_tuners())
     if missing:
         yield Finding("FAIL", f"NNI does not know {', '.join(sorted(missing))}: run 'nni-diffnas register'.")
@@ -179,6 +184,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         )
         return
     arguments = dict(tuner.class_args or {})
+    refuse_secrets(arguments, "classArgs of the tuner")
     name = arguments.pop("strategy", tuner.name)
     mode = arguments.pop("optimize_mode", "maximize")
     if "job" not in arguments:
@@ -191,10 +197,12 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         )
     family, evaluation, budget = job.make_family(), job.make_evaluation(), job.make_budget()
     space = restrict_space(family.space, config.search_space)
-    strategy = make_strategy(name, job, None, arguments)
+    strategy = make_strategy(name, job, None, resolve_paths(arguments, Path(config.trial_code_directory)))
     strategy.bind(space, family, evaluation.protocol, task=job.task)
+    strategy.check()
     yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     evaluation.prepare()
+    evaluation.check(family)
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
         forecast = forecast_search(family, evaluation, budget, config.max_trial_number, config.trial_concurrency)

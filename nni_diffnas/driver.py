@@ -20,7 +20,7 @@ from .evaluation import Evaluation
 from .experiment import ManagerInfo
 from .family import Family
 from .forecast import forecast_search
-from .job import Job, load_job, refuse_secrets
+from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .outcome import Outcome, format_cost
 from .plugins import find_plugin
@@ -36,6 +36,7 @@ MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
 
 _STATE = "strategy"
+_NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
 
 
 def restrict_space(space: Space, search_space: Mapping[str, Any]) -> Space:
@@ -119,6 +120,7 @@ class Driver:
         self._owed: list[int] = []
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._unreported: dict[str, float] = {}
+        self._unstarted: list[Trial] = []
         self._finished = False
         refuse_secrets(options, "classArgs of the tuner")
         job = self._job = load_job(manager.code_directory / job_path)
@@ -136,18 +138,26 @@ class Driver:
         family, evaluation = job.make_family(), job.make_evaluation()
         space = restrict_space(family.space, search_space)
         evaluation.prepare()
+        evaluation.check(family)
         self._forecast(family, evaluation, job)
         folder = self._manager.folder
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
         memory = SearchMemory(memory_file)
         folder.remember_memory(memory_file)
-        strategy = make_strategy(name, job, memory, options)
+        strategy = make_strategy(name, job, memory, resolve_paths(options, self._manager.code_directory))
         strategy.experiment = folder.id
         strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
-        else:
+            started = self._manager.started_trials()
+            for trial in strategy.pending:
+                if trial.id not in started:
+                    self._unstarted.append(trial)
+                elif started[trial.id] not in ("WAITING", "RUNNING", "SUCCEEDED"):
+                    strategy.tell_failed(trial.id, *(self._recorded_failure(trial.id) or (_NO_REASON, "")))
+        strategy.check()
+        if not self._manager.resumed:
             memory.log(
                 "experiment",
                 folder.id,
@@ -178,16 +188,23 @@ class Driver:
         Where it has fewer for now (it waits for results), the remaining ids are served when results arrive; where it
         has none and nothing is pending, the experiment ends.
         """
+        with self._lock:
+            self.strategy.prepare(len(parameter_ids))
         with self._recording():
             self._send = send
             self._settle()
             self._serve_owed()
-            asked = self.strategy.ask(len(parameter_ids))
+            asked = self._next(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
             parameters = [self._start(i, t) for i, t in zip(parameter_ids, asked, strict=False)]
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return parameters
+
+    def _next(self, count: int) -> list[Trial]:
+        """Trials that were suggested before a resume and never started, then new ones."""
+        again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
+        return again + self.strategy.ask(count - len(again))
 
     def _start(self, parameter_id: int, trial: Trial) -> dict[str, Value]:
         self._ids[parameter_id] = trial.id
@@ -195,7 +212,7 @@ class Driver:
 
     def _serve_owed(self) -> None:
         if self._owed and self._send is not None:
-            for trial in self.strategy.ask(len(self._owed)):
+            for trial in self._next(len(self._owed)):
                 parameter_id = self._owed.pop(0)
                 self._send(parameter_id, self._start(parameter_id, trial))
 
@@ -230,7 +247,7 @@ class Driver:
             if success:  # NNI sends results and endings through two queues: the result may still be under way
                 self._unreported[trial_id] = time.monotonic()
             else:
-                self._fail(trial_id, *self._failure(trial_id))
+                self._fail(trial_id, *(self._recorded_failure(trial_id) or (_NO_REASON, "")))
 
     def _settle(self, grace: float = 10.0) -> None:
         for trial_id, since in list(self._unreported.items()):
@@ -238,8 +255,8 @@ class Driver:
                 del self._unreported[trial_id]
                 self._fail(trial_id, "the trial ended without reporting a final result", "")
 
-    def _failure(self, trial_id: str) -> tuple[str, str]:
-        """Reason that the trial wrote into its result file, and its job id, as far as they can be found here."""
+    def _recorded_failure(self, trial_id: str) -> tuple[str, str] | None:
+        """Reason that a trial wrote into its result file, and its job id; ``None`` where there is none here."""
         for file in self._manager.folder.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
             try:
                 result = json.loads(file.read_text())
@@ -247,7 +264,7 @@ class Driver:
                 continue
             if result.get("trial") == trial_id and "failure" in result:
                 return str(result["failure"]), file.parent.name
-        return "the trial's process ended with an error before it could say why: see its stderr in the web UI", ""
+        return None
 
     def _fail(self, trial_id: str, reason: str, job_id: str) -> None:
         trial = self.strategy.tell_failed(trial_id, reason, job_id)
@@ -286,7 +303,8 @@ class Driver:
             name = self.strategy.objective.metric
             best = Outcome.of(self.strategy.trials, self.strategy.objective).best
             mark = " (best so far)" if best is not None and best.id == trial.id and before is not best else ""
-            what = f"{name} {trial.metrics.get(name, float('nan')):.4g}{mark}  {format_cost(trial.cost)}"
+            scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
+            what = f"{scored}  {format_cost(trial.cost)}"
         took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
         print(f"[{ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
 
@@ -306,6 +324,8 @@ class Driver:
         self._finished = True
         outcome = Outcome.of(self._mine(), self.strategy.objective)
         print("\n" + outcome.describe(), flush=True)
+        if summary := self.strategy.summary():
+            print(summary, flush=True)
         if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
             try:
                 folder = self._manager.folder
@@ -315,6 +335,11 @@ class Driver:
 
     def close(self) -> None:
         """Print what was found, if that has not been done, and close the memory."""
+        with self._recording():
+            # NNI may stop the tuner before it has told of the last endings.
+            for trial in self.strategy.pending:
+                if failure := self._recorded_failure(trial.id):
+                    self._report(self.strategy.tell_failed(trial.id, *failure), None)
         with self._lock:
             self._finish()
             if self.strategy.memory is not None:

@@ -14,6 +14,8 @@ from .space import Architecture, Value
 if TYPE_CHECKING:
     import torch
 
+    from .family import Family
+
 __all__ = ["Evaluation", "TrialContext"]
 
 
@@ -64,6 +66,14 @@ class Evaluation(ABC):
 
         Raises:
             DataError: the data cannot be used as the job says.
+        """
+
+    def check(self, family: Family) -> None:  # noqa: B027  # most evaluations take the networks of any family
+        """Refuse a search space whose networks this evaluation cannot train; the doors call it before any trial.
+
+        Raises:
+            DataError: the data does not fit the networks.
+            JobError: the evaluation does not fit them.
         """
 
     @abstractmethod

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
+from .runner import TRIAL_ID
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "find_experiment"]
 
@@ -118,6 +119,16 @@ class ManagerInfo:
             from nni.experiment import Experiment
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
+
+    def started_trials(self) -> dict[str, str]:
+        """NNI's status of all trials that the manager has ever started, by id (parameter ``run.trial``)."""
+        if self.channel is None:
+            return {}
+        from nni.experiment import Experiment
+
+        jobs = Experiment.connect(urlparse(self.channel).port).list_trial_jobs()
+        given = [(job.status, each.parameters) for job in jobs for each in job.hyperParameters or ()]
+        return {str(p[TRIAL_ID]): str(status) for status, p in given if isinstance(p, dict) and TRIAL_ID in p}
 
     def fail(self, message: str) -> None:
         """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""

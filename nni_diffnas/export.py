@@ -51,6 +51,8 @@ def export_pipeline(
     classes is always of the second kind: ``DDPMPipeline`` passes no labels, so the exported network takes the classes
     in turn over the batch when it is given none.
 
+    A family with `Family.pipeline` gets a copy of that pipeline, scheduler included, with its network as the UNet.
+
     Args:
         family: of the architecture.
         architecture: of the network.
@@ -68,15 +70,15 @@ def export_pipeline(
     """
     import diffusers
 
+    if family.pipeline is not None:
+        return _export_into_parts(family, architecture, weights, family.pipeline, folder)
     scheduler = scheduler_config.get("_class_name")
     if not isinstance(scheduler, str) or not hasattr(diffusers, scheduler):
         raise JobError(
             f"The scheduler configuration names the class {scheduler!r}: give the saved configuration of a scheduler "
             f"of diffusers {diffusers.__version__}."
         )
-    pipeline = (folder / "model_index.json").is_file()
-    if folder.exists() and not pipeline and (not folder.is_dir() or any(folder.iterdir())):
-        raise JobError(f"{folder} holds something that is not an exported pipeline: give an empty or a new folder.")
+    _refuse_foreign(folder)
     state = _matching(family, architecture, weights)
     if (folder / "unet").is_dir():
         shutil.rmtree(folder / "unet")  # of an earlier export, whose code file may have another name
@@ -89,6 +91,29 @@ def export_pipeline(
         "scheduler": ["diffusers", scheduler],
         "unet": list(entry),
     }
+    _write_json(folder / "model_index.json", index)
+    return folder
+
+
+def _refuse_foreign(folder: Path) -> None:
+    pipeline = (folder / "model_index.json").is_file()
+    if folder.exists() and not pipeline and (not folder.is_dir() or any(folder.iterdir())):
+        raise JobError(f"{folder} holds something that is not an exported pipeline: give an empty or a new folder.")
+
+
+def _export_into_parts(
+    family: Family, architecture: Mapping[str, Value], weights: Path, parts: Path, folder: Path
+) -> Path:
+    """Write a copy of the pipeline in ``parts`` in which the network has the UNet's place."""
+    if folder.resolve() == parts.resolve():
+        raise JobError(f"{folder} holds the pipeline that the network comes from: give another folder.")
+    _refuse_foreign(folder)
+    state = _matching(family, architecture, weights)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(parts, folder, ignore=lambda at, names: ["unet"] if Path(at) == parts else [])
+    (folder / "unet").mkdir()
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index["unet"] = list(family.save_diffusers(architecture, state, folder / "unet"))
     _write_json(folder / "model_index.json", index)
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
     import torch
 
-    from .latency import Part
 
-__all__ = ["Family", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+
+
+class Part(Protocol):
+    """One layer of a network. Its ``repr`` names everything that its latency depends on."""
+
+    def build(self) -> torch.nn.Module:
+        """The layer, weights initialised."""
+
+    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
+        """Inputs of the right shapes."""
 
 
 class Family(ABC):
@@ -53,6 +62,11 @@ class Family(ABC):
     def describe(self, label: str) -> str:
         """One line on what the label means, for people and language models."""
         return label
+
+    @property
+    def pipeline(self) -> Path | None:
+        """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
+        return None
 
     def parts(self, architecture: Mapping[str, Value]) -> Sequence[Part]:
         """The layers that make up the network, for a `latency.LatencyTable`; empty where a family cannot say.
@@ -97,12 +111,21 @@ def traced_family(executable: Any) -> Family | None:
     return family
 
 
-def choice_costs(family: Family, base: Mapping[str, Value] | None = None) -> dict[str, dict[Value, Cost]]:
-    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn."""
+def choice_costs(
+    family: Family, base: Mapping[str, Value] | None = None, labels: Sequence[str] | None = None
+) -> dict[str, dict[Value, Cost]]:
+    """Cost of the network when one label of ``base`` (the default network) takes each of its values in turn.
+
+    Args:
+        family: prices the networks.
+        base: the architecture that is changed.
+        labels: only these; all by default.
+    """
     reference = family.space.complete(family.default if base is None else base)
     return {
         label: {value: family.cost(family.space.validate({**reference, label: value})) for value in values}
         for label, values in family.space.choices.items()
+        if labels is None or label in labels
     }
 
 

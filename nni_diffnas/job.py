@@ -30,8 +30,9 @@ from .trial import Direction, Objective
 
 __all__ = ["Job", "load_job"]
 
-_PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay")
-"""Options of these names hold paths; relative ones start at the job file's folder."""
+_PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "template", "transcript")
+"""Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
+trialCodeDirectory."""
 
 _SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token)$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")
@@ -91,12 +92,18 @@ class Job(_Model):
         return f"{self.evaluator.type} on {data}; {self.objective.direction} {self.objective.metric}"
 
     def make_family(self) -> Family:
-        """Construct the search space's family.
+        """Construct the search space's family; where latency is bounded, its costs state it for this machine.
 
         Raises:
             PluginError, JobError: no such plug-in, or it refuses its options.
         """
-        return cast(Family, _construct("spaces", "space", self.space, {}))
+        family = cast(Family, _construct("spaces", "space", self.space, {}))
+        if "latency_ms" not in self.budget:
+            return family
+        from .cache import cache_folder
+        from .latency import LatencyTable, TimedFamily
+
+        return TimedFamily(family, LatencyTable(cache_folder() / "latency.json"))
 
     def make_evaluation(self) -> Evaluation:
         """Construct the evaluation.
@@ -157,12 +164,15 @@ def refuse_secrets(content: Any, where: str) -> None:
             )
 
 
-def _resolve(content: Any, folder: Path, name: str = "") -> Any:
+def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
+    """Make relative paths among options absolute: they start at ``folder``."""
     if isinstance(content, Mapping):
-        return {key: _resolve(value, folder, str(key)) for key, value in content.items()}
+        return {key: resolve_paths(value, folder, str(key)) for key, value in content.items()}
     if isinstance(content, list):
-        return [_resolve(value, folder, name) for value in content]
-    if isinstance(content, str) and (name in _PATH_NAMES or name == "warm_start"):
+        return [resolve_paths(value, folder, name) for value in content]
+    # A source is a name or a path: a path where there is something of that name.
+    named = name in _PATH_NAMES or name == "warm_start" or (name == "source" and (folder / str(content)).exists())
+    if isinstance(content, str) and named:
         return str((folder / Path(content).expanduser()).resolve())
     return content
 
@@ -184,7 +194,7 @@ def load_job(path: str | Path) -> Job:
         raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
     refuse_secrets(content, f"Job file {str(path)!r}")
     try:
-        return Job.model_validate(_resolve(content, path.resolve().parent))
+        return Job.model_validate(resolve_paths(content, path.resolve().parent))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

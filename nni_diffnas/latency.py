@@ -11,27 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from .cost import Cost
 from .errors import JobError
-from .family import Family
+from .family import Family, Part
 from .space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Latency", "LatencyTable", "Part", "TimedFamily", "device_name", "measure_latency"]
-
-
-class Part(Protocol):
-    """One layer of a network. Its ``repr`` names everything that its latency depends on."""
-
-    def build(self) -> torch.nn.Module:
-        """The layer, weights initialised."""
-
-    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
-        """Inputs of the right shapes."""
+__all__ = ["Latency", "LatencyTable", "TimedFamily", "device_name", "measure_latency"]
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import DiffNASError
 from .evaluation import TrialContext
 from .family import Family
 from .job import Job
 from .space import Architecture, Value
-from .trial import Objective
+from .trial import Metrics, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -62,11 +62,18 @@ def trial_output() -> Path:
     return folder
 
 
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(value) if not isinstance(value, int) else value for name, value in metrics.items()}
+def _plain(value: Any) -> Any:
+    """Numbers as Python's own, also within lists: NNI's JSON knows no NumPy."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int) else float(value)
 
 
-def report_intermediate(metrics: Mapping[str, float], objective: Objective, *, maximize: bool) -> None:
+def _numbers(metrics: Metrics) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in metrics.items()}
+
+
+def report_intermediate(metrics: Metrics, objective: Objective, *, maximize: bool) -> None:
     """Report intermediate metrics to NNI once they hold the objective: that is the curve NNI draws."""
     import nni
 
@@ -75,7 +82,7 @@ def report_intermediate(metrics: Mapping[str, float], objective: Objective, *, m
         nni.report_intermediate_result({"default": default, **_numbers(metrics)})
 
 
-def report_final(metrics: Mapping[str, float], objective: Objective, *, maximize: bool) -> None:
+def report_final(metrics: Metrics, objective: Objective, *, maximize: bool) -> None:
     """Report the final dictionary to NNI, its ``default`` set here and nowhere else.
 
     Args:
@@ -102,7 +109,7 @@ def run_trial(
     *,
     output: Path | None = None,
     seed: int | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Run one trial, inside NNI or alone, and return its metrics.
 
     Args:
@@ -131,6 +138,7 @@ def run_trial(
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if architecture is None else architecture)
         evaluation.prepare()
+        evaluation.check(family)
 
         def report(metrics: Mapping[str, float]) -> None:
             if inside:

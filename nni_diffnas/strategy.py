@@ -26,7 +26,7 @@ from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
-from .trial import Direction, Objective, Origin, Suggestion, Trial
+from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -123,8 +123,38 @@ class AskTellStrategy(Strategy):
         Trials of a warm start come first, before the first `suggest`.
         """
 
+    def check_budget(self) -> None:
+        """Refuse a budget that no architecture of the space meets; called before `setup`.
+
+        Raises:
+            BudgetError: the message states the nearest cost.
+        """
+        if self.budget.windows:
+            if self.family is None:
+                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
+            sample_within(self.family, self.budget, np.random.default_rng(0))
+
     def setup(self) -> None:
         """Prepare what depends on the space; called once, after `space` is known and before everything else."""
+
+    def check(self) -> None:
+        """Find out whether what the strategy needs from outside (a language model, say) is there.
+
+        Called by the doors and the doctor once the space is bound, before anything is trained.
+
+        Raises:
+            DiffNASError: it is not; the sentence names the remedy.
+        """
+
+    def prepare(self, count: int) -> None:
+        """Do the slow part of the next `suggest` (ask a server, say): nobody waits for the search memory meanwhile.
+
+        The tuner door calls it before it asks for ``count`` trials; the NAS door does not.
+        """
+
+    def summary(self) -> str:
+        """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
+        return ""
 
     def state(self) -> dict[str, Any]:
         """Return what the subclass must remember beyond the trials: primitives and tensors only."""
@@ -212,10 +242,7 @@ class AskTellStrategy(Strategy):
             folder: of the experiment, for files that a client of the strategy writes (transcripts, caches).
         """
         self._space, self._family, self.protocol, self.task, self.folder = space, family, protocol, task, folder
-        if self.budget.windows:
-            if family is None:
-                raise BudgetError("A budget is given, but this search space cannot say costs before training.")
-            sample_within(family, self.budget, np.random.default_rng(0))
+        self.check_budget()
         self.setup()
         for trial in self._warm_start:
             self._remember(trial)
@@ -274,7 +301,7 @@ class AskTellStrategy(Strategy):
         default = self.space.validate(self._family.default)
         return () if self.rejection(default) else (Suggestion(default, "default"),)
 
-    def tell(self, trial_id: str, metrics: Mapping[str, float], job_id: str = "") -> Trial:
+    def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
         """Record the final metrics of a trial; a second report of the same trial is ignored."""
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
 
@@ -313,11 +340,12 @@ class AskTellStrategy(Strategy):
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
                 self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
+            self.check()
         return model_space
 
     def _run(self) -> None:
         models: dict[str, ExecutableModelSpace] = {}  # NNI's engine keeps weak references only
-        metrics: dict[str, Mapping[str, float]] = {}
+        metrics: dict[str, Metrics] = {}
         inbox: list[tuple[str, ModelStatus]] = []
         arrival = threading.Condition()
 
@@ -353,7 +381,8 @@ class AskTellStrategy(Strategy):
                         self.tell_failed(trial_id, f"the trial ended as {status.value} without a final result")
                 # NNI's engine admits models beyond the trial limit for a while, and never runs them.
                 allowed = (limit is None or started < limit) and self.engine.budget_available()
-                asked = self.ask(1) if allowed and self.engine.idle_worker_available() else []
+                idle = self.engine.idle_worker_available()
+                asked = self.ask(1) if allowed and idle else []
                 for trial in asked:
                     started += 1
                     models[trial.id] = self.model_space.freeze(parameters_of(trial, self.space))
@@ -362,7 +391,7 @@ class AskTellStrategy(Strategy):
                 if over and not inbox:
                     for trial_id in models:
                         self.tell_failed(trial_id, "the experiment ended before this trial did")
-                if over or not (asked or models or (allowed and not self.engine.idle_worker_available())):
+                if over or not (asked or models or (allowed and not idle)):
                     return
                 if not asked:
                     with arrival:

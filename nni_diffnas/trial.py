@@ -11,7 +11,16 @@ from .cost import Cost
 from .errors import JobError
 from .space import Architecture, Value
 
-__all__ = ["Direction", "Objective", "Origin", "Status", "Suggestion", "Trial"]
+__all__ = ["UNRANKED", "Direction", "Metrics", "Objective", "Origin", "Status", "Suggestion", "Trial"]
+
+Metrics = Mapping[str, Any]
+"""What a trial reports, by name: numbers; the one exception is a block trial's front, lists of numbers in a list."""
+
+UNRANKED = "unranked"
+"""Metric by which a trial says that it measured something else than the objective, so that it cannot be ranked."""
+
+_LAST_PLACE = 1e9
+"""What NNI is told of an unranked trial: it wants a number, and this one must not win."""
 
 Status = Literal["pending", "succeeded", "failed"]
 Direction = Literal["minimize", "maximize"]
@@ -24,25 +33,29 @@ class Objective:
     metric: str = "rfid"
     direction: Direction = "minimize"
 
-    def score(self, metrics: Mapping[str, float]) -> float | None:
+    def score(self, metrics: Metrics) -> float | None:
         """The metric turned so that more is better; ``None`` where it is missing or not finite."""
-        value = metrics.get(self.metric)
+        value: float | None = metrics.get(self.metric)
         if value is None or not math.isfinite(value):
             return None
         return -value if self.direction == "minimize" else value
 
-    def default(self, metrics: Mapping[str, float], *, maximize: bool) -> float:
+    def default(self, metrics: Metrics, *, maximize: bool) -> float:
         """NNI's ``default`` for a door that maximises (the NAS door) or reads ``optimize_mode`` (the tuner door).
+
+        A trial that reports `UNRANKED` instead of the objective is told to be last.
 
         Raises:
             JobError: the evaluator did not report the objective.
         """
+        if self.metric not in metrics and metrics.get(UNRANKED):
+            return -_LAST_PLACE if maximize or self.direction == "maximize" else _LAST_PLACE
         if self.metric not in metrics:
             raise JobError(
                 f"The objective is {self.metric!r}, but the trial reports {', '.join(sorted(metrics))}: "
                 f"name one of these in the job's objective."
             )
-        value = metrics[self.metric]
+        value = float(metrics[self.metric])
         return -value if maximize and self.direction == "minimize" else value
 
 
@@ -102,7 +115,7 @@ class Trial:
     architecture: Architecture
     origin: Origin
     status: Status = "pending"
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     cost: Cost | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
     protocol: str = ""
@@ -110,7 +123,7 @@ class Trial:
     seconds: float | None = None
     job_id: str = ""
 
-    def succeeded(self, metrics: Mapping[str, float], **changes: Any) -> Trial:
+    def succeeded(self, metrics: Metrics, **changes: Any) -> Trial:
         """The same trial with its results."""
         return replace(self, status="succeeded", metrics=dict(metrics), **changes)
 

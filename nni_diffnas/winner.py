@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ __all__ = ["Search", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
+
+SAMPLES = "samples.png"
+"""Images that the trained network drew, in a trial's output folder and beside the exported pipeline."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ class Search:
         if best is None:
             raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
         return best
+
+    def pick(self, trial_id: str | None = None) -> Trial:
+        """The trial of that id; the best one without an id.
+
+        Raises:
+            JobError: no such trial, or none that succeeded.
+        """
+        if trial_id is None:
+            return self.best
+        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        if found is None:
+            raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
+        return found
 
 
 def read_search(folder: ExperimentFolder) -> Search:
@@ -79,4 +96,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path) -> 
         )
     from .export import export_pipeline
 
-    return export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
+    pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
+    if (output / SAMPLES).is_file():
+        shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
+    return pipeline

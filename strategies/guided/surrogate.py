@@ -37,7 +37,7 @@ def _kernel(features: Features) -> Any:
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
     can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the
-    mode where theirs has the median.
+    mode where theirs has the median, and narrower: a wide one lets few trials decide that a label does not matter.
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
@@ -52,7 +52,7 @@ def _kernel(features: Features) -> Any:
             continue
         # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
         # Counts and pairs are scaled so that two random architectures lie about 1 apart.
-        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 3, math.sqrt(3))
+        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 0.25, 0.5)
         prior = labels_prior if view == 0 else LogNormalPrior(1.0, 1.0)
         base = RBFKernel(
             # Counts and pairs have many columns and little data: one length scale for all pairs.

@@ -59,8 +59,11 @@ def test_digits_search_reaches_done_and_leaves_a_pipeline(tmp_path: Path) -> Non
             assert len(curve) == 2
     folder = ExperimentFolder(tmp_path / "exp" / identity)
     search = read_search(folder)
-    assert search.best.metrics["rfid"] == min(trial.metrics["rfid"] for trial in search.trials)
+    succeeded = [trial for trial in search.trials if trial.status == "succeeded"]
+    assert len(succeeded) == 3
+    assert search.best.metrics["rfid"] == min(trial.metrics["rfid"] for trial in succeeded)
     assert next(trial.origin.kind for trial in search.trials) == "default"
+    assert (folder.path / "winner" / "samples.png").is_file()
     # The tuner has exported the winner; a process that cannot import us draws with it.
     script = (
         "import sys; sys.modules['nni_diffnas'] = None\n"
@@ -83,12 +86,13 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_search_goes_on(plu
         experiment.wait("DONE")
         identity = experiment.id
     search = read_search(ExperimentFolder(tmp_path / "exp" / identity))
-    assert len(search.trials) == 6
-    for trial in search.trials:
+    ended = [trial for trial in search.trials if trial.status != "pending"]  # NNI asks for more than it starts
+    assert len(ended) == 6
+    for trial in ended:
         broken = trial.architecture["layer0.width"] == 16
         assert trial.status == ("failed" if broken else "succeeded")
         assert ("not finite" in trial.reason) == broken
-    assert {trial.status for trial in search.trials} == {"failed", "succeeded"}
+    assert {trial.status for trial in ended} == {"failed", "succeeded"}
 
 
 def test_a_job_that_always_fails_ends_after_five_failures(plugin_site: Path, tmp_path: Path) -> None:
@@ -121,8 +125,7 @@ def test_resume_goes_on_without_losing_or_repeating_trials(plugin_site: Path, tm
     with resumed(identity, tmp_path) as experiment:
         experiment.wait("DONE")
     with SearchMemory(memory_file, create=False) as memory:
-        after = memory.trials()
-    assert len(after) == 6
+        after = [trial for trial in memory.trials() if trial.status != "pending"]
     assert [trial.status for trial in after] == ["succeeded"] * 6
     assert len({json.dumps(trial.architecture) for trial in after}) == 6
     assert all(trial == before[trial.id] for trial in after if trial.id in before)

@@ -1,7 +1,7 @@
 """The cache: entries appear whole, are made once, by one process."""
 
-import multiprocessing
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +16,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def _make_slowly(log: str) -> str:
-    def make(folder: Path) -> None:
-        with open(log, "a") as file:
-            file.write("made\n")
-        time.sleep(0.3)
-        (folder / "content").write_text("whole")
+MAKE_SLOWLY = """
+import sys, time
+from nni_diffnas.cache import cached_folder
 
-    return (cached_folder("kind/entry", make) / "content").read_text()
+def make(folder):
+    with open(sys.argv[1], "a") as file:
+        file.write("made\\n")
+    time.sleep(0.3)
+    (folder / "content").write_text("whole")
+
+print((cached_folder("kind/entry", make) / "content").read_text())
+"""
 
 
 def test_processes_make_an_entry_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        assert pool.map(_make_slowly, [str(tmp_path / "log")] * 3) == ["whole"] * 3
+    command = [sys.executable, "-c", MAKE_SLOWLY, str(tmp_path / "log")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["whole\n"] * 3
     assert (tmp_path / "log").read_text() == "made\n"
 
 

@@ -69,5 +69,8 @@ def test_unknown_options_of_a_section_are_refused(old: str, new: str, tmp_path: 
 
 
 def test_relative_paths_start_at_the_job_file(tmp_path: Path) -> None:
-    job = load_job(write(tmp_path, GOOD.replace("source: digits", "source: folder, path: pictures")))
-    assert job.data["path"] == str(tmp_path / "pictures")
+    (tmp_path / "pictures").mkdir()
+    text = GOOD.replace("source: digits", "source: pictures, root: data")
+    job = load_job(write(tmp_path, text))
+    assert job.data == {"source": str(tmp_path / "pictures"), "root": str(tmp_path / "data")}
+    assert load_job(write(tmp_path, GOOD)).data == {"source": "digits"}

@@ -1,0 +1,295 @@
+"""Block-wise search measured: students chosen locally, globally, by knapsack and at random, retrained by every beta.
+
+``python benchmarks/blockwise.py --quick`` takes minutes on one core: digits in pixels, one seed. The full sizes want
+``../shared/data`` and, for CIFAR-10, a GPU. Every finished training is kept in ``--folder``: a run that was stopped
+goes on where it was.
+
+For each seed: a teacher is trained; so is the uniformly thinner UNet of the students' cost, as long as the teacher: it
+has to be worse if the case is to prove anything; each block's supernet is trained; students within the same budget are
+chosen in four ways and retrained; the knapsack's also by every beta, and from scratch by the noise loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, LDMPipeline, UNet2DModel, VQModel
+
+from nni_diffnas.cost import Budget, Window
+from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.export import export_pipeline
+from nni_diffnas.runner import build_seeded
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
+from nni_diffnas.strategies import BlockwiseLocalSearch
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+BETAS = ("constant0", "constant1", "hard", "linear", "cosine")
+MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data, teacher and lengths of one case; counts are images unless said otherwise."""
+
+    data: Mapping[str, Any]
+    unet: Mapping[str, Any]
+    teacher_images: int
+    student_images: int
+    block_steps: int
+    latent: bool = False
+    extractor: str = "labels"
+    score_images: int = 2000
+    sampler_steps: int = 20
+    autoencoder_steps: int = 3000
+    extractor_weights: str | None = None
+
+
+def levels(widths: tuple[int, ...], depth: int, size: int, channels: int, groups: int, attends: int) -> dict[str, Any]:
+    """A ``UNet2DModel`` whose deepest ``attends`` levels have attention."""
+    plain = len(widths) - attends
+    return {
+        "sample_size": size,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": widths,
+        "layers_per_block": depth,
+        "norm_num_groups": groups,
+        "attention_head_dim": 8,
+        "down_block_types": ("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attends,
+        "up_block_types": ("AttnUpBlock2D",) * attends + ("UpBlock2D",) * plain,
+    }
+
+
+def cases() -> dict[str, Case]:
+    """All cases by name."""
+    mnist = {"source": str(SHARED / "mnist.npz"), "key": "train_images", "channels": 1}
+    cifar = {"source": str(SHARED / "cifar10_train_0.npz")}
+    digits = {"source": "digits"}
+    return {
+        "quick": Case(
+            digits, levels((16, 32), 1, 8, 1, 4, 1), 64_000, 12_000, 300, score_images=1000, sampler_steps=12
+        ),
+        "mnist16": Case({**mnist, "size": 16}, levels((32, 64, 64), 2, 16, 1, 8, 1), 2_000_000, 200_000, 1500),
+        "mnist32-latent": Case(
+            {**mnist, "size": 32}, levels((32, 64), 2, 8, 4, 8, 1), 2_000_000, 200_000, 1500, latent=True
+        ),
+        "cifar10": Case(
+            cifar, levels((128, 256, 256), 2, 32, 3, 32, 2), 10_000_000, 1_000_000, 4000, score_images=5000
+        ),
+    }
+
+
+def untrained(case: Case, widths: tuple[int, ...], folder: Path, seed: int) -> Path:
+    """Save a pipeline with fresh weights (and, in latents, the case's trained autoencoder)."""
+    torch.manual_seed(seed)
+    unet = UNet2DModel(**{**case.unet, "block_out_channels": widths})
+    scheduler = DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=not case.latent,
+    )
+    if case.latent:
+        LDMPipeline(autoencoder(case, folder.parent / "autoencoder"), unet, scheduler).save_pretrained(folder)
+    else:
+        DDPMPipeline(unet, scheduler).save_pretrained(folder)
+    return folder
+
+
+def autoencoder(case: Case, folder: Path) -> VQModel:
+    """The case's autoencoder, trained once: a quarter of the side, four channels of unit variance."""
+    if (folder / "config.json").is_file():
+        loaded: VQModel = VQModel.from_pretrained(folder, low_cpu_mem_usage=False)
+        return loaded
+    images = evaluation(case, 1000).images
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    sizes = {"in_channels": images.shape[0], "out_channels": images.shape[0], "latent_channels": 4}
+    model = VQModel(**sizes, **blocks, block_out_channels=(16, 32, 32), norm_num_groups=8, num_vq_embeddings=256)
+    optimizer, rng = torch.optim.AdamW(model.parameters(), lr=1e-3), np.random.default_rng(0)
+
+    def batch(count: int) -> torch.Tensor:
+        chosen = rng.choice(images.training, count)
+        return torch.from_numpy(images.pixels[chosen]).float() / 127.5 - 1.0
+
+    for _ in range(case.autoencoder_steps):
+        clean = batch(64)
+        made = model(clean)
+        ((made.sample - clean).square().mean() + made.commit_loss.mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        model.register_to_config(scaling_factor=float(1 / model.encode(batch(512)).latents.std()))
+    model.save_pretrained(folder)
+    return model
+
+
+def evaluation(case: Case, images: int, **options: Any) -> BlockwiseEvaluation:
+    """An evaluation of the case that trains students on so many images."""
+    return BlockwiseEvaluation(
+        case.data,
+        training={"images": images, "batch_size": 64},
+        supernet={"steps": case.block_steps},
+        score_images=case.score_images,
+        sampler_steps=case.sampler_steps,
+        extractor=case.extractor,
+        extractor_weights=case.extractor_weights,
+        curve_points=0,
+        **options,
+    )
+
+
+def once(
+    family: BlockwiseUNetFamily,
+    judge: BlockwiseEvaluation,
+    architecture: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seed: int,
+    output: Path,
+) -> dict[str, Any]:
+    """Run a trial, or read its metrics where it has been run before."""
+    file = output / "metrics.json"
+    if file.is_file():
+        metrics: dict[str, Any] = json.loads(file.read_text())
+        return metrics
+    output.mkdir(parents=True, exist_ok=True)
+    chosen = family.space.validate(architecture)
+    model = build_seeded(family, chosen, seed)
+    metrics = judge.evaluate(model, TrialContext(chosen, output, seed, settings=settings))
+    metrics |= family.cost(chosen).as_metrics()
+    file.write_text(json.dumps(metrics))
+    print(f"  {output.name}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k in SHOWN), flush=True)
+    return metrics
+
+
+SHOWN = ("rfid", "teacher_loss", "loss", "seconds", "macs", "params")
+
+
+def trained(case: Case, name: str, widths: tuple[int, ...], seed: int, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Train a whole UNet by the noise loss for the teacher's number of images; return its pipeline and metrics."""
+    raw = untrained(case, widths, folder / f"{name}-untrained", seed)
+    family = BlockwiseUNetFamily(raw)
+    judge = evaluation(case, case.teacher_images, inherit="nothing", beta="constant1")
+    judge.prepare()
+    judge.check(family)
+    metrics = once(family, judge, family.default, {"task": "retrain"}, seed, folder / name)
+    pipeline = folder / f"{name}-pipeline"
+    if not pipeline.is_dir():
+        export_pipeline(family, family.default, folder / name / "model.safetensors", {}, pipeline)
+    return pipeline, metrics
+
+
+def thinner(case: Case, macs: float, params: float, folder: Path) -> tuple[int, ...]:
+    """Widths, all by one factor, of the largest stock UNet within the students' budget."""
+    widths, step = tuple(case.unet["block_out_channels"]), int(case.unet["norm_num_groups"])
+    step = math.lcm(step, 8) if case.unet["attention_head_dim"] == 8 else step
+    for percent in range(99, 10, -1):
+        scaled = tuple(max(step, round(width * percent / 100 / step) * step) for width in widths)
+        probe = BlockwiseUNetFamily(untrained(case, scaled, folder / "probe", 0)).teacher_cost
+        if probe.macs <= macs and probe.params <= params:
+            return scaled
+    raise SystemExit("no thinner network fits the budget")
+
+
+def run(case: Case, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """One seed of a case; returns metrics by row of the table."""
+    rows: dict[str, dict[str, Any]] = {}
+    pipeline, rows["teacher"] = trained(case, "teacher", tuple(case.unet["block_out_channels"]), seed, folder)
+    family = BlockwiseUNetFamily(pipeline)
+    whole = family.teacher_cost
+    budget = Budget({"macs": Window(max=MACS_KEPT * whole.macs), "params": Window(max=PARAMS_KEPT * whole.params)})
+    slim = thinner(case, MACS_KEPT * whole.macs, PARAMS_KEPT * whole.params, folder)
+    rows["uniformly thinner"] = trained(case, "thinner", slim, seed, folder)[1]
+
+    judge = evaluation(case, case.student_images)
+    strategy = BlockwiseLocalSearch(
+        choice=["knapsack", "global", "random"], score_teacher=False, budget=budget, seed=seed
+    )
+    strategy.bind(family.space, family, judge.protocol)
+    search_macs, block_seconds = 0.0, []
+    for trial in strategy.ask(len(family.blocks)):
+        block = str(trial.settings["block"])
+        metrics = once(family, judge, trial.architecture, trial.settings, seed, folder / f"block-{block}")
+        search_macs += metrics["train_macs"] + metrics["choosing_macs"] + metrics["teacher_macs"]
+        block_seconds.append(metrics["seconds"])
+        strategy.tell(trial.id, metrics)
+    chosen = strategy.chosen()
+    # The locally chosen student costs what it costs: the tolerance whose students come closest to the budget.
+    chosen["local"] = local_within(strategy, budget, family)
+    chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
+    for kind, architecture in chosen.items():
+        for beta in BETAS if kind == "knapsack" else ("linear",):
+            name = f"{kind}, {beta}"
+            rows[name] = once(
+                family, judge, architecture, {"task": "retrain", "beta": beta}, seed, folder / name.replace(", ", "-")
+            )
+    scratch = evaluation(case, case.student_images, inherit="nothing", beta="constant1")
+    settings = {"task": "retrain", "beta": "constant1"}
+    rows["knapsack, from scratch"] = once(family, scratch, chosen["knapsack"], settings, seed, folder / "scratch")
+    share = (search_macs + rows["knapsack, linear"]["train_macs"]) / rows["teacher"]["train_macs"]
+    rows["search"] = {"share of teacher training": share, "seconds per block": statistics.fmean(block_seconds)}
+    return rows
+
+
+def local_within(strategy: BlockwiseLocalSearch, budget: Budget, family: BlockwiseUNetFamily) -> dict[str, Any]:
+    """Local choice by the smallest tolerance that keeps the budget."""
+    free = BlockwiseLocalSearch(choice="local", score_teacher=False, seed=strategy.seed, warm_start=strategy.trials)
+    free.bind(family.space, family, strategy.protocol)
+    for tolerance in np.linspace(1.0, 4.0, 121):
+        free.tolerances = [float(tolerance)]
+        architecture = next(iter(free.chosen().values()))
+        if budget.admits(family.cost(architecture)):
+            return architecture
+    raise SystemExit("no tolerance up to 4 keeps the budget")
+
+
+def table(results: list[dict[str, dict[str, Any]]]) -> str:
+    """Mean and standard deviation over the seeds, as Markdown."""
+    lines = ["| network | rFID | MACs | parameters | seeds |", "|---|---|---|---|---|"]
+    for name in results[0]:
+        if name == "search":
+            continue
+        scores = [result[name]["rfid"] for result in results]
+        spread = f" ± {statistics.stdev(scores):.3g}" if len(scores) > 1 else ""
+        costs = [statistics.fmean(result[name][q] for result in results) for q in ("macs", "params")]
+        mean = statistics.fmean(scores)
+        lines.append(
+            f"| {name} | {mean:.3f}{spread} | {costs[0] / 1e6:.2f} M | {costs[1] / 1e3:.1f} k | {len(scores)} |"
+        )
+    for name in results[0]["search"]:
+        lines.append(f"\n{name}: {statistics.fmean(result['search'][name] for result in results):.3g}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=sorted(cases()), default="mnist16")
+    parser.add_argument("--quick", action="store_true", help="the case 'quick'")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path("runs/blockwise"))
+    arguments = parser.parse_args()
+    name = "quick" if arguments.quick else arguments.case
+    case, began = cases()[name], time.monotonic()
+    if case.data["source"] != "digits" and not Path(case.data["source"]).is_file():
+        raise SystemExit(f"{case.data['source']} is missing: see the benchmarks' README for the data.")
+    results = []
+    for seed in range(arguments.seeds):
+        print(f"seed {seed}", flush=True)
+        results.append(run(case, seed, arguments.folder / name / str(seed)))
+        print(table(results), flush=True)
+    print(f"{time.monotonic() - began:.0f} s on {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()

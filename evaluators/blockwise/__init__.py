@@ -1,0 +1,1 @@
+"""Trains block supernets, retrains students, and scores both against their teacher's data."""

@@ -1,0 +1,315 @@
+"""`BlockwiseEvaluation`: three kinds of trial: a block's supernet, a student's retraining, the teacher as it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nni_diffnas.blocks import Block, BlockFamily
+from nni_diffnas.cache import cache_folder, fingerprint
+from nni_diffnas.errors import JobError, TrialFailure
+from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.family import Family
+from nni_diffnas.trial import UNRANKED
+
+from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings, threads
+from ..pictures import TensorBoardLog, grid, png
+from ..sampling import initial_noise, sample, to_uint8
+from ..training import Progress
+from .choosing import compare, front_of
+from .inherit import ends_of, fill_matching
+from .joint import retrain
+from .pipeline import NoisedImages, TeacherPipeline, weights_hash
+from .settings import BETAS, BlockwiseSettings
+from .supernet import train_supernet
+
+__all__ = ["BlockwiseEvaluation"]
+
+TASKS = ("block", "retrain", "teacher")
+
+
+class BlockwiseEvaluation(DiffusionEvaluation):
+    """What the setting ``task`` of a trial asks for.
+
+    ``block`` (with ``block``, e.g. ``down0``): train the block's supernet, compare its paths, and return the front of
+    cost and loss as ``front``, rows of MACs, parameters, milliseconds (-1: not measured), loss, and one option index
+    per searched layer; ``teacher_loss`` is the loss of the teacher-shaped path. Such a trial is not ranked.
+
+    ``retrain`` (with ``beta``, else the option's; also without any task): train the student by the joint loss and score
+    it as `DiffusionEvaluation` scores its networks. ``teacher``: score the teacher as it is.
+
+    Args:
+        data: fields of `DataSettings`.
+        options: fields of `BlockwiseSettings`.
+
+    Raises:
+        JobError: an unknown option, a value out of range, or one that the teacher decides.
+    """
+
+    settings_kind: ClassVar[type[Settings]] = BlockwiseSettings
+    settings: BlockwiseSettings
+
+    def __init__(self, data: dict[str, Any], **options: Any) -> None:
+        super().__init__(data, **options)
+        named = {"prediction", "schedule", "timesteps", "class_conditional", "compile"}
+        for name in sorted(named & self.settings.training.model_fields_set):
+            raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")
+        if self.settings.inherit == "nothing" and self.settings.beta == "constant0":
+            raise JobError(
+                "evaluator.inherit 'nothing' with beta 'constant0' would leave stem and head untrained: "
+                "inherit the ends, or choose another beta."
+            )
+        self._teacher: TeacherPipeline | None = None
+
+    @property
+    def protocol(self) -> str:
+        """That of the scores, and what the students are trained with."""
+        options = self.settings.model_dump(mode="json", include={"supernet", "inherit", "prompts"})
+        return f"{super().protocol}/blockwise {fingerprint(sorted(options.items()))[:8]}"
+
+    def check(self, family: Family) -> None:
+        """Refuse a teacher that the images do not fit, or that this evaluation cannot run."""
+        if not isinstance(family, BlockFamily):
+            raise JobError(
+                f"Evaluator 'blockwise' trains students of a teacher, {type(family).__name__} has none: use space "
+                f"'blockwise'."
+            )
+        teacher = self._pipeline(family)
+        teacher.check(self.images.shape, self.images.classes)
+        steps = len(teacher.alpha_bar)
+        if self.settings.sampler_steps > steps:
+            raise JobError(
+                f"evaluator.sampler_steps is {self.settings.sampler_steps}, the teacher has {steps} timesteps."
+            )
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """Nothing to add: an exported student keeps its teacher's scheduler."""
+        return {}
+
+    def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, Any]:
+        """Do what ``context.settings["task"]`` says; ``model`` is a network of a `BlockFamily`.
+
+        Raises:
+            JobError: an unknown task or block, or a network of another family.
+            TrialFailure: the training diverged.
+        """
+        family = getattr(model, "family", None)
+        if not isinstance(family, BlockFamily):
+            raise JobError(f"Evaluator 'blockwise' needs a student of a teacher, not a {type(model).__name__}.")
+        task = context.settings.get("task", "retrain")
+        if task not in TASKS:
+            raise JobError(f"The trial's task is {task!r}: {', '.join(TASKS)} are known.")
+        began = time.monotonic()
+        with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
+            teacher = self._pipeline(family).to(self._device())
+            if task == "block":
+                metrics = self._block(family, teacher, context, log)
+            else:
+                metrics = self._student(model, family, teacher, context, log, trains=task == "retrain")
+        metrics["seconds"] = time.monotonic() - began
+        if task == "block":
+            result = {"protocol": self.protocol, "metrics": metrics, "settings": dict(context.settings)}
+            (context.output / "evaluation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        return metrics
+
+    def forecast(self, model: nn.Module) -> tuple[float, float]:
+        """Not judged: a search has trials of several kinds."""
+        return math.nan, math.nan
+
+    # The three tasks -------------------------------------------------------------------------------------------------
+
+    def _block(
+        self, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext, log: TensorBoardLog
+    ) -> dict[str, Any]:
+        settings = self.settings.supernet
+        name = context.settings.get("block")
+        block = next((block for block in family.blocks if block.name == name), None)
+        if block is None:
+            raise JobError(f"Block {name!r} is unknown: the teacher has {', '.join(b.name for b in family.blocks)}.")
+        torch.manual_seed(context.seed)
+        supernet: Any = family.supernet(block.name, teacher.network.cpu()).to(teacher.device)
+        teacher.network.to(teacher.device)
+
+        def report(loss: float, step: int) -> None:
+            log.scalar(f"loss of {block.name}", loss, step)
+            context.report({"block_loss": loss, "step": float(step)})
+
+        images = NoisedImages(teacher, *self._clean(teacher), context.seed)
+        trained = train_supernet(supernet, block, teacher, images, settings, context.seed, report)
+        choosing_began = time.monotonic()
+        choosing = compare(supernet, block, trained, settings, context.seed)
+        front = front_of(block, choosing, settings.front)
+        self._keep_supernet(supernet, family, block, context.seed)
+        rows = []
+        for scored in front:
+            cost = block.cost(scored.path)
+            latency = -1.0 if cost.latency_ms is None else cost.latency_ms
+            rows.append([cost.macs, cost.params, latency, round(scored.loss, 8), *scored.path])
+        return {
+            UNRANKED: 1,
+            "front": rows,
+            "teacher_loss": choosing.teacher.loss,
+            "block_loss": trained.loss,
+            "compared": choosing.compared,
+            "compared_images": choosing.teacher.images,
+            "train_macs": trained.macs,
+            "choosing_macs": choosing.macs,
+            "teacher_macs": trained.teacher_macs,
+            "train_seconds": trained.seconds,
+            "choosing_seconds": time.monotonic() - choosing_began,
+        }
+
+    def _student(
+        self,
+        model: nn.Module,
+        family: BlockFamily,
+        teacher: TeacherPipeline,
+        context: TrialContext,
+        log: TensorBoardLog,
+        *,
+        trains: bool,
+    ) -> dict[str, Any]:
+        recipe = self.settings.training
+        metrics: dict[str, Any] = {}
+        if trains:
+            beta = str(context.settings.get("beta", self.settings.beta))
+            if beta not in BETAS:
+                raise JobError(f"The trial's beta is {beta!r}: choose one of {', '.join(BETAS)}.")
+            self._start(model, family, teacher, context)
+            model.to(teacher.device)
+            images = NoisedImages(teacher, *self._clean(teacher), context.seed)
+            macs = family.cost(context.architecture).macs
+            points = min(self.settings.curve_points, recipe.reports - 1)
+            wanted = {math.ceil(recipe.reports * (point + 1) / (points + 1)) for point in range(points)}
+            reports = 0
+
+            def report(progress: Progress) -> None:
+                nonlocal reports
+                reports += 1
+                seen = {"loss": progress.loss, "images": float(progress.images)}
+                if reports in wanted and progress.fraction < 1.0:
+                    generated = self.generate(model, self.settings.curve_images, context.seed)
+                    seen["rfid"] = self._score(generated)["rfid"]
+                    log.scalar(f"rfid of {self.settings.curve_images} images", seen["rfid"], progress.images)
+                log.scalar("loss", progress.loss, progress.images)
+                context.report(seen)
+
+            result = retrain(model, macs, teacher, images, recipe, BETAS[beta], context.seed, report)
+            metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs}
+            metrics["trained_images"] = float(result.images)
+        else:
+            model.load_state_dict(teacher.network.state_dict())
+            model.to(teacher.device)
+        sampling = time.monotonic()
+        pixels = self.generate(model, self.settings.score_images, context.seed)
+        metrics |= {**self._score(pixels), "sample_seconds": time.monotonic() - sampling}
+        picture = grid(pixels[:64])
+        log.scalar("rfid", metrics["rfid"], int(metrics.get("trained_images", 0)))
+        log.picture("samples", picture, int(metrics.get("trained_images", 0)))
+        self._write(model, context, metrics, png(picture), teacher.device)
+        return metrics
+
+    # Helpers ---------------------------------------------------------------------------------------------------------
+
+    def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
+        """Generate uint8 images ``[count, channels, height, width]`` with the teacher's schedule and autoencoder.
+
+        Args:
+            model: a student, or the teacher's own network in its shape; on the device to use.
+            count: of the images.
+            seed: of the noise, equal for all networks.
+        """
+        family = model.family
+        assert isinstance(family, BlockFamily)
+        device, size = next(model.parameters()).device, self.settings.sampling_batch
+        teacher = self._pipeline(family).to(device)
+        noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
+        labels = torch.arange(count) % max(self.images.classes, 1)
+        model.eval()
+
+        def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
+            condition = teacher.condition(classes, len(noised))
+            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                return teacher.predict(model, noised, times, condition)
+
+        batches = []
+        for start in range(0, count, size):
+            made = sample(
+                denoise,
+                noise[start : start + size].to(device),
+                teacher.alpha_bar,
+                teacher.parameterisation,
+                self.settings.sampler_steps,
+                labels=labels[start : start + size].to(device),
+                solver=self.settings.sampler,
+                clip=teacher.clip,
+            )
+            batches.append(to_uint8(teacher.decode(made)).cpu())
+        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        return pixels
+
+    def _pipeline(self, family: BlockFamily) -> TeacherPipeline:
+        if self._teacher is None or self._teacher.family is not family:
+            self._teacher = TeacherPipeline(family, self.settings.prompts, self.settings.trust_remote_code)
+        return self._teacher
+
+    def _clean(self, teacher: TeacherPipeline) -> tuple[Tensor, Tensor | None]:
+        """x_0 and labels of all training images, on the device."""
+        chosen, labels = self.images.training, self.images.labels
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(teacher.device)
+        classes = None if labels is None else torch.from_numpy(labels[chosen]).to(teacher.device)
+        return teacher.encode(pixels), classes
+
+    def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
+        """Give the student the weights that it inherits."""
+        inherit, state = self.settings.inherit, teacher.network.state_dict()
+        if inherit == "teacher":
+            fill_matching(model, state)
+        elif inherit != "nothing":
+            fill_matching(model, ends_of(state, [family.block_path(block.name) for block in family.blocks]))
+        if inherit == "supernet":
+            for block in family.blocks:
+                supernet = self._kept_supernet(family, block, context.seed)
+                part = supernet.path_state(block.path(context.architecture))
+                model.get_submodule(family.block_path(block.name)).load_state_dict(part)
+
+    def _supernet_file(self, family: BlockFamily, block: Block, seed: int) -> Path:
+        settings = self.settings.supernet.model_dump_json(
+            exclude={"choosing_share", "first_images", "candidates", "front"}
+        )
+        options = [layer.options for layer in block.layers]
+        key = fingerprint(weights_hash(family.folder), settings, options, seed, self.images.split)
+        return cache_folder() / "blockwise" / f"{block.name}-{key}.safetensors"
+
+    def _keep_supernet(self, supernet: nn.Module, family: BlockFamily, block: Block, seed: int) -> None:
+        """Leave the weights where a retraining on this machine finds them; whole or not at all."""
+        from safetensors.torch import save_file
+
+        file = self._supernet_file(family, block, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{time.monotonic_ns()}")
+        save_file({name: value.contiguous().cpu() for name, value in supernet.state_dict().items()}, unfinished)
+        unfinished.replace(file)
+
+    def _kept_supernet(self, family: BlockFamily, block: Block, seed: int) -> Any:
+        from safetensors.torch import load_file
+
+        file = self._supernet_file(family, block, seed)
+        if not file.is_file():
+            raise TrialFailure(
+                f"The supernet of block {block.name} was not trained on this machine with these settings: set "
+                f"evaluator.inherit to teacher, or run all trials on one machine."
+            )
+        assert self._teacher is not None
+        supernet: Any = family.supernet(block.name, self._teacher.network.cpu())
+        self._teacher.network.to(self._teacher.device)
+        supernet.load_state_dict(load_file(file))
+        return supernet

@@ -1,0 +1,167 @@
+"""Retraining a student: L = (1 - beta) L_block + beta L_noise, beta by a schedule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nni_diffnas.errors import TrialFailure
+
+from ..ema import PowerAverage
+from ..optimizer import AdamW, learning_rate
+from ..training import Progress, Recipe
+from .pipeline import Noised, NoisedImages, TeacherPipeline
+from .tape import Call, block_loss, record
+
+__all__ = ["Retrained", "retrain"]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retraining took; the student holds the averaged weights.
+
+    Args:
+        loss: last mean of the joint loss.
+        images, steps, seconds: of the training.
+        macs: multiply-accumulates: student forward and backward, teacher forward.
+    """
+
+    loss: float
+    images: int
+    steps: int
+    seconds: float
+    macs: float
+
+
+class _JointLoss:
+    """(1 - beta) L_block + beta L_noise of one batch.
+
+    L_block is the mean over the blocks of their normalised distances to the teacher's outputs, every block fed with the
+    teacher's inputs and skips, so all at once; L_noise is the ordinary weighted loss of the whole network.
+    """
+
+    def __init__(self, student: nn.Module, teacher: TeacherPipeline, recipe: Recipe) -> None:
+        self.student, self.teacher = student, teacher
+        family = teacher.family
+        self.blocks = {block.name: family.block_path(block.name) for block in family.blocks}
+        snr = teacher.alpha_bar / (1.0 - teacher.alpha_bar).clamp(min=1e-12)
+        weighting = recipe.model_copy(update={"prediction": _name(teacher)})
+        self.weight = weighting.weights(snr).float()
+        self.variances: dict[str, tuple[Tensor, ...]] | None = None
+        block_macs = sum(block.cost(block.teacher).macs for block in family.blocks)
+        self.block_share = block_macs / max(family.teacher_cost.macs, 1)
+
+    def calls(self, batch: Noised) -> Mapping[str, Call]:
+        network = self.teacher.network
+        calls = record(
+            network,
+            self.blocks,
+            lambda: self.teacher.predict(network, batch.noised, batch.times, batch.condition),
+            last=list(self.blocks)[-1],
+        )
+        if self.variances is None:
+            self.variances = {name: call.variances() for name, call in calls.items()}
+        return calls
+
+    def blocks_loss(self, batch: Noised) -> Tensor:
+        calls = self.calls(batch)
+        assert self.variances is not None
+        losses = [
+            block_loss(call.run(self.student.get_submodule(self.blocks[name])), call, self.variances[name])
+            for name, call in calls.items()
+        ]
+        return torch.stack(losses).mean()
+
+    def noise_loss(self, batch: Noised) -> Tensor:
+        prediction = self.teacher.predict(self.student, batch.noised, batch.times, batch.condition)
+        target = self.teacher.parameterisation.target(batch.clean, batch.noise, batch.a, batch.s)
+        error = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+        weighted: Tensor = (self.weight.to(error.device)[batch.times] * error).mean()
+        return weighted
+
+    def __call__(self, batch: Noised, beta: float) -> Tensor:
+        loss = torch.zeros((), device=batch.noised.device)
+        if beta < 1.0:
+            loss = loss + (1.0 - beta) * self.blocks_loss(batch)
+        if beta > 0.0:
+            loss = loss + beta * self.noise_loss(batch)
+        return loss
+
+
+def _name(teacher: TeacherPipeline) -> str:
+    return {"epsilon": "epsilon", "v_prediction": "v"}[teacher.parameterisation.diffusers_name]
+
+
+def retrain(
+    student: Any,
+    macs: int,
+    teacher: TeacherPipeline,
+    images: NoisedImages,
+    recipe: Recipe,
+    beta: Callable[[float], float],
+    seed: int,
+    report: Callable[[Progress], None],
+) -> Retrained:
+    """Train ``student`` in place; it ends with the averaged weights, and has them whenever ``report`` is called.
+
+    Args:
+        student: on the teacher's device.
+        macs: of one forward pass of it on one image.
+        teacher: gives block features.
+        images: noised images without end.
+        recipe: budget, batch, learning rate, weighting.
+        beta: by the part of the training that is done.
+        seed: of the student's dropout.
+        report: hears of the progress, about ``recipe.reports`` times.
+
+    Raises:
+        TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
+    """
+    torch.manual_seed(seed)
+    joint = _JointLoss(student, teacher, recipe)
+    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer, average = AdamW(parameters, decay=recipe.weight_decay), PowerAverage(parameters, recipe.ema_width)
+    student.train()
+    step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
+    losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
+    on_gpu = teacher.device.type == "cuda"
+    try:
+        while fraction < 1.0:
+            now, batch = beta(fraction), images.draw(recipe.batch_size)
+            with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+                loss = joint(batch, now)
+            loss.backward()  # type: ignore[no-untyped-call]
+            per_image = 3.0 * macs * ((now > 0.0) + (now < 1.0) * joint.block_share)
+            spent += recipe.batch_size * (per_image + (now < 1.0) * teacher.family.teacher_cost.macs)
+            step += 1
+            fraction = recipe.spent(step, time.monotonic() - began - paused)
+            optimizer.step(learning_rate(recipe.learning_rate, fraction, recipe.warmup), recipe.clip)
+            average.update()
+            losses, counted = losses + loss.detach(), counted + 1
+            if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:
+                last = float(losses) / counted
+                if not math.isfinite(last):
+                    raise TrialFailure(
+                        f"Retraining diverged: the loss is {last} after {step} steps of {recipe.batch_size} images; "
+                        f"lower training.learning_rate ({recipe.learning_rate:g})."
+                    )
+                reported, losses, counted = int(fraction * recipe.reports), torch.zeros_like(losses), 0
+                halted = time.monotonic()
+                average.swap()
+                student.eval()
+                report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+                if fraction < 1.0:
+                    average.swap()
+                    student.train()
+                paused += time.monotonic() - halted
+    except torch.OutOfMemoryError as error:
+        raise TrialFailure(
+            f"The device has no memory for a batch of {recipe.batch_size} images: lower training.batch_size."
+        ) from error
+    return Retrained(last, step * recipe.batch_size, step, time.monotonic() - began - paused, spent)

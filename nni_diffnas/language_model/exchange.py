@@ -1,0 +1,127 @@
+"""`LanguageModel`: what a strategy may ask of a language model, whether it is live, local or replayed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nni_diffnas.space import Architecture
+
+from .ledger import Ledger, LedgerRow
+
+__all__ = ["Answer", "Fill", "LanguageModel", "Message", "Question", "RecordedRound"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question, and its place in the search: a replay finds the recorded answer by ``round`` and ``step``.
+
+    Args:
+        round: rounds of proposals count from 1; 0 is the check before the search.
+        step: 0 asks for proposals, 1, 2, ... for repairs.
+        messages: the conversation so far.
+        schema: JSON schema of the answer, for servers that support structured output.
+    """
+
+    round: int
+    step: int
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: a text, or the fault that remained after all retries."""
+
+    text: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """An architecture that took the place of a missing proposal, and the one it was derived from."""
+
+    architecture: Architecture
+    parent: Architecture | None
+
+
+@dataclass(frozen=True)
+class RecordedRound:
+    """What a transcript knows of a round beside the answers.
+
+    Args:
+        wanted: proposals that were asked for.
+        fills: what filled the slots that the model left open, by slot.
+    """
+
+    wanted: int
+    fills: Mapping[int, Fill] = field(default_factory=dict)
+
+
+class LanguageModel(ABC):
+    """Answers questions, counts what that costs, and keeps a transcript.
+
+    Strategies get one; they never see a network, a file or a key.
+
+    Args:
+        name: of the model that is asked.
+        ledger: of all requests.
+    """
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        self.name = name
+        self.ledger = ledger
+
+    @abstractmethod
+    def open(self, folder: Path | None, about: Mapping[str, Any], listen: Callable[[LedgerRow], None]) -> None:
+        """Learn what the search is about before the first question.
+
+        Args:
+            folder: of the experiment, for the transcript; ``None`` keeps none.
+            about: ``space`` (its key), ``task``, ``strategy``: the head of the transcript.
+            listen: called with each ledger row once it is entered.
+
+        Raises:
+            JobError: a recorded model belongs to another space; a transcript that cannot be written.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out, cheaply, whether the model can be asked at all.
+
+        Raises:
+            JobError: it cannot; the sentence names the remedy.
+        """
+
+    @abstractmethod
+    def ask(self, question: Question) -> Answer:
+        """Answer, or say why there is no answer. Never raises for what a server does; takes bounded time."""
+
+    @abstractmethod
+    def note(self, event: str, body: Mapping[str, Any]) -> None:
+        """Write an event of the search into the transcript, between the exchanges."""
+
+    def recorded(self, round: int) -> RecordedRound | None:
+        """What a transcript holds of a round; ``None`` for a model that is asked live."""
+        return None
+
+    @property
+    def last_round(self) -> int:
+        """Latest round in the transcript that is being continued; 0 for a new one."""
+        return 0
+
+
+def to_wire(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as the chat-completions protocol writes them."""
+    return [{"role": message.role, "content": message.content} for message in messages]

@@ -1,0 +1,203 @@
+"""`Ledger`: every request to a language model with its tokens, latency, price and outcome; and the limits on them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nni_diffnas.errors import JobError
+
+__all__ = ["PRICES", "Ledger", "LedgerRow", "Limits", "Price", "Totals", "estimate_tokens", "price_of"]
+
+_BYTES_PER_TOKEN = 3.0
+"""Deliberately few: English prose has about 4, numbers and JSON about 3, so that limits are kept rather than missed."""
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text without the model's tokenizer, rather too many than too few."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price of one request in US dollars."""
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+
+
+PRICES: Mapping[str, Price] = {
+    "gpt-4": Price(30.0, 60.0),
+    "gpt-4-turbo": Price(10.0, 30.0),
+    "gpt-4o": Price(2.5, 10.0),
+    "gpt-4o-mini": Price(0.15, 0.6),
+    "gpt-4.1": Price(2.0, 8.0),
+    "gpt-4.1-mini": Price(0.4, 1.6),
+    "gpt-4.1-nano": Price(0.1, 0.4),
+}
+"""OpenAI's list prices as known when this was written. Prices change: the option ``prices`` overrides them."""
+
+
+def price_of(model: str, overrides: Mapping[str, Mapping[str, float]] | None, own_server: bool) -> Price | None:
+    """Price of a model; a dated name (``gpt-4o-2024-08-06``) has the price of its family.
+
+    Args:
+        model: its name.
+        overrides: by model, ``{"input": ..., "output": ...}`` in US dollars per million tokens.
+        own_server: a server of one's own, whose prices no list knows.
+
+    Returns:
+        ``None`` where the price is not known.
+
+    Raises:
+        JobError: an override that is not two numbers of at least 0.
+    """
+    table = {} if own_server else dict(PRICES)
+    for name, entry in (overrides or {}).items():
+        numbers = isinstance(entry, Mapping) and set(entry) == {"input", "output"}
+        if not numbers or not all(isinstance(v, int | float) and 0 <= v < math.inf for v in entry.values()):
+            raise JobError(
+                f"prices of model {name!r} are {entry!r}: give input and output in US dollars per million tokens."
+            )
+        table[name] = Price(float(entry["input"]), float(entry["output"]))
+    return table.get(model) or table.get(re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{4})$", "", model))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend on a model; ``None`` leaves it open."""
+
+    cost_usd: float | None = None
+    tokens: int | None = None
+    requests: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not value >= 0:
+                raise JobError(f"max_{name} is {value!r}: give a number of at least 0, or leave it out.")
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One request.
+
+    Args:
+        round, step: of the question it belongs to; round 0 is the check before the search.
+        model: that was asked.
+        outcome: ``ok`` or the fault, see `chat.Attempt`.
+        status: HTTP status; 0 where none came.
+        prompt_tokens, completion_tokens: as the server counted them.
+        estimated: the server did not count, so that the tokens of an answer are estimates.
+        latency_s: seconds until the answer or the fault.
+        cost_usd: ``None`` where the price is not known.
+    """
+
+    round: int
+    step: int
+    model: str
+    outcome: str
+    status: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: bool = False
+    latency_s: float = 0.0
+    cost_usd: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; ``LedgerRow(**body)`` reads it back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a ledger; ``cost_usd`` is ``None`` where no price is known."""
+
+    requests: int
+    outcomes: Mapping[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    latency_s: float
+    cost_usd: float | None
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Ledger:
+    """All requests of a search, in order.
+
+    Args:
+        price: of the model; ``None`` where it is not known.
+        limits: at which asking stops.
+
+    Raises:
+        JobError: a limit on the cost of a model without a price.
+    """
+
+    def __init__(self, price: Price | None = None, limits: Limits | None = None) -> None:
+        self.price = price
+        self.limits = limits or Limits()
+        self.rows: list[LedgerRow] = []
+        if price is None and self.limits.cost_usd is not None:
+            raise JobError(
+                f"max_cost_usd is {self.limits.cost_usd:g}, but the model's price is not known: "
+                f"give prices: {{MODEL: {{input: ..., output: ...}}}} in US dollars per million tokens."
+            )
+
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Start from the rows of an earlier part of the search, given as JSON."""
+        self.rows = [LedgerRow(**row) for row in rows]
+
+    def enter(self, row: LedgerRow) -> None:
+        """Append a request."""
+        self.rows.append(row)
+
+    def totals(self) -> Totals:
+        """Sum everything up."""
+        costs = [row.cost_usd for row in self.rows if row.cost_usd is not None]
+        return Totals(
+            requests=len(self.rows),
+            outcomes=dict(Counter(row.outcome for row in self.rows)),
+            prompt_tokens=sum(row.prompt_tokens for row in self.rows),
+            completion_tokens=sum(row.completion_tokens for row in self.rows),
+            latency_s=sum(row.latency_s for row in self.rows),
+            cost_usd=sum(costs) if self.price is not None else None,
+        )
+
+    def refusal(self, prompt_tokens: int, answer_tokens: int) -> str:
+        """Say which limit one more request could break, at worst; empty where none.
+
+        Args:
+            prompt_tokens: estimated.
+            answer_tokens: the most that the answer may have.
+        """
+        spent, limits = self.totals(), self.limits
+        if limits.requests is not None and spent.requests >= limits.requests:
+            return f"max_requests of {limits.requests} is used up"
+        if limits.tokens is not None and spent.tokens + prompt_tokens + answer_tokens > limits.tokens:
+            return f"max_tokens of {limits.tokens} leaves no room for another request ({spent.tokens} used)"
+        if limits.cost_usd is not None and self.price is not None:
+            known = spent.cost_usd or 0.0
+            if known + self.price.of(prompt_tokens, answer_tokens) > limits.cost_usd:
+                return f"max_cost_usd of {limits.cost_usd:g} leaves no room for another request ({known:.4f} spent)"
+        return ""
+
+    def describe(self) -> str:
+        """One line for the terminal and the report."""
+        totals = self.totals()
+        outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
+        cost = "price unknown" if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
+        return (
+            f"{totals.requests} requests ({outcomes or 'none'}), {totals.prompt_tokens} + "
+            f"{totals.completion_tokens} tokens, {totals.latency_s:.1f} s, {cost}"
+        )

@@ -1,0 +1,319 @@
+"""`BlockwiseUNetFamily`: students of the UNet in a diffusers pipeline folder, searched block by block."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nni_diffnas.blocks import Block, BlockFamily, Layer
+from nni_diffnas.cost import Cost
+from nni_diffnas.errors import SpaceError
+from nni_diffnas.export import WEIGHTS_NAME
+from nni_diffnas.space import Architecture, Condition, Space, Value
+
+from .teacher import AttentionLayer, ResidualLayer, TeacherBlock, TeacherUNet
+
+if TYPE_CHECKING:
+    import torch
+
+    from .supernet import Shape
+
+__all__ = ["BlockwiseUNetFamily"]
+
+CODE_FILE = "diffnas_student"
+
+
+class BlockwiseUNetFamily(BlockFamily):
+    """Students of a teacher: per residual block the kernels of both convolutions and the width between them.
+
+    Labels, in forward order of the network: ``BLOCK.resI.drop`` and ``BLOCK.attnI.drop`` where asked for, and
+    ``BLOCK.resI.kernel1``, ``.kernel2``, ``.width``, where BLOCK is ``down0``, ..., ``middle``, ``up0``, ... and I
+    counts from 0 as in diffusers. A width is a factor of the teacher's; the channels are rounded to a multiple of the
+    normalisation's groups, and factors that round to the same channels are one choice. Attention, samplers, shortcuts,
+    time embedding, stem and head stay the teacher's. The teacher's own architecture is the default.
+
+    Args:
+        teacher: folder of a pipeline with a ``UNet2DModel`` or ``UNet2DConditionModel``.
+        kernels: odd sizes to choose from; 3, the teacher's, among them.
+        widths: factors to choose from; 1.0, the teacher's, among them.
+        drop_residual: whether residual branches may be left out (their shortcut stays).
+        drop_attention: whether attention layers may be left out.
+        latency: measure the layers on this machine, once, so that budgets may bound ``latency_ms``.
+
+    Raises:
+        SpaceError: no pipeline, no fitting UNet in it, missing weights, options that no student can have.
+    """
+
+    def __init__(
+        self,
+        teacher: str | Path,
+        kernels: Sequence[int] = (1, 3, 5),
+        widths: Sequence[float] = (0.5, 0.8, 1.0, 1.2),
+        drop_residual: bool = False,
+        drop_attention: bool = False,
+        latency: bool = False,
+    ) -> None:
+        self.kernels = _listed("kernels", kernels, 3)
+        self.widths = _listed("widths", widths, 1.0)
+        if any(not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0 for kernel in self.kernels):
+            raise SpaceError(f"The space's kernels are {list(kernels)}: give odd sizes, 3 among them.")
+        if any(width <= 0 for width in self.widths):
+            raise SpaceError(f"The space's widths are {list(widths)}: give positive factors, 1.0 among them.")
+        self.drop_residual, self.drop_attention, self.latency = bool(drop_residual), bool(drop_attention), bool(latency)
+        self.unet = TeacherUNet(Path(teacher))
+
+    @property
+    def folder(self) -> Path:
+        """The teacher's pipeline folder."""
+        return self.unet.folder
+
+    @property
+    def pipeline(self) -> Path:
+        """The teacher's pipeline: an exported student takes the UNet's place in it."""
+        return self.folder
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network denoises: pixels or latents."""
+        return self.unet.sample_shape
+
+    def _inner(self, residual: ResidualLayer, factor: float) -> int:
+        if factor == 1.0:
+            return residual.inner
+        return max(residual.groups, round(residual.inner * factor / residual.groups) * residual.groups)
+
+    def _factors(self, residual: ResidualLayer) -> tuple[float, ...]:
+        """Factors that give different channels; the teacher's own width keeps its factor 1.0."""
+        first = {residual.inner: 1.0}
+        for factor in self.widths:
+            first.setdefault(self._inner(residual, factor), factor)
+        return tuple(factor for factor in self.widths if factor in first.values())
+
+    @cached_property
+    def _residuals(self) -> list[ResidualLayer]:
+        return [layer for block in self.unet.measured[1] for layer in block.layers if isinstance(layer, ResidualLayer)]
+
+    @cached_property
+    def _layers(self) -> dict[str, tuple[Layer, ...]]:
+        """Searched layers of each block."""
+        if not self._residuals:
+            raise SpaceError(f"The UNet of {str(self.folder)!r} has no plain residual blocks: nothing can be searched.")
+        if len(self.widths) > 1 and all(len(self._factors(residual)) == 1 for residual in self._residuals):
+            widest = max(self._residuals, key=lambda residual: residual.inner)
+            offered = ", ".join(f"{widest.inner * factor:g}" for factor in self.widths)
+            raise SpaceError(
+                f"The teacher's normalisation has {widest.groups} groups, which divide none of the offered widths "
+                f"({offered} of {widest.inner} channels): set widths: [1.0], or offer factors further apart."
+            )
+        listed = {block.name: [self._layer(block, layer) for layer in block.layers] for block in self.unet.measured[1]}
+        return {name: tuple(layer for layer in layers if layer is not None) for name, layers in listed.items()}
+
+    def _layer(self, block: TeacherBlock, layer: ResidualLayer | AttentionLayer) -> Layer | None:
+        prefix = _prefix(block.name, layer.name)
+        if isinstance(layer, AttentionLayer):
+            if not self.drop_attention:
+                return None
+            label = f"{prefix}.drop"
+            return Layer((label,), ({label: False}, {label: True}), (layer.cost, Cost(0, 0)), 0)
+        drop, factors = f"{prefix}.drop", self._factors(layer)
+        options: list[Architecture] = []
+        costs: list[Cost] = []
+        for width in factors:
+            for kernel1 in self.kernels:
+                for kernel2 in self.kernels:
+                    option: Architecture = {drop: False} if self.drop_residual else {}
+                    option |= {f"{prefix}.kernel1": kernel1, f"{prefix}.kernel2": kernel2, f"{prefix}.width": width}
+                    options.append(option)
+                    inner = self._inner(layer, width)
+                    cost = layer.cost(inner, kernel1, kernel2)
+                    costs.append(Cost(cost.macs, cost.params + layer.norm1_params))
+        teacher = factors.index(1.0) * len(self.kernels) ** 2
+        teacher += self.kernels.index(3) * len(self.kernels) + self.kernels.index(3)
+        labels = tuple(options[0])
+        if self.drop_residual:
+            options.append({drop: True})
+            costs.append(Cost(0, 0))
+        return Layer(labels, tuple(options), tuple(costs), teacher)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The searched blocks in forward order."""
+        found = []
+        for block in self.unet.measured[1]:
+            layers = self._layers[block.name]
+            searched = [layer.costs[layer.teacher] for layer in layers]
+            macs = block.cost.macs - sum(cost.macs for cost in searched)
+            found.append(Block(block.name, layers, Cost(macs, block.cost.params - sum(c.params for c in searched))))
+        plain = tuple(block for block in found if block.layers)
+        if not self.latency:
+            return plain
+        from .latency import timed_blocks
+
+        return timed_blocks(self, plain)
+
+    @cached_property
+    def fixed(self) -> Cost:
+        """Stem, time embedding, head, and blocks without a choice."""
+        total, blocks = self.unet.measured
+        searched = {block.name for block in self.blocks}
+        inside = [block.cost for block in blocks if block.name in searched]
+        cost = Cost(total.macs - sum(c.macs for c in inside), total.params - sum(c.params for c in inside))
+        if not self.latency:
+            return cost
+        from .latency import timed_rest
+
+        return timed_rest(self, cost)
+
+    @cached_property
+    def space(self) -> Space:
+        """The choices; data flows along the network, and from each way down past the deeper levels to its way up."""
+        choices: dict[str, tuple[Value, ...]] = {}
+        conditions: dict[str, tuple[Condition, ...]] = {}
+        edges: list[tuple[str, str]] = []
+        ends: dict[str, tuple[str, str]] = {}
+        for block in self.blocks:
+            before = len(choices)
+            for layer in block.layers:
+                for label in layer.labels:
+                    values = [option[label] for option in layer.options if label in option]
+                    choices[label] = tuple(dict.fromkeys(values))
+                    drop = f"{label.rpartition('.')[0]}.drop"
+                    if label != drop and drop in layer.labels:
+                        conditions[label] = ((drop, (False,)),)
+            labels = list(choices)
+            ends[block.name] = (labels[before], labels[-1])
+        labels = list(choices)
+        edges = list(itertools.pairwise(labels))
+        levels = sum(name.startswith("down") for name in ends)
+        for level in range(levels):
+            down, up = f"down{level}", f"up{levels - 1 - level}"
+            if down in ends and up in ends and (ends[down][1], ends[up][0]) not in edges:
+                edges.append((ends[down][1], ends[up][0]))
+        return Space(choices, tuple(edges), conditions)
+
+    @cached_property
+    def default(self) -> Architecture:
+        """The teacher's own architecture."""
+        return self.assemble(block.teacher for block in self.blocks)
+
+    def changes(self, architecture: Mapping[str, Value]) -> dict[str, list[int] | None]:
+        """What a student does differently, see `student`; empty for the teacher's architecture.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        chosen: dict[str, Any] = self.space.validate(architecture)
+        changes: dict[str, list[int] | None] = {}
+        for block in self.unet.measured[1]:
+            for layer in block.layers:
+                prefix, name = _prefix(block.name, layer.name), f"{block.path}.{layer.name}"
+                if chosen.get(f"{prefix}.drop"):
+                    changes[name] = None
+                elif isinstance(layer, ResidualLayer):
+                    kernels = [chosen[f"{prefix}.kernel1"], chosen[f"{prefix}.kernel2"]]
+                    shape = [self._inner(layer, chosen[f"{prefix}.width"]), *kernels]
+                    if shape != [layer.inner, 3, 3]:
+                        changes[name] = shape
+        return changes
+
+    def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
+        """Build the student, weights fresh; its attribute ``family`` is this family, which knows the teacher.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        changes = self.changes(architecture)
+        from . import student
+
+        network: torch.nn.Module = getattr(student, f"Blockwise{self.unet.class_name}")(changes, **self.unet.config)
+        object.__setattr__(network, "family", self)  # a plain attribute: not a part of the module
+        return network
+
+    def teacher(self) -> torch.nn.Module:
+        """The teacher's network with its weights."""
+        return self.unet.load()
+
+    def block_path(self, block: str) -> str:
+        """Name of the block's module."""
+        return next(found.path for found in self.unet.measured[1] if found.name == block)
+
+    def supernet(self, block: str, teacher: torch.nn.Module) -> torch.nn.Module:
+        """All paths of a block; searched layers start fresh, the rest starts as the teacher's."""
+        from .supernet import BlockSupernet
+
+        found = next(entry for entry in self.unet.measured[1] if entry.name == block)
+        searched: list[tuple[str, list[Shape | None] | None]] = []
+        for layer in found.layers:
+            if isinstance(layer, ResidualLayer):
+                shapes: list[Shape | None] = [
+                    (self._inner(layer, width), kernel1, kernel2)
+                    for width in self._factors(layer)
+                    for kernel1 in self.kernels
+                    for kernel2 in self.kernels
+                ]
+                searched.append((layer.name, [*shapes, None] if self.drop_residual else shapes))
+            elif self.drop_attention:
+                searched.append((layer.name, None))
+        fixed = [layer.name for layer in found.layers if isinstance(layer, AttentionLayer) and not self.drop_attention]
+        return BlockSupernet(teacher.get_submodule(found.path), searched, fixed)
+
+    def save_diffusers(
+        self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
+    ) -> tuple[str, str]:
+        """Write the student with its own code beside it; the teacher's architecture stays a stock network.
+
+        Raises:
+            SpaceError: the architecture is not of this space.
+        """
+        import diffusers
+        from safetensors.torch import save_file
+
+        changes = self.changes(architecture)
+        entry = (CODE_FILE, f"Blockwise{self.unet.class_name}") if changes else ("diffusers", self.unet.class_name)
+        body = {"_class_name": entry[1], "_diffusers_version": diffusers.__version__, **self.unet.config}
+        if changes:
+            body["changes"] = changes
+            source = Path(__file__).with_name("student.py").read_text(encoding="utf-8")
+            (folder / f"{CODE_FILE}.py").write_text(source, encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS_NAME, {"format": "pt"}
+        )
+        return entry
+
+    def describe(self, label: str) -> str:
+        """One line on what the label means.
+
+        Raises:
+            SpaceError: an unknown label.
+        """
+        if label not in self.space.choices:
+            raise SpaceError(f"Unknown label {label!r}: the space has {', '.join(self.space.labels)}.")
+        block, layer, what = label.split(".")
+        part = "attention layer" if layer.startswith("attn") else "residual block"
+        return f"{_MEANINGS[what]} of {part} {layer.lstrip('resatn')} in {block}"
+
+
+_MEANINGS = {
+    "kernel1": "kernel size of the first convolution",
+    "kernel2": "kernel size of the second convolution",
+    "width": "channels between the convolutions, as a factor of the teacher's,",
+    "drop": "leaving out",
+}
+
+
+def _prefix(block: str, layer: str) -> str:
+    kind, _, index = layer.rpartition(".")
+    return f"{block}.{'attn' if kind == 'attentions' else 'res'}{index}"
+
+
+def _listed(name: str, values: Sequence[Any], own: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or own not in values:
+        raise SpaceError(f"The space's {name} are {values!r}: give a list with {own}, the teacher's own, in it.")
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        raise SpaceError(f"The space's {name} are {values!r}: give numbers.")
+    return tuple(dict.fromkeys(type(own)(v) if type(own) is float else v for v in values))

@@ -1,0 +1,191 @@
+"""`BlockwiseLocalSearch`: distil each block of a teacher on its own, choose per block, retrain (arXiv 2311.04950)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nni_diffnas.blocks import BlockFamily
+from nni_diffnas.errors import BudgetError, StrategyError
+from nni_diffnas.space import Architecture, Value
+from nni_diffnas.strategy import AskTellStrategy
+from nni_diffnas.trial import Suggestion, Trial
+
+from .choices import choose_globally, choose_locally, choose_randomly, knapsack
+from .fronts import Front, read_front, teacher_only, total
+
+__all__ = ["BlockwiseLocalSearch"]
+
+CHOICES = ("auto", "local", "knapsack", "global", "random")
+QUANTITIES = ("macs", "params", "latency_ms")
+
+
+class BlockwiseLocalSearch(AskTellStrategy):
+    """First one trial per block, as many at once as there are workers; then one per chosen student.
+
+    The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose
+    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
+    themselves is remembered, so that an experiment that was killed goes on with the blocks that are missing.
+
+    Args:
+        choice: one way to choose or a list of them. ``local``: per block the cheapest path with loss at most
+            ``tolerance`` times that of the teacher-shaped path. ``knapsack``: the least sum of losses within the job's
+            budget, exactly. ``auto``: the knapsack where there is a budget, else local. Controls: ``global``, evolution
+            of whole networks by the sum of losses; ``random``, a random network of the cost that ``auto`` chooses.
+        tolerance: s, one value or a list; at least 0. Used by local and, without a budget, global choice.
+        quantity: what is made cheap without a budget: ``macs``, ``params`` or ``latency_ms``.
+        betas: schedules to retrain each chosen network with; the evaluator's own where the list is empty.
+        score_teacher: score the teacher too, as the default that students are compared with.
+        **options: of `AskTellStrategy`.
+
+    Raises:
+        StrategyError: an option out of range.
+    """
+
+    max_attempts = 3
+
+    def __init__(
+        self,
+        *,
+        choice: str | Sequence[str] = "auto",
+        tolerance: float | Sequence[float] = 1.0,
+        quantity: str = "macs",
+        betas: Sequence[str] = (),
+        score_teacher: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(**{"start_with_default": False, **options})
+        self.choices = [choice] if isinstance(choice, str) else list(choice)
+        self.tolerances = [float(tolerance)] if isinstance(tolerance, int | float) else [float(s) for s in tolerance]
+        self.quantity, self.betas, self.score_teacher = quantity, tuple(betas), score_teacher
+        for name in self.choices:
+            if name not in CHOICES:
+                raise StrategyError(f"choice is {name!r}: use one of {', '.join(CHOICES)}.")
+        if quantity not in QUANTITIES:
+            raise StrategyError(f"quantity is {quantity!r}: use one of {', '.join(QUANTITIES)}.")
+        if not self.choices or not self.tolerances or any(s < 0 for s in self.tolerances):
+            raise StrategyError("choice and tolerance want at least one value, and tolerances of at least 0.")
+        if "knapsack" in self.choices and not self.budget.windows:
+            raise StrategyError("choice 'knapsack' needs a budget: give the job one on macs, params or latency_ms.")
+        if "local" in self.choices and self.budget.windows:
+            raise StrategyError("choice 'local' cannot keep a budget on the whole network: use 'knapsack' or 'auto'.")
+
+    # The search ------------------------------------------------------------------------------------------------------
+
+    @property
+    def blocks(self) -> BlockFamily:
+        """The family, which knows the blocks.
+
+        Raises:
+            StrategyError: the space is of another kind.
+        """
+        if not isinstance(self.family, BlockFamily):
+            raise StrategyError(
+                "BlockwiseLocalSearch searches the blocks of a teacher: use space 'blockwise' (BlockwiseUNetSpace)."
+            )
+        return self.family
+
+    def check_budget(self) -> None:
+        """Refuse a space without blocks, and a budget below the cheapest network.
+
+        Raises:
+            BudgetError: the message says what the cheapest network costs.
+            StrategyError: the space is of another kind.
+        """
+        for name, window in self.budget.windows.items():
+            if name == "latency_ms" and self.blocks.fixed.latency_ms is None:
+                raise BudgetError(
+                    "The budget bounds latency_ms, which is not measured: set latency: true in the space."
+                )
+            cheapest = self.blocks.cheapest(name)
+            if window.max is not None and cheapest > window.max:
+                raise BudgetError(
+                    f"The budget allows {window.max:,.6g} {name}, the cheapest network of this space has "
+                    f"{cheapest:,.6g}: raise the budget, or offer smaller kernels and widths."
+                )
+        if self.quantity == "latency_ms" and self.blocks.fixed.latency_ms is None:
+            raise StrategyError("quantity is latency_ms, which is not measured: set latency: true in the space.")
+
+    def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
+        """As for every strategy; only students have to keep the budget."""
+        if settings and settings.get("task") in ("block", "teacher"):
+            return "already trained or pending" if self._identity(architecture, settings) in self._known else ""
+        return super().rejection(architecture, settings)
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        """Blocks first; nothing while the last of them are under way; then the students."""
+        default = self.blocks.space.validate(self.blocks.default)
+        wanted: list[Suggestion | None] = []
+        if self.score_teacher:
+            wanted.append(self._attempt(default, "default", {"task": "teacher"}))
+        for block in self.blocks.blocks:
+            wanted.append(self._attempt(default, "block", {"task": "block", "block": block.name}))
+        now = [suggestion for suggestion in wanted if suggestion is not None]
+        if not now and not any(trial.settings.get("task") == "block" for trial in self.pending):
+            wanted = [
+                self._attempt(architecture, kind, {"task": "retrain", **({"beta": beta} if beta else {})})
+                for kind, architecture in self.chosen().items()
+                for beta in self.betas or ("",)
+            ]
+            now = [suggestion for suggestion in wanted if suggestion is not None]
+        return now[:count]
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Nothing to remember: `suggest` reads the trials."""
+
+    def _attempt(self, architecture: Architecture, kind: str, settings: dict[str, Value]) -> Suggestion | None:
+        """The next attempt at something, unless it has succeeded, is under way, or has failed too often."""
+        for attempt in range(self.max_attempts):
+            tried = {**settings, **({"attempt": attempt} if attempt else {})}
+            status = self._ended_as(architecture, tried)
+            if status is None:
+                return Suggestion(architecture, kind, settings=tried)
+            if status != "failed":
+                return None
+        return None
+
+    def _ended_as(self, architecture: Architecture, settings: Mapping[str, Value]) -> str | None:
+        found = [t.status for t in self.trials if t.settings == settings and t.architecture == architecture]
+        return found[-1] if found else None
+
+    # Choosing --------------------------------------------------------------------------------------------------------
+
+    def fronts(self) -> list[Front]:
+        """What is known of each block; a block without a successful trial stays the teacher's."""
+        measured = {t.settings["block"]: t for t in self.trials if t.settings.get("task") == "block" and t.metrics}
+        return [
+            read_front(block, measured[block.name].metrics, self.space)
+            if block.name in measured
+            else teacher_only(block)
+            for block in self.blocks.blocks
+        ]
+
+    def chosen(self) -> dict[str, Architecture]:
+        """The students to retrain, each once, by how they were chosen.
+
+        Raises:
+            BudgetError: no combination of the fronts is within budget.
+        """
+        fronts = self.fronts()
+        found: dict[str, Architecture] = {}
+        for name in self.choices:
+            for tolerance in self.tolerances:
+                architecture = self._choose(name, fronts, tolerance)
+                if architecture not in found.values():
+                    found[name if len(self.tolerances) == 1 else f"{name} s={tolerance:g}"] = architecture
+        return found
+
+    def _choose(self, name: str, fronts: list[Front], tolerance: float) -> Architecture:
+        family, fixed = self.blocks, self.blocks.fixed
+        if name == "random":
+            reference = self._choose("auto", fronts, tolerance)
+            target = family.cost(reference).as_metrics()[self.quantity]
+            return family.assemble(choose_randomly(family, target, self.quantity, self.seed))
+        if name == "global":
+            points = choose_globally(fronts, fixed, self.budget, tolerance, self.quantity, self.seed)
+        elif name == "knapsack" or self.budget.windows:
+            points = knapsack(fronts, fixed, self.budget)
+        else:
+            points = choose_locally(fronts, tolerance, self.quantity)
+        assert total(points, fixed, "macs") == family.cost(family.assemble(p.path for p in points)).macs
+        return family.assemble(point.path for point in points)

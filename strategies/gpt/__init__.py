@@ -1,0 +1,1 @@
+"""Architectures proposed by a language model: prompt, memory, parsing, repair and fall-back. Knows no network."""

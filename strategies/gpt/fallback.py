@@ -1,0 +1,78 @@
+"""What fills a slot that the model left open: an in-budget mutation of a good architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from nni_diffnas.language_model.exchange import Fill
+from nni_diffnas.space import Architecture, Space
+from nni_diffnas.trial import Objective, Suggestion, Trial
+
+__all__ = ["Fallback", "Search"]
+
+_GOOD = 0.25
+_TRIES = 200
+
+
+class Search(Protocol):
+    """What the fall-back needs of the search."""
+
+    objective: Objective
+    rng: np.random.Generator
+
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+
+    def remembered(self) -> list[Trial]:
+        """All trials that count."""
+
+    def refusal(self, architecture: Architecture) -> str:
+        """Why an architecture may not be trained; empty when it may."""
+
+    def draw(self, tries: int = 500) -> Architecture | None:
+        """Draw a random architecture within budget."""
+
+
+class Fallback:
+    """Mutates architectures of the best quarter; draws at random where there is none, or nothing near it is left.
+
+    Args:
+        search: the search whose slots are filled.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        scored = [
+            (score, trial)
+            for trial in search.remembered()
+            if trial.status == "succeeded" and (score := search.objective.score(trial.metrics)) is not None
+        ]
+        scored.sort(key=lambda pair: -pair[0])
+        self._good = [trial for _, trial in scored[: max(1, round(_GOOD * len(scored)))]]
+
+    def find(self, taken: Sequence[Architecture]) -> Suggestion | None:
+        """Find an architecture that is in budget, unknown and not ``taken``; ``None`` where there is none."""
+        search = self._search
+        for attempt in range(_TRIES if self._good else 0):
+            parent = self._good[int(search.rng.integers(len(self._good)))]
+            child = dict(parent.architecture)
+            for _ in range(1 + attempt // 50):  # further away where the neighbourhood is used up
+                child = search.space.mutate(child, search.rng)
+            if child not in taken and not search.refusal(child):
+                return Suggestion(child, "mutation", parent.id)
+        for _ in range(_TRIES):
+            drawn = search.draw()
+            if drawn is None:
+                return None
+            if drawn not in taken and not search.refusal(drawn):
+                return Suggestion(drawn, "random")
+        return None
+
+    def repeat(self, fill: Fill) -> Suggestion:
+        """The recorded filling of a slot, its parent looked up among this search's trials."""
+        parents = (t.id for t in self._search.remembered() if fill.parent is not None and t.architecture == fill.parent)
+        return Suggestion(fill.architecture, "random" if fill.parent is None else "mutation", next(parents, None))

@@ -1,0 +1,41 @@
+"""What is said to a model whose proposals cannot be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Rejection", "render_repair"]
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A proposal that will not be trained.
+
+    Args:
+        proposal: as it could be read; one line.
+        why: malformed, outside the space, outside the budget (and by how much), or already known.
+    """
+
+    proposal: str
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"proposal": self.proposal, "why": self.why}
+
+
+def render_repair(rejections: Sequence[Rejection], accepted: int, missing: int) -> str:
+    """Ask for the proposals that are still missing, saying what was wrong with each rejected one."""
+    lines = [f"- {rejection.proposal}: {rejection.why}" for rejection in rejections[:_SHOWN]]
+    if len(rejections) > _SHOWN:
+        lines.append(f"- and {len(rejections) - _SHOWN} more")
+    kept = f"{accepted} of your proposals {'is' if accepted == 1 else 'are'} accepted. " if accepted else ""
+    what = "These cannot be trained:\n" + "\n".join(lines) if lines else "No proposal could be read in your answer."
+    return (
+        f"{kept}{what}\nPropose {missing} other architecture{'s' if missing > 1 else ''} instead, different from all "
+        f"before, in the same format; say only the new ones."
+    )

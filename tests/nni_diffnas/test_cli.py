@@ -1,0 +1,87 @@
+"""The command as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+JOB = {
+    "space": {"type": "mlp"},
+    "evaluator": {"type": "denoise2d", "steps": 5},
+    "objective": {"metric": "error", "direction": "minimize"},
+    "budget": {"params": {"max": 600}},
+}
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nni_diffnas.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def folder(plugin_site: Path, tmp_path: Path) -> Path:
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(JOB))
+    return tmp_path
+
+
+def test_trial_prints_json_in_its_last_line(folder: Path) -> None:
+    done = command(folder, "trial", "job.yml", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    assert {"error", "macs", "params", "seconds"} <= metrics.keys()
+    assert json.loads((folder / "out" / "result.json").read_text())["metrics"] == metrics
+
+
+def test_dry_run_trains_nothing(folder: Path) -> None:
+    done = command(folder, "trial", "job.yml", "--dry-run")
+    assert json.loads(done.stdout)["cost"] == {"macs": 40, "params": 50}
+    assert not (folder / "trial-output").exists()
+
+
+def test_space_writes_nni_s_json_and_says_the_size(folder: Path) -> None:
+    done = command(folder, "space", "job.yml", "--output", "space.json")
+    written = json.loads((folder / "space.json").read_text())
+    assert written["depth"] == {"_type": "choice", "_value": [1, 2, 3]}
+    assert json.loads(done.stdout) == written
+    assert "168 architectures" in done.stderr
+
+
+def test_cost_lists_default_given_and_random(folder: Path) -> None:
+    (folder / "wide.json").write_text('{"depth": 1, "activation": "relu", "layer0.width": 64}')
+    done = command(folder, "cost", "job.yml", "--arch", "wide.json", "--random", "2")
+    assert done.stdout.count("params") == 4
+    assert "320MACs, 386 params" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trial", "none.yml"], "none.yml"),
+        (["trial", "job.yml", "--arch", "bad.json"], "layer9.width"),
+        (["export", "nonesuch"], "nonesuch"),
+        (["verdict", "."], "no search of nni-diffnas"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_code_two(folder: Path, arguments: list[str], said: str) -> None:
+    (folder / "bad.json").write_text('{"depth": 1, "layer9.width": 64}')
+    done = command(folder, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_budget_that_nobody_meets_names_the_nearest_cost(folder: Path) -> None:
+    (folder / "job.yml").write_text(yaml.safe_dump({**JOB, "budget": {"params": {"max": 10}}}))
+    done = command(folder, "cost", "job.yml")
+    assert done.returncode == 2
+    assert "params 50 is" in done.stderr

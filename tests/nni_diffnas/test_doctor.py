@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nni_diffnas.doctor import Finding, check_config, check_environment, check_gpus
+from nni_diffnas.job import load_job
+from nni_diffnas.register import register_tuners
+
+
+@pytest.fixture
+def config(plugin_site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NNI_CONFIG_DIR", str(tmp_path / "nni"))
+    register_tuners()
+    job = {
+        "space": {"type": "mlp"},
+        "evaluator": {"type": "denoise2d", "steps": 5},
+        "objective": {"metric": "error", "direction": "minimize"},
+    }
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(job))
+    space = load_job(tmp_path / "job.yml").make_family().space
+    (tmp_path / "search_space.json").write_text(json.dumps(space.to_nni()))
+    content = {
+        "searchSpaceFile": "search_space.json",
+        "trialCommand": "nni-diffnas trial job.yml",
+        "trialCodeDirectory": ".",
+        "trialConcurrency": 2,
+        "maxTrialNumber": 4,
+        "tuner": {"name": "RandomSearch", "classArgs": {"job": "job.yml", "optimize_mode": "minimize"}},
+        "trainingService": {"platform": "local"},
+    }
+    file = tmp_path / "config.yml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def change(config: Path, **changes: object) -> None:
+    content = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**content, **changes}))
+
+
+def failures(findings: list[Finding]) -> list[str]:
+    return [finding.text for finding in findings if finding.level == "FAIL"]
+
+
+def test_a_good_config_has_no_failure_and_a_forecast(config: Path) -> None:
+    findings = list(check_config(config, port=1))
+    assert failures(findings) == []
+    assert any("forecast" in finding.text for finding in findings)
+    assert any("no password" in finding.text for finding in findings)
+
+
+def test_the_environment_is_checked(config: Path) -> None:
+    findings = list(check_environment())
+    assert failures(findings) == []
+    assert any("RegularizedEvolution" in finding.text for finding in findings)
+
+
+def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNI_CONFIG_DIR", str(tmp_path / "empty"))
+    assert any("nni-diffnas register" in text for text in failures(list(check_environment())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trialConcurrency": "many"}, "NNI does not accept"),
+        ({"tuner": {"name": "TPE"}}, "none of ours"),
+        ({"tuner": {"name": "RandomSearch", "classArgs": {"optimize_mode": "minimize"}}}, "no 'job'"),
+        ({"tuner": {"name": "RandomSearch", "classArgs": {"job": "job.yml"}}}, "optimize_mode"),
+        ({"searchSpaceFile": None, "searchSpace": {"a": {"_type": "choice", "_value": [1]}}}, "nni-diffnas space"),
+        (
+            {"trialGpuNumber": 1, "trainingService": {"platform": "local", "useActiveGpu": False}},
+            "NNI never places",
+        ),
+    ],
+)
+def test_what_would_go_wrong_is_said_in_one_sentence(config: Path, changes: dict[str, object], said: str) -> None:
+    change(config, **changes)
+    found = failures(list(check_config(config, port=1)))
+    assert len(found) == 1
+    assert said in found[0]
+    assert "\n" not in found[0]
+
+
+def test_a_port_in_use_is_named(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert any(str(port) in text for text in failures(list(check_config(config, port=port))))
+
+
+@pytest.mark.parametrize(
+    ("trial_gpus", "concurrency", "per_gpu", "gpus", "level"),
+    [
+        (None, 1, 1, 0, "ok"),
+        (None, 1, 1, 1, "ok"),
+        (None, 2, 1, 1, "note"),
+        (0, 8, 1, 1, "ok"),
+        (1, 1, 1, 1, "FAIL"),  # NNI's scheduler compares with >=: one GPU never serves trialGpuNumber 1
+        (1, 2, 1, 2, "ok"),
+        (1, 3, 1, 2, "FAIL"),
+        (1, 4, 2, 2, "ok"),
+        (2, 1, 1, 2, "FAIL"),
+        (0.5, 1, 1, 2, "FAIL"),
+    ],
+)
+def test_gpu_settings_that_nni_cannot_place_are_refused(
+    trial_gpus: float | None, concurrency: int, per_gpu: int, gpus: int, level: str
+) -> None:
+    assert check_gpus(trial_gpus, concurrency, per_gpu, gpus).level == level

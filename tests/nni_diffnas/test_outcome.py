@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from nni_diffnas.outcome import Outcome
+from nni_diffnas.trial import Objective, Origin, Trial
+from nni_diffnas.verdict import Verdict
+
+
+def trial(number: int, value: float, kind: str = "random") -> Trial:
+    return Trial(f"t{number}", "e", {"a": number}, Origin("s", kind)).succeeded({"rfid": value})
+
+
+def test_ranks_and_describes_best_median_and_default() -> None:
+    trials = [trial(0, 5.0, "default"), trial(1, 3.0), trial(2, 9.0), trial(3, 4.0), trial(4, math.nan)]
+    trials.append(Trial("t5", "e", {"a": 5}, Origin("s", "random")).failed("out of memory"))
+    outcome = Outcome.of(trials, Objective("rfid", "minimize"))
+    assert [t.id for t in outcome.ranked] == ["t1", "t3", "t0", "t2"]
+    assert outcome.median is not None
+    assert outcome.median.id == "t3"
+    assert outcome.default is not None
+    assert outcome.default.id == "t0"
+    text = outcome.describe()
+    assert "a=1" in text
+    assert "1 of 5 trials failed" in text
+    assert Outcome.of(trials, Objective("rfid", "maximize")).ranked[0].id == "t2"
+
+
+def test_no_success_is_said() -> None:
+    assert "No trial succeeded" in Outcome.of([], Objective()).describe()
+
+
+def test_verdict_interval_is_the_paired_student_interval() -> None:
+    verdict = Verdict(Objective(), winner=(1.0, 2.0, 3.0), default=(2.0, 4.0, 6.0), output=Path("out"))
+    # Differences -1, -2, -3: mean -2, deviation 1, t(0.975, 2) = 4.302653.
+    low, high = verdict.interval
+    assert math.isclose(high, -2 + 4.302653 / math.sqrt(3), rel_tol=1e-6)
+    assert math.isclose(low, -2 - 4.302653 / math.sqrt(3), rel_tol=1e-6)
+    assert verdict.better is None
+    assert "no difference" in verdict.describe()
+
+
+def test_verdict_knows_the_direction() -> None:
+    clear = Verdict(Objective(), winner=(1.0, 1.01, 0.99), default=(2.0, 2.0, 2.0), output=Path("out"))
+    assert clear.better is True
+    turned = Verdict(Objective("accuracy", "maximize"), clear.winner, clear.default, Path("out"))
+    assert turned.better is False
