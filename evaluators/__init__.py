@@ -9,8 +9,15 @@ if TYPE_CHECKING:
     from .blockwise.nas import BlockwiseEvaluator as BlockwiseEvaluator
     from .diffusion import DiffusionEvaluation as DiffusionEvaluation
     from .nas import DiffusionEvaluator as DiffusionEvaluator
+    from .tabular import TabularEvaluation as TabularEvaluation
 
-__all__ = ["BlockwiseEvaluation", "BlockwiseEvaluator", "DiffusionEvaluation", "DiffusionEvaluator"]
+__all__ = [
+    "BlockwiseEvaluation",
+    "BlockwiseEvaluator",
+    "DiffusionEvaluation",
+    "DiffusionEvaluator",
+    "TabularEvaluation",
+]
 __getattr__ = lazy_names(
     __name__,
     {
@@ -18,5 +25,6 @@ __getattr__ = lazy_names(
         "BlockwiseEvaluator": ".blockwise.nas",
         "DiffusionEvaluation": ".diffusion",
         "DiffusionEvaluator": ".nas",
+        "TabularEvaluation": ".tabular",
     },
 )

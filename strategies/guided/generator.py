@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,7 +212,7 @@ class Generator:
                 )
             generator = cls(space, NoiseLevels(**body["levels"]), body["seed"])
             generator.denoiser.load_state_dict(body["weights"])
-        except (OSError, RuntimeError, KeyError, EOFError) as error:
+        except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
             raise SpaceError(f"The generator in {str(folder)!r} cannot be read: remove the folder.") from error
         generator.denoiser.eval().requires_grad_(False)
         return generator

@@ -36,7 +36,8 @@ def _kernel(features: Features) -> Any:
     """Sum of squared-exponential kernels, one for each view, with a length scale for each value of each label.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
-    can become alike; its prior is BoTorch's dimension-scaled default (Hvarfner et al. 2024, arXiv 2402.02229).
+    can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the
+    mode where theirs has the median.
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
@@ -49,16 +50,18 @@ def _kernel(features: Features) -> Any:
     for view, size in enumerate(sizes):
         if size == 0:
             continue
+        # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
         # Counts and pairs are scaled so that two random architectures lie about 1 apart.
-        prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size), math.sqrt(3)) if view == 0 else LogNormalPrior(0, 1)
+        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 3, math.sqrt(3))
+        prior = labels_prior if view == 0 else LogNormalPrior(1.0, 1.0)
         base = RBFKernel(
             # Counts and pairs have many columns and little data: one length scale for all pairs.
             ard_num_dims=size if view < 2 else None,
             active_dims=tuple(range(first, first + size)),
             lengthscale_prior=prior,
-            lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode.clamp_min(0.5)),
+            lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode),
         )
-        scale = ScaleKernel(base, outputscale_prior=LogNormalPrior(-math.log(used), 1.0))
+        scale = ScaleKernel(base, outputscale_prior=LogNormalPrior(1.0 - math.log(used), 1.0))
         scale.outputscale = 1.0 / used
         parts.append(scale)
         first += size
