@@ -150,7 +150,9 @@ def _plain(content: Mapping[str, Any]) -> Table:
     indices = np.stack(
         [np.searchsorted(offered[label], raw[:, column]) for label, column in zip(order, columns, strict=True)], axis=1
     )
-    costs = {name: values[:, metrics.index(name)] for name in ("macs", "params", "latency_ms") if name in metrics}
+    costs: dict[str, NDArray[np.float64]] = {
+        name: values[:, metrics.index(name)] for name in ("macs", "params", "latency_ms") if name in metrics
+    }
     return Table(space, indices, metrics, values, names["objective"], names["report"], maximize, costs)
 
 

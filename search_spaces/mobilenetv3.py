@@ -1,7 +1,8 @@
-"""`MobileNetV3Family`: the space of Once-for-All (arXiv 1908.09791): kernels, expansions, and a depth for each stage."""
+"""`MobileNetV3Family`: the space of Once-for-All (arXiv 1908.09791): kernels, expansions, a depth for each stage."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class MobileNetV3Family(Family):
             depth, layers = f"stage{stage}.depth", _layers(stage)
             choices |= {depth: DEPTHS, **dict.fromkeys(layers, KINDS)}
             edges += [(depth, layer) for layer in layers]
-            edges += list(zip(layers, layers[1:], strict=False))
+            edges += list(itertools.pairwise(layers))
             for at in range(min(DEPTHS), LAYERS):
                 conditions[layers[at]] = ((depth, tuple(d for d in DEPTHS if d > at)),)
             if stage + 1 < STAGES:

@@ -1,4 +1,4 @@
-"""`NASBench201Family`: the cells of NAS-Bench-201 (arXiv 2001.00326) over NNI's hub space, and the papers' 8 x 7 view."""
+"""`NASBench201Family`: cells of NAS-Bench-201 (arXiv 2001.00326) over NNI's hub space, and the papers' 8 x 7 view."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Acquisition", "Known", "fit_models"]
 
-_SAMPLES = 64
+_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Acquisition:
 
     One objective: LogEI over the best posterior mean among the observed architectures, since the scores are noisy;
     pending trials are fantasies at their posterior mean. An ensemble, or several objectives: qLogEI and qLogNEHVI over
-    64 joint samples, pending trials included (Ament et al. 2023, arXiv 2310.20708; Daulton et al. 2021, arXiv
+    32 joint samples, pending trials included (Ament et al. 2023, arXiv 2310.20708; Daulton et al. 2021, arXiv
     2105.08195).
 
     Args:
@@ -79,15 +79,17 @@ class Acquisition:
 
     @staticmethod
     def _make(
-        models: Sequence[Model], observed: torch.Tensor, known: Known, pending: torch.Tensor | None, seed: int
+        models: Sequence[Any], observed: torch.Tensor, known: Known, pending: torch.Tensor | None, seed: int
     ) -> Any:
-        from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
+        from botorch.acquisition.analytic import LogExpectedImprovement
+        from botorch.acquisition.logei import qLogExpectedImprovement
         from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
-        from botorch.models import ModelListGP, SingleTaskGP
+        from botorch.models import SingleTaskGP
         from botorch.models.model import ModelList
-        from botorch.sampling import SobolQMCNormalSampler
+        from botorch.models.model_list_gp_regression import ModelListGP
         from botorch.sampling.index_sampler import IndexSampler
         from botorch.sampling.list_sampler import ListSampler
+        from botorch.sampling.normal import SobolQMCNormalSampler
         from botorch.utils.multi_objective.hypervolume import infer_reference_point
         from botorch.utils.multi_objective.pareto import is_non_dominated
 
@@ -100,13 +102,14 @@ class Acquisition:
         if len(models) > 1:
             front = known.targets[is_non_dominated(known.targets)]
             # Only the front and its like matter for the hypervolume; the rest would only cost time.
-            best = torch.argsort(known.targets.sum(1), descending=True)[:50]
-            baseline = torch.cat([observed[is_non_dominated(known.targets)], observed[best]]).unique(dim=0)
-            joint = ModelListGP(*models) if all(isinstance(m, SingleTaskGP) for m in models) else ModelList(*models)
+            best = torch.argsort(known.targets.sum(1), descending=True)[:12]
+            baseline = torch.cat([observed[is_non_dominated(known.targets)], observed[best]])
+            processes = [model for model in models if isinstance(model, SingleTaskGP)]
+            joint = ModelListGP(*processes) if len(processes) == len(models) else ModelList(*models)
             return qLogNoisyExpectedHypervolumeImprovement(
                 joint,
                 ref_point=infer_reference_point(front.double()).tolist(),
-                X_baseline=baseline[:64],
+                X_baseline=baseline[:32],
                 sampler=ListSampler(*map(sampler_of, models)),
                 X_pending=pending,
                 prune_baseline=False,

@@ -138,4 +138,5 @@ class Encoding:
         """Validity as the papers define it: thresholded at 0, each row has exactly one value (none where absent)."""
         ones = ((matrix > 0) & self.exists).sum(dim=2).numpy()
         indices, valid = self.decode(matrix)
-        return valid & (ones == (indices >= 0)).all(axis=1)
+        raw: NDArray[np.bool_] = valid & (ones == (indices >= 0)).all(axis=1)
+        return raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class NoiseLevels:
     def at(self, position: torch.Tensor) -> torch.Tensor:
         """Level at positions from 0 (highest) to 1 (lowest)."""
         high, low = self.high ** (1 / self.rho), self.low ** (1 / self.rho)
-        return (high + position * (low - high)) ** self.rho
+        levels: torch.Tensor = (high + position * (low - high)) ** self.rho
+        return levels
 
 
 class Generator:
@@ -101,7 +103,7 @@ class Generator:
             target = torch.from_numpy(np.where(drawn < 0, self.encoding.width, drawn))
             loss = nn.functional.cross_entropy(self.denoiser.logits(x, sigma).flatten(0, 1), target.flatten())
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
@@ -140,7 +142,7 @@ class Generator:
         x = sigmas[0] * torch.randn(shape, generator=noise)
         if start is not None:
             x = x + 2 * self.encoding.one_hot(start) - 1
-        for here, there in zip(sigmas, sigmas[1:], strict=False):
+        for here, there in itertools.pairwise(sigmas):
             slope = (x - self.denoise(x, here, tilt)) / here
             stepped = x + (there - here) * slope
             if there > 0:

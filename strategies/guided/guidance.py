@@ -8,6 +8,7 @@ estimate kept among the probabilities at any strength. The surrogates are fitted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -62,18 +63,18 @@ def towards_window(quantity: Wish, low: float, high: float) -> Tilt:
 
     Args:
         quantity: differentiable, for instance the logarithm of the MACs.
-        low, high: of the window; infinite for an open side.
+        low: bound of the window; minus infinity for an open side.
+        high: bound of the window; infinity for an open side.
     """
 
     def tilt(x: torch.Tensor, sigma: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         mean, slope = _gradient(quantity, p)
         variance = ((p * slope**2).sum(2) - (p * slope).sum(2) ** 2).sum(1)
         deviation = (variance + (1e-3 + 0.25 * min(high - low, 1.0)) ** 2).sqrt()
-        normal = torch.distributions.Normal(0.0, 1.0)
         a, b = (low - mean) / deviation, (high - mean) / deviation
         # d log(Phi(b) - Phi(a)) / d mean, by the tails' asymptote where the window is out of sight.
-        mass = normal.cdf(b) - normal.cdf(a)
-        density = torch.exp(normal.log_prob(a)) - torch.exp(normal.log_prob(b))
+        mass = torch.special.ndtr(b) - torch.special.ndtr(a)
+        density = (torch.exp(-a * a / 2) - torch.exp(-b * b / 2)) / math.sqrt(2 * math.pi)
         far = torch.where(a > 0, a, torch.where(b < 0, b, torch.zeros_like(a)))
         pull = torch.where(mass > 1e-6, density / mass.clamp_min(1e-6), far) / deviation
         return _logits(pull[:, None, None] * slope)

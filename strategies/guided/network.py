@@ -49,7 +49,8 @@ class _Block(nn.Module):
         q, k, v = self.qkv(self.norm(h)).view(n, rows, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         h = h + self.out(attended.transpose(1, 2).reshape(n, rows, width))
-        return h + self.feed(h)
+        fed: torch.Tensor = h + self.feed(h)
+        return fed
 
 
 class Denoiser(nn.Module):

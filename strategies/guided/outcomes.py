@@ -11,8 +11,8 @@ __all__ = ["Outcomes"]
 class Outcomes:
     """A monotone map from scores (more is better) to targets of mean 0 and standard deviation 1.
 
-    Above the median nothing is bent. Below it, ``u = (y - median) / (best - median)`` becomes ``-log(1 - u)``: a network
-    that failed to learn is bad, but how bad must not decide what is modelled of the good ones.
+    Above the median nothing is bent. Below it, ``u = (y - median) / (best - median)`` becomes ``-log(1 - u)``: that a
+    network failed to learn is bad, but how bad must not decide what is modelled of the good ones.
 
     Args:
         scores: ``n`` finite scores, at least one.

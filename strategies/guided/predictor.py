@@ -1,4 +1,4 @@
-"""`NoiseAwarePredictor`: guidance as in the paper: a predictor that has seen noised architectures (arXiv 2305.16943)."""
+"""`NoiseAwarePredictor`: guidance as in the paper (arXiv 2305.16943), by a predictor that has seen noised networks."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class NoiseAwarePredictor:
             x = x0[rows] + sigma[:, None, None] * torch.randn(x0[rows].shape, generator=self.noise)
             loss = (self(x, sigma) - y[rows]).square().mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self.network.requires_grad_(False)
 
     def tilt(self, strength: float) -> Tilt:
-        """Guidance: ``score + strength * gradient``; a score ``g`` in ``x`` is evidence ``2 sigma^2 g`` on the estimate.
+        """Guidance: ``score + strength * gradient``.
 
-        A row's evidence is ``2 x / sigma^2``, and moving the estimate by a score ``g`` is moving ``x`` by ``sigma^2 g``.
+        A row's evidence is ``2 x / sigma^2``, and a score ``g`` moves ``x`` by ``sigma^2 g``: evidence ``2 g``.
 
         Args:
             strength: nats for each standard deviation of the targets.

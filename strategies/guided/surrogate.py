@@ -37,7 +37,7 @@ def _kernel(features: Features) -> Any:
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
     can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the
-    mode where theirs has the median.
+    mode where theirs has the median, and narrower: a wide one lets few trials decide that a label does not matter.
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
@@ -52,7 +52,7 @@ def _kernel(features: Features) -> Any:
             continue
         # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
         # Counts and pairs are scaled so that two random architectures lie about 1 apart.
-        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 3, math.sqrt(3))
+        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 0.25, 0.5)
         prior = labels_prior if view == 0 else LogNormalPrior(1.0, 1.0)
         base = RBFKernel(
             # Counts and pairs have many columns and little data: one length scale for all pairs.
@@ -61,7 +61,9 @@ def _kernel(features: Features) -> Any:
             lengthscale_prior=prior,
             lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode),
         )
-        scale = ScaleKernel(base, outputscale_prior=LogNormalPrior(1.0 - math.log(used), 1.0))
+        scale = ScaleKernel(
+            base, outputscale_prior=LogNormalPrior(1.0 - math.log(used), 1.0), outputscale_constraint=GreaterThan(1e-4)
+        )
         scale.outputscale = 1.0 / used
         parts.append(scale)
         first += size
@@ -117,7 +119,8 @@ def fit_gp(features: Features, matrices: torch.Tensor, targets: torch.Tensor, se
         state = model.state_dict()
         model = model_of(torch.arange(len(x)))
         model.load_state_dict(state)
-    return model.eval()
+    made: Model = model.eval()
+    return made
 
 
 class _Members(torch.nn.Module):
@@ -163,14 +166,15 @@ def fit_ensemble(
     """
     from botorch.models.ensemble import EnsembleModel
 
-    class Ensemble(EnsembleModel):  # type: ignore[misc]  # botorch is loaded only here
+    class Ensemble(EnsembleModel):  # botorch is loaded only here
         def __init__(self, network: _Members) -> None:
             super().__init__()
             self._num_outputs = 1
             self.network = network
 
         def forward(self, X: torch.Tensor) -> torch.Tensor:  # noqa: N803  # BoTorch's name
-            return self.network(X).double()
+            outputs: torch.Tensor = self.network(X)
+            return outputs.double()
 
     generator = torch.Generator().manual_seed(seed)
     x, y = inputs(features, matrices).float(), targets.float()
