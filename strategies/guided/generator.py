@@ -139,7 +139,7 @@ class Generator:
         positions = start_position + (1 - start_position) * torch.linspace(0, 1, steps)
         sigmas = [*self.levels.at(positions).tolist(), 0.0]
         shape = (count, self.encoding.labels, self.encoding.width)
-        x = sigmas[0] * torch.randn(shape, generator=noise)
+        x: torch.Tensor = sigmas[0] * torch.randn(shape, generator=noise)
         if start is not None:
             x = x + 2 * self.encoding.one_hot(start) - 1
         for here, there in itertools.pairwise(sigmas):
