@@ -12,7 +12,14 @@ from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import traced_family
-from nni_diffnas.runner import report_final, report_intermediate, split_parameters, trial_output
+from nni_diffnas.runner import (
+    TRIAL_ID,
+    claim_trial,
+    report_final,
+    report_intermediate,
+    split_parameters,
+    trial_output,
+)
 from nni_diffnas.space import Architecture, Value
 from nni_diffnas.trial import Direction, Objective
 
@@ -88,7 +95,9 @@ class DiffusionEvaluator(Evaluator):
         return f"data={self.data!r}, objective={self.objective!r}, options={self.options!r}"
 
     def _execute(self, model: Any) -> Any:
-        architecture, settings = split_parameters(model.sample or {})
+        sample = model.sample or {}
+        claim_trial(trial_output(), str(sample.get(TRIAL_ID, "")))
+        architecture, settings = split_parameters(sample)
         # NNI builds the network here; seeding first gives equal architectures equal weights.
         torch.manual_seed(self.seed)
         metrics = self._evaluate(model.executable_model(), architecture, settings)

@@ -36,7 +36,6 @@ MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
 
 _STATE = "strategy"
-_NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
 
 
 def restrict_space(space: Space, search_space: Mapping[str, Any]) -> Space:
@@ -116,10 +115,9 @@ class Driver:
     ) -> None:
         self._manager = manager
         self._lock = threading.RLock()
-        self._ids: dict[int, str] = {}
         self._owed: list[int] = []
         self._send: Callable[[int, dict[str, Value]], None] | None = None
-        self._unreported: dict[str, float] = {}
+        self._silent_since: float | None = None
         self._unstarted: list[Trial] = []
         self._finished = False
         refuse_secrets(options, "classArgs of the tuner")
@@ -150,12 +148,13 @@ class Driver:
         if self._manager.resumed:
             snapshot = memory.load_state(folder.id, _STATE)
             strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
-            started = self._manager.started_trials()
+            jobs = self._manager.jobs()
+            ended, again = jobs.ended(), jobs.to_run_again()
             for trial in strategy.pending:
-                if trial.id not in started:
+                if ended.get(trial.id):
+                    strategy.tell_failed(trial.id, ended[trial.id])
+                elif trial.id not in again:
                     self._unstarted.append(trial)
-                elif started[trial.id] not in ("WAITING", "RUNNING", "SUCCEEDED"):
-                    strategy.tell_failed(trial.id, *(self._recorded_failure(trial.id) or (_NO_REASON, "")))
         strategy.check()
         if not self._manager.resumed:
             memory.log(
@@ -192,11 +191,12 @@ class Driver:
             self.strategy.prepare(len(parameter_ids))
         with self._recording():
             self._send = send
-            self._settle()
+            if len(self.strategy.pending) > self._manager.concurrency:
+                self._settle()
             self._serve_owed()
             asked = self._next(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
-            parameters = [self._start(i, t) for i, t in zip(parameter_ids, asked, strict=False)]
+            parameters = [parameters_of(trial, self.strategy.space) for trial in asked]
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return parameters
@@ -206,15 +206,11 @@ class Driver:
         again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
         return again + self.strategy.ask(count - len(again))
 
-    def _start(self, parameter_id: int, trial: Trial) -> dict[str, Value]:
-        self._ids[parameter_id] = trial.id
-        return parameters_of(trial, self.strategy.space)
-
     def _serve_owed(self) -> None:
         if self._owed and self._send is not None:
             for trial in self._next(len(self._owed)):
                 parameter_id = self._owed.pop(0)
-                self._send(parameter_id, self._start(parameter_id, trial))
+                self._send(parameter_id, parameters_of(trial, self.strategy.space))
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
@@ -232,42 +228,40 @@ class Driver:
                     self._tell(str(parameter[TRIAL_ID]), row["value"], str(row.get("trialJobId") or ""))
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
-        self._unreported.pop(trial_id, None)
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
         before = Outcome.of(self.strategy.trials, self.strategy.objective).best
         trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
         self._after(trial, before)
 
-    def ended(self, parameter_id: int, success: bool) -> None:
-        """Learn that a trial's process ended; a success without a result counts as failed after a grace time."""
+    def ended(self, success: bool) -> None:
+        """Learn that some trial's process ended; which one, NNI does not know for sure (see `TrialJobs`)."""
         with self._recording():
-            trial_id = self._ids.get(parameter_id)
-            if trial_id not in {trial.id for trial in self.strategy.pending}:
-                return
-            if success:  # NNI sends results and endings through two queues: the result may still be under way
-                self._unreported[trial_id] = time.monotonic()
+            if success:  # its result comes through another queue, and may still be under way
+                self._silent_since = time.monotonic()
             else:
-                self._fail(trial_id, *(self._recorded_failure(trial_id) or (_NO_REASON, "")))
+                self._settle()
 
     def _settle(self, grace: float = 10.0) -> None:
-        for trial_id, since in list(self._unreported.items()):
-            if time.monotonic() - since > grace:
-                del self._unreported[trial_id]
-                self._fail(trial_id, "the trial ended without reporting a final result", "")
+        """Fail the trials whose process has ended without a result."""
+        pending = {trial.id for trial in self.strategy.pending}
+        silent = self._silent_since is not None and time.monotonic() - self._silent_since > grace
+        for trial_id, reason in self._manager.jobs().ended().items():
+            if trial_id in pending and (reason or silent):
+                self._fail(trial_id, reason or "the trial ended without reporting a final result")
 
-    def _recorded_failure(self, trial_id: str) -> tuple[str, str] | None:
-        """Reason that a trial wrote into its result file, and its job id; ``None`` where there is none here."""
+    def _recorded_failure(self, trial_id: str) -> str:
+        """Reason that a trial wrote into its result file; empty where there is none here."""
         for file in self._manager.folder.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
             try:
                 result = json.loads(file.read_text())
             except (OSError, ValueError):
                 continue
             if result.get("trial") == trial_id and "failure" in result:
-                return str(result["failure"]), file.parent.name
-        return None
+                return str(result["failure"])
+        return ""
 
-    def _fail(self, trial_id: str, reason: str, job_id: str) -> None:
-        trial = self.strategy.tell_failed(trial_id, reason, job_id)
+    def _fail(self, trial_id: str, reason: str) -> None:
+        trial = self.strategy.tell_failed(trial_id, reason)
         ended = [t for t in self.strategy.trials if t.status != "pending"]
         self._after(trial, None)
         last = ended[-MAX_FAILURES_IN_A_ROW:]
@@ -339,7 +333,7 @@ class Driver:
             # NNI may stop the tuner before it has told of the last endings.
             for trial in self.strategy.pending:
                 if failure := self._recorded_failure(trial.id):
-                    self._report(self.strategy.tell_failed(trial.id, *failure), None)
+                    self._report(self.strategy.tell_failed(trial.id, failure), None)
         with self._lock:
             self._finish()
             if self.strategy.memory is not None:

@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
-from .runner import TRIAL_ID
+from .runner import RESULT_FILE, TRIAL_ID
 
-__all__ = ["ExperimentFolder", "ManagerInfo", "find_experiment"]
+__all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
+
+NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
 
 _POINTER = "diffnas.json"
 
@@ -77,6 +79,59 @@ def find_experiment(name: str) -> ExperimentFolder:
 
 
 @dataclass(frozen=True)
+class TrialJobs:
+    """Which job runs which of our trials.
+
+    NNI 3.0 hands parameters to whichever job asks first, so that of two jobs started together each may run what NNI's
+    records, its endings and its web UI ascribe to the other. Metrics carry the parameters that were really used; for
+    everything else each trial writes its id into its output folder, and that counts.
+
+    Args:
+        folder: of the experiment.
+        jobs: NNI's records (``nni.experiment.TrialJob``).
+    """
+
+    folder: ExperimentFolder
+    jobs: Sequence[Any]
+
+    @staticmethod
+    def _recorded(job: Any) -> str:
+        """Id that NNI ascribes to a job; empty where the job is not ours."""
+        for given in job.hyperParameters or ():
+            parameters = getattr(given, "parameters", None)
+            sample = parameters if isinstance(parameters, dict) else getattr(parameters, "sample", None)
+            if isinstance(sample, dict) and TRIAL_ID in sample:
+                return str(sample[TRIAL_ID])
+        return ""
+
+    def _result(self, job: Any) -> dict[str, Any]:
+        output = self.folder.trial_output(str(job.trialJobId))
+        try:
+            content: dict[str, Any] = json.loads((output / RESULT_FILE).read_text()) if output else {}
+        except (OSError, ValueError):
+            return {}
+        return content
+
+    def to_run_again(self) -> set[str]:
+        """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
+        return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
+
+    def ended(self) -> dict[str, str]:
+        """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
+        results = [(job, self._result(job)) for job in self.jobs]
+        claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
+        found: dict[str, str] = {}
+        for job, result in results:
+            if job.status in ("WAITING", "RUNNING", "UNKNOWN"):
+                continue
+            trial_id = str(result.get("trial") or self._recorded(job))
+            if result.get("trial") or trial_id not in claimed:
+                failure = str(result.get("failure") or NO_REASON)
+                found[trial_id] = "" if job.status == "SUCCEEDED" else failure
+        return found
+
+
+@dataclass(frozen=True)
 class ManagerInfo:
     """What NNI's manager told the process that hosts the tuner.
 
@@ -120,15 +175,13 @@ class ManagerInfo:
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
 
-    def started_trials(self) -> dict[str, str]:
-        """NNI's status of all trials that the manager has ever started, by id (parameter ``run.trial``)."""
+    def jobs(self) -> TrialJobs:
+        """All trial jobs that the manager has ever started."""
         if self.channel is None:
-            return {}
+            return TrialJobs(self.folder, ())
         from nni.experiment import Experiment
 
-        jobs = Experiment.connect(urlparse(self.channel).port).list_trial_jobs()
-        given = [(job.status, each.parameters) for job in jobs for each in job.hyperParameters or ()]
-        return {str(p[TRIAL_ID]): str(status) for status, p in given if isinstance(p, dict) and TRIAL_ID in p}
+        return TrialJobs(self.folder, Experiment.connect(urlparse(self.channel).port).list_trial_jobs())
 
     def fail(self, message: str) -> None:
         """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .cost import Cost
 from .trial import Objective, Trial
 
-__all__ = ["Outcome", "format_cost", "format_count"]
+__all__ = ["TEACHER", "Outcome", "format_cost", "format_count"]
 
 
 def format_count(value: float) -> str:
@@ -27,19 +27,25 @@ def format_cost(cost: Cost | None) -> str:
     return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
 
 
+TEACHER = "teacher"
+"""Kind of origin of a teacher that was scored for comparison."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Ranking of the successful trials of one search.
 
     Args:
         objective: what ranks them.
-        ranked: successful trials, best first.
+        ranked: successful trials, best first; a teacher, which students are compared with, is no candidate.
         failed: number of failed trials.
+        default: the trial of the space's default architecture (or teacher), where it has a score.
     """
 
     objective: Objective
     ranked: tuple[Trial, ...]
     failed: int
+    default: Trial | None
 
     @classmethod
     def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
@@ -48,7 +54,10 @@ class Outcome:
         ranked = sorted(
             ((score, trial) for score, trial in scored if score is not None), key=lambda pair: pair[0], reverse=True
         )
-        return cls(objective, tuple(trial for _, trial in ranked), sum(trial.status == "failed" for trial in trials))
+        listed = tuple(trial for _, trial in ranked)
+        default = next((trial for trial in listed if trial.origin.kind in ("default", TEACHER)), None)
+        candidates = tuple(trial for trial in listed if trial.origin.kind != TEACHER)
+        return cls(objective, candidates, sum(trial.status == "failed" for trial in trials), default)
 
     @property
     def best(self) -> Trial | None:
@@ -59,11 +68,6 @@ class Outcome:
     def median(self) -> Trial | None:
         """The trial in the middle of the ranking (the better one of two)."""
         return self.ranked[(len(self.ranked) - 1) // 2] if self.ranked else None
-
-    @property
-    def default(self) -> Trial | None:
-        """The trial of the space's default architecture, where it was trained."""
-        return next((trial for trial in self.ranked if trial.origin.kind == "default"), None)
 
     def describe(self) -> str:
         """Write a small table for the terminal."""

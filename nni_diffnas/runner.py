@@ -27,6 +27,7 @@ __all__ = [
     "SETTING_PREFIX",
     "TRIAL_ID",
     "build_seeded",
+    "claim_trial",
     "report_final",
     "report_intermediate",
     "run_trial",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 RESULT_FILE = "result.json"
-"""Written into a trial's output folder when it ends: metrics, or the reason of its failure."""
+"""In a trial's output folder: its id from the start, and in the end its metrics or the reason of its failure."""
 
 SETTING_PREFIX = "run."
 """Parameters under this prefix are settings of the run, not labels of the architecture."""
@@ -53,6 +54,11 @@ def split_parameters(parameters: Mapping[str, Value]) -> tuple[Architecture, dic
         if label.startswith(SETTING_PREFIX) and label != TRIAL_ID
     }
     return architecture, settings
+
+
+def claim_trial(folder: Path, trial_id: str) -> None:
+    """Write into a trial's output folder which trial runs there; `experiment.TrialJobs` tells why NNI cannot say."""
+    (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id}))
 
 
 def trial_output() -> Path:
@@ -133,6 +139,7 @@ def run_trial(
         architecture, settings = split_parameters(parameters)
     folder = output or trial_output()
     folder.mkdir(parents=True, exist_ok=True)
+    claim_trial(folder, trial_id)
     objective = job.make_objective()
     try:
         family, evaluation = job.make_family(), job.make_evaluation()

@@ -7,7 +7,6 @@ once: validation, budget, duplicates, pending trials, the search memory, NNI's e
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
 from abc import abstractmethod
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from nni.nas.execution import Middleware
-from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
-from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
+from .nas_loop import EngineLoop
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
 from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
@@ -42,20 +40,6 @@ def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
     """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
     settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
     return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
-
-
-def _experiment_of(engine: Any) -> Any:
-    """The NNI experiment below an engine and its middleware; ``None`` for an engine that runs without one."""
-    while isinstance(engine, Middleware):
-        engine = engine.engine
-    return getattr(engine, "nodejs_binding", None)
-
-
-def _await_bookkeeping(model: ExecutableModelSpace, seconds: float = 5.0) -> None:
-    """Wait until NNI's engine has written an ended model's status: it tells its listeners first."""
-    until = time.monotonic() + seconds
-    while not model.status.completed() and time.monotonic() < until:
-        time.sleep(0.01)
 
 
 class AskTellStrategy(Strategy):
@@ -344,62 +328,12 @@ class AskTellStrategy(Strategy):
         return model_space
 
     def _run(self) -> None:
-        models: dict[str, ExecutableModelSpace] = {}  # NNI's engine keeps weak references only
-        metrics: dict[str, Metrics] = {}
-        inbox: list[tuple[str, ModelStatus]] = []
-        arrival = threading.Condition()
+        self._loop = EngineLoop(self)
+        self._loop.run()
 
-        def on_metric(event: FinalMetricEvent) -> None:
-            trial_id = (event.model.sample or {}).get(TRIAL_ID)
-            if trial_id in models and event.metric is not None:
-                raw: Any = event.metric
-                metrics[trial_id] = raw if isinstance(raw, Mapping) else {self.objective.metric: float(raw)}
-
-        def on_end(event: TrainingEndEvent) -> None:
-            trial_id = (event.model.sample or {}).get(TRIAL_ID)
-            if trial_id in models:
-                with arrival:
-                    inbox.append((trial_id, event.status))
-                    arrival.notify()
-
-        experiment = _experiment_of(self.engine)
-        limit = None if experiment is None else experiment.config.max_trial_number
-        started = 0
-        self.engine.register_model_event_callback(ModelEventType.FinalMetric, on_metric)
-        self.engine.register_model_event_callback(ModelEventType.TrainingEnd, on_end)
-        try:
-            while True:
-                with arrival:
-                    arrived, inbox[:] = list(inbox), []
-                for trial_id, status in arrived:
-                    _await_bookkeeping(models.pop(trial_id))
-                    started -= status == ModelStatus.Invalid  # a filter stopped it: NNI has not run it
-                    if trial_id in metrics:
-                        reported = metrics.pop(trial_id)
-                        self.tell(trial_id, {name: value for name, value in reported.items() if name != "default"})
-                    else:
-                        self.tell_failed(trial_id, f"the trial ended as {status.value} without a final result")
-                # NNI's engine admits models beyond the trial limit for a while, and never runs them.
-                allowed = (limit is None or started < limit) and self.engine.budget_available()
-                idle = self.engine.idle_worker_available()
-                asked = self.ask(1) if allowed and idle else []
-                for trial in asked:
-                    started += 1
-                    models[trial.id] = self.model_space.freeze(parameters_of(trial, self.space))
-                    self.engine.submit_models(models[trial.id])
-                over = experiment is not None and experiment.get_status() in ("DONE", "STOPPED", "ERROR")
-                if over and not inbox:
-                    for trial_id in models:
-                        self.tell_failed(trial_id, "the experiment ended before this trial did")
-                if over or not (asked or models or (allowed and not idle)):
-                    return
-                if not asked:
-                    with arrival:
-                        if not inbox:
-                            arrival.wait(timeout=1.0)
-        finally:
-            self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, on_metric)
-            self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, on_end)
+    def freeze(self, trial: Trial) -> ExecutableModelSpace:
+        """NNI's model of a trial: the frozen model space that the engine trains."""
+        return self.model_space.freeze(parameters_of(trial, self.space))
 
     # State -----------------------------------------------------------------------------------------------------------
 

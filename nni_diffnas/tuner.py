@@ -79,7 +79,7 @@ class DiffNASTuner(Tuner):
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Learn that a trial's process ended."""
         if self._driver is not None:
-            self._driver.ended(parameter_id, success)
+            self._driver.ended(success)
 
     def _on_exit(self) -> None:
         if self._driver is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.errors import BudgetError, StrategyError
+from nni_diffnas.outcome import TEACHER
 from nni_diffnas.space import Architecture, Value
 from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
@@ -35,7 +36,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         tolerance: s, one value or a list; at least 0. Used by local and, without a budget, global choice.
         quantity: what is made cheap without a budget: ``macs``, ``params`` or ``latency_ms``.
         betas: schedules to retrain each chosen network with; the evaluator's own where the list is empty.
-        score_teacher: score the teacher too, as the default that students are compared with.
+        score_teacher: score the teacher too, for comparison; it is no candidate for the winner.
         **options: of `AskTellStrategy`.
 
     Raises:
@@ -117,7 +118,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         default = self.blocks.space.validate(self.blocks.default)
         wanted: list[Suggestion | None] = []
         if self.score_teacher:
-            wanted.append(self._attempt(default, "default", {"task": "teacher"}))
+            wanted.append(self._attempt(default, TEACHER, {"task": "teacher"}))
         for block in self.blocks.blocks:
             wanted.append(self._attempt(default, "block", {"task": "block", "block": block.name}))
         now = [suggestion for suggestion in wanted if suggestion is not None]

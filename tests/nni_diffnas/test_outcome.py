@@ -27,6 +27,13 @@ def test_ranks_and_describes_best_median_and_default() -> None:
     assert Outcome.of(trials, Objective("rfid", "maximize")).ranked[0].id == "t2"
 
 
+def test_a_teacher_is_compared_with_and_never_wins() -> None:
+    outcome = Outcome.of([trial(0, 1.0, "teacher"), trial(1, 3.0)], Objective())
+    assert outcome.best is not None
+    assert outcome.default is not None
+    assert (outcome.best.id, outcome.default.id) == ("t1", "t0")
+
+
 def test_no_success_is_said() -> None:
     assert "No trial succeeded" in Outcome.of([], Objective()).describe()
 

@@ -165,7 +165,7 @@ def test_blocks_come_first_then_students_then_the_end() -> None:
     assert search.ask(1) == []
     assert search.pending == []
     outcome = Outcome.of(search.trials, Objective())
-    assert [trial.settings["task"] for trial in outcome.ranked] == ["teacher", "retrain", "retrain"]
+    assert [trial.settings["task"] for trial in outcome.ranked] == ["retrain", "retrain"]
     assert outcome.default is not None
 
 
