@@ -2,8 +2,8 @@
 
     python benchmarks/generator.py --networks 1000 --training-steps 200
 
-NAS-Bench-201 is trained on a random half of its cells, MobileNetV3 on fresh draws of its space. A uniform sampler of the
-same space, 200 times, gives the mean and standard deviation beside each statistic.
+NAS-Bench-201 is trained on a random half of its cells, MobileNetV3 on fresh draws of its space. A uniform sampler of
+the same space, 200 times, gives the mean and standard deviation beside each statistic.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from reporting import report
 
 from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family, UNetFamily
 from nni_diffnas.strategies.guided.cost_model import CostModel
-from nni_diffnas.strategies.guided.encoding import Encoding, Indices
+from nni_diffnas.strategies.guided.encoding import Encoding
 from nni_diffnas.strategies.guided.features import Features
 from nni_diffnas.strategies.guided.generator import Generator
 from nni_diffnas.strategies.guided.guidance import towards_window
 
+Indices = NDArray[np.int64]
+
 
 def statistics(encoding: Encoding, indices: Indices, data: Indices | None) -> dict[str, float]:
-    """Uniqueness and novelty in %, and the largest distance of a pairwise label frequency from the uniform sampler's."""
+    """Uniqueness and novelty in %, and the root mean square error of the frequencies of pairs of values."""
     found = {"unique": 100 * len(np.unique(indices, axis=0)) / len(indices)}
     if data is not None:
         known = set(map(tuple, data.tolist()))
@@ -67,7 +70,7 @@ def window(networks: int, steps: int) -> dict[str, Any]:
     model = CostModel(Features(encoding), family, ["macs"])
     middle = family.cost(family.default).macs
 
-    def admits(indices: Indices) -> np.ndarray[Any, Any]:
+    def admits(indices: Indices) -> NDArray[np.bool_]:
         costs = np.array([family.cost(a).macs for a in encoding.architectures(indices)], dtype=float)
         return np.abs(costs / middle - 1) <= 0.05
 
