@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import DataError
 
-__all__ = ["cache_folder", "cached_folder", "fingerprint"]
+__all__ = ["cache_folder", "cached_bytes", "cached_folder", "fingerprint"]
 
 
 def cache_folder() -> Path:
@@ -78,3 +78,15 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:
+    """Return the content ``name`` of the cache; where it is missing, let ``make`` make it, in one process only.
+
+    For those who may not touch files themselves: strategies keep what they have trained this way.
+    """
+
+    def fill(folder: Path) -> None:
+        (folder / "content").write_bytes(make())
+
+    return (cached_folder(name, fill) / "content").read_bytes()

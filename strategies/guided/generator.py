@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -191,30 +191,31 @@ class Generator:
 
     # Cache -----------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Write weights, noise levels and the space that they belong to into ``folder``."""
+    def to_bytes(self) -> bytes:
+        """Weights, noise levels and the space that they belong to."""
         levels = {"low": self.levels.low, "high": self.levels.high, "rho": self.levels.rho}
         body = {"format": _FORMAT, "space": self.encoding.space.key, "levels": levels, "seed": self.seed}
-        torch.save({**body, "weights": self.denoiser.state_dict()}, folder / "generator.pt")
+        stream = io.BytesIO()
+        torch.save({**body, "weights": self.denoiser.state_dict()}, stream)
+        return stream.getvalue()
 
     @classmethod
-    def load(cls, folder: Path, space: Space) -> Generator:
-        """Read what `save` wrote.
+    def from_bytes(cls, content: bytes, space: Space) -> Generator:
+        """Inverse of `to_bytes`.
 
         Raises:
             SpaceError: the generator is damaged, or was trained for another space.
         """
-        file = folder / "generator.pt"
         try:
-            body = torch.load(file, weights_only=True)
+            body = torch.load(io.BytesIO(content), weights_only=True)
             if body["space"] != space.key or body["format"] != _FORMAT:
                 raise SpaceError(
-                    f"The generator in {str(folder)!r} was trained for space {body['space']}, this one is {space.key}: "
-                    f"its labels have changed, so remove the folder and let it be trained again."
+                    f"The cached generator was trained for space {body['space']}, this one is {space.key}: its labels "
+                    f"have changed, so empty the cache and let it be trained again."
                 )
             generator = cls(space, NoiseLevels(**body["levels"]), body["seed"])
             generator.denoiser.load_state_dict(body["weights"])
-        except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as error:
-            raise SpaceError(f"The generator in {str(folder)!r} cannot be read: remove the folder.") from error
+        except (RuntimeError, KeyError, EOFError, UnpicklingError) as error:
+            raise SpaceError(f"The cached generator of space {space.key} cannot be read: empty the cache.") from error
         generator.denoiser.eval().requires_grad_(False)
         return generator

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nni_diffnas.cache import cached_folder
+from nni_diffnas.cache import cached_bytes
 from nni_diffnas.errors import StrategyError
 from nni_diffnas.space import Architecture
 from nni_diffnas.strategy import AskTellStrategy
@@ -72,7 +71,7 @@ class DiffusionGuided(AskTellStrategy):
             ``macs``, ``params`` and ``latency_ms`` are known exactly, others are learned.
         sampler_steps: noise levels of the sampler, at least 2.
         training_steps: of the generator, where the cache has none for this space; at least 1.
-        cache: makes and keeps folders by name: `nni_diffnas.cache.cached_folder`.
+        cache: makes and keeps content by name: `nni_diffnas.cache.cached_bytes`.
         **options: of `AskTellStrategy`.
 
     Raises:
@@ -90,7 +89,7 @@ class DiffusionGuided(AskTellStrategy):
         objectives: Sequence[str] = (),
         sampler_steps: int = 8,
         training_steps: int = 200,
-        cache: Callable[[str, Callable[[Path], None]], Path] = cached_folder,
+        cache: Callable[[str, Callable[[], bytes]], bytes] = cached_bytes,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -131,13 +130,13 @@ class DiffusionGuided(AskTellStrategy):
         from .features import Features
         from .generator import Generator
 
-        def make(folder: Path) -> None:
+        def make() -> bytes:
             generator = Generator(self.space)
             generator.train(self.training_steps)
-            generator.save(folder)
+            return generator.to_bytes()
 
-        folder = self._cache(f"generators/{self.space.key}-{self.training_steps}", make)
-        self.generator: Generator = Generator.load(folder, self.space)
+        content = self._cache(f"generators/{self.space.key}-{self.training_steps}", make)
+        self.generator: Generator = Generator.from_bytes(content, self.space)
         self.features = Features(self.generator.encoding)
         costs = list(dict.fromkeys([*self.budget.windows, *(name for name in self.objectives if name in _COSTS)]))
         self._cost_model: CostModel | None = None

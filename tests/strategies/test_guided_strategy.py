@@ -1,7 +1,6 @@
 """`DiffusionGuided` as a strategy: learning, budget, objectives, resume, bad input."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +15,13 @@ SPACE = Space(dict.fromkeys("abcde", (0, 1, 2)), (("a", "b"), ("b", "c"), ("c", 
 
 
 @pytest.fixture
-def make(tmp_path: Path):
-    def cache(name, fill):
-        folder = tmp_path / name
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            fill(folder)
-        return folder
+def make():
+    kept: dict[str, bytes] = {}
+
+    def cache(name, make):
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
 
     def made(**options):
         plain = {"training_steps": 10, "candidates": 32, "sampler_steps": 5, "cache": cache}
