@@ -329,7 +329,7 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
         search = GPTProposer(
             base_url=server.url,
             backoff_s=0.002,
-            timeout_s=0.3,
+            timeout_s=1.5,
             memory=memory,
             model="m",
             prices={"m": {"input": 10.0, "output": 30.0}},
