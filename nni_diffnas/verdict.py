@@ -116,7 +116,7 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     default = family.space.validate(family.default)
     chosen = family.space.validate(winner.architecture)
     if chosen == default:
-        raise JobError("The winner is the default network itself: there is nothing to compare.")
+        raise JobError("The default network itself won: compare another trial with it by --trial ID.")
     job.make_evaluation().held_out().prepare()
     runs = [
         (name, architecture, job.seed + FRESH_SEED + seed)
