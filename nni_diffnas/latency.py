@@ -44,7 +44,7 @@ class Latency:
 
 
 def device_name(device: torch.device | str = "cpu") -> str:
-    """What the device calls itself, e.g. ``NVIDIA H200`` or the model name of the processor."""
+    """What the device calls itself, e.g. ``NVIDIA A100`` or the model name of the processor."""
     import torch
 
     if torch.device(device).type == "cuda":
