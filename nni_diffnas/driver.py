@@ -222,10 +222,14 @@ class Driver:
     def import_results(self, data: list[dict[str, Any]]) -> None:
         """Receive trials that finished before a resume, or while it was under way; known results are ignored."""
         with self._recording():
+            known = {trial.id for trial in self.strategy.trials}
             for row in data:
-                parameter = row.get("parameter")
-                if isinstance(parameter, Mapping) and parameter.get(TRIAL_ID) in {t.id for t in self.strategy.trials}:
-                    self._tell(str(parameter[TRIAL_ID]), row["value"], str(row.get("trialJobId") or ""))
+                parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
+                recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
+                # NNI's own record may be that of another trial: see `TrialJobs`.
+                trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
+                if trial_id in known:
+                    self._tell(str(trial_id), row["value"], job_id)
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}

@@ -58,6 +58,15 @@ class ExperimentFolder:
         folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
         return next((folder for folder in folders if job_id and folder.is_dir()), None)
 
+    def trial_result(self, job_id: str) -> dict[str, Any]:
+        """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
+        output = self.trial_output(job_id)
+        try:
+            content: dict[str, Any] = json.loads((output / RESULT_FILE).read_text()) if output else {}
+        except (OSError, ValueError):
+            return {}
+        return content
+
 
 def find_experiment(name: str) -> ExperimentFolder:
     """Find an experiment by its folder, or by its id in NNI's own list.
@@ -104,21 +113,13 @@ class TrialJobs:
                 return str(sample[TRIAL_ID])
         return ""
 
-    def _result(self, job: Any) -> dict[str, Any]:
-        output = self.folder.trial_output(str(job.trialJobId))
-        try:
-            content: dict[str, Any] = json.loads((output / RESULT_FILE).read_text()) if output else {}
-        except (OSError, ValueError):
-            return {}
-        return content
-
     def to_run_again(self) -> set[str]:
         """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def ended(self) -> dict[str, str]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
-        results = [(job, self._result(job)) for job in self.jobs]
+        results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self.jobs]
         claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
         found: dict[str, str] = {}
         for job, result in results:

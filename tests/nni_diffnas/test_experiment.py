@@ -1,0 +1,38 @@
+"""Which trial a job really ran: NNI's records may be those of the job that was started beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nni_diffnas.experiment import NO_REASON, ExperimentFolder, TrialJobs
+from nni_diffnas.runner import RESULT_FILE, claim_trial
+
+
+def job(folder: Path, name: str, status: str, recorded: str, claimed: str = "") -> Any:
+    """A job that NNI ascribes to ``recorded`` and that ran ``claimed``."""
+    output = folder / "environments" / "local-env" / "trials" / name
+    output.mkdir(parents=True)
+    if claimed:
+        claim_trial(output, claimed)
+    given = SimpleNamespace(parameters={"run.trial": recorded})
+    return SimpleNamespace(trialJobId=name, status=status, hyperParameters=[given])
+
+
+def test_swapped_jobs_are_settled_by_what_the_trials_wrote(tmp_path: Path) -> None:
+    listed = [job(tmp_path, "j0", "FAILED", "t0", claimed="t1"), job(tmp_path, "j1", "RUNNING", "t1", claimed="t0")]
+    (tmp_path / "environments/local-env/trials/j0" / RESULT_FILE).write_text('{"trial": "t1", "failure": "diverged"}')
+    jobs = TrialJobs(ExperimentFolder(tmp_path), listed)
+    assert jobs.ended() == {"t1": "diverged"}
+    assert jobs.to_run_again() == {"t1"}
+
+
+def test_a_job_that_never_said_who_it_is_goes_by_nni_s_record(tmp_path: Path) -> None:
+    listed = [job(tmp_path, "j0", "FAILED", "t0"), job(tmp_path, "j1", "SUCCEEDED", "t1", claimed="t1")]
+    assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {"t0": NO_REASON, "t1": ""}
+
+
+def test_a_silent_job_is_not_taken_for_a_trial_that_runs_elsewhere(tmp_path: Path) -> None:
+    listed = [job(tmp_path, "j0", "FAILED", "t0"), job(tmp_path, "j1", "RUNNING", "t1", claimed="t0")]
+    assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {}
