@@ -195,6 +195,38 @@ def verdict(
 
 
 @app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="Experiment id, its folder, or a search-memory file.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("report.html"),
+    against: Annotated[str | None, typer.Option(help="Random search to compare with, named likewise.")] = None,
+    job: Annotated[Path | None, typer.Option(help="Job file, for a memory that does not say its objective.")] = None,
+) -> None:
+    """Write one self-contained page: best architecture, samples, curves, costs, origins, how to do it again."""
+    from .report import read_source, render_report
+
+    source = read_source(experiment, job)
+    page = render_report(source, read_source(against, job) if against else None)
+    output.write_text(page, encoding="utf-8")
+    print(output)
+
+
+@app.command()
+def compare(
+    experiments: Annotated[list[str], typer.Argument(help="Experiment ids, folders or search-memory files.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("compare.html"),
+    job: Annotated[Path | None, typer.Option(help="Job file, for memories that do not say their objective.")] = None,
+) -> None:
+    """Set searches side by side; those that differ in their seed only are one arm with a confidence band."""
+    from .report import compare as side_by_side
+    from .report import read_source
+
+    comparison = side_by_side([read_source(name, job) for name in experiments])
+    output.write_text(comparison.render(), encoding="utf-8")
+    print(comparison.describe())
+    print(output)
+
+
+@app.command()
 def train(
     job: JobArgument,
     output: Annotated[Path, typer.Option(help="Folder for weights, samples, logs and the pipeline.")],

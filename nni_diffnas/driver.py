@@ -28,6 +28,7 @@ from .runner import RESULT_FILE, TRIAL_ID
 from .space import Space, Value
 from .strategy import AskTellStrategy, parameters_of
 from .trial import Trial
+from .versions import versions
 from .winner import export_trial
 
 __all__ = ["Driver", "make_strategy", "restrict_space"]
@@ -167,6 +168,7 @@ class Driver:
                     "protocol": evaluation.protocol,
                     "space": space.key,
                     "max_trials": self._manager.max_trials,
+                    "versions": versions(),
                 },
             )
         return strategy

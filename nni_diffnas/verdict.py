@@ -6,11 +6,12 @@ cannot give.
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -21,10 +22,13 @@ from .runner import build_seeded
 from .space import Architecture
 from .trial import Objective, Trial
 
-__all__ = ["FRESH_SEED", "Verdict", "judge"]
+__all__ = ["FRESH_SEED", "VERDICT_FILE", "Verdict", "judge"]
 
 FRESH_SEED = 10_000
 """First of the fresh seeds, above the job's: far from those that searches use."""
+
+VERDICT_FILE = "verdict.json"
+"""In the verdict's folder: its scores, for the report."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,26 @@ class Verdict:
         if low <= 0 <= high:
             return None
         return (high < 0) == (self.objective.direction == "minimize")
+
+    def save(self) -> None:
+        """Write `VERDICT_FILE` into the output folder."""
+        body = {"objective": asdict(self.objective), "winner": self.winner, "default": self.default}
+        (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Verdict:
+        """Read what `save` has written.
+
+        Raises:
+            JobError: the file is damaged.
+        """
+        try:
+            body = json.loads(file.read_text())
+            return cls(Objective(**body["objective"]), tuple(body["winner"]), tuple(body["default"]), file.parent)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JobError(
+                f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
+            ) from error
 
     def describe(self) -> str:
         """Write the verdict for the terminal."""
@@ -126,4 +150,6 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, seed, output / f"{name}-{seed}") for name, a, seed in runs]
         scores = [future.result() for future in futures]
-    return Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output)
+    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output)
+    verdict.save()
+    return verdict
