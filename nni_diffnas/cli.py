@@ -166,14 +166,20 @@ def export(
     experiment: ExperimentArgument,
     to: Annotated[Path | None, typer.Option(help="Folder of the pipeline; <experiment>/winner without it.")] = None,
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
-    """Write the winner (or a given trial) as a diffusers pipeline folder; works while the experiment runs, too."""
+    """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
     from .experiment import find_experiment
     from .winner import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
-    print(export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner"))
+    pipeline = export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner", search.trials)
+    print(pipeline)
+    if onnx:
+        from .onnx_export import export_onnx
+
+        print(export_onnx(pipeline))
 
 
 @app.command()

@@ -329,7 +329,8 @@ class Driver:
         if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
             try:
                 folder = self._manager.folder
-                print(f"pipeline: {export_trial(folder, self._job, outcome.best, folder.path / 'winner')}", flush=True)
+                winner = export_trial(folder, self._job, outcome.best, folder.path / "winner", self._mine())
+                print(f"pipeline: {winner}", flush=True)
             except DiffNASError as error:  # the search is over and recorded; the export can be repeated by hand
                 print(f"nni-diffnas: the winner was not exported: {error}", file=sys.stderr, flush=True)
 

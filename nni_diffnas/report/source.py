@@ -18,7 +18,7 @@ from ..outcome import TEACHER, Outcome
 from ..runner import RESULT_FILE
 from ..space import Architecture, Space
 from ..trial import Objective, Trial
-from ..verdict import VERDICT_FILE, Verdict
+from ..verdict import Verdict, read_verdict
 from .statistics import fence
 
 __all__ = ["Source", "read_source"]
@@ -124,8 +124,7 @@ class Source:
     @cached_property
     def verdict(self) -> Verdict | None:
         """The verdict in the experiment's folder, where one was computed."""
-        file = None if self.folder is None else self.folder.path / "verdict" / VERDICT_FILE
-        return Verdict.load(file) if file is not None and file.is_file() else None
+        return None if self.folder is None else read_verdict(self.folder.path)
 
 
 def read_source(name: str, job_file: Path | None = None) -> Source:
