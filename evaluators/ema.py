@@ -78,7 +78,7 @@ class PowerAverage(Average):
 
     def weight(self) -> float:
         """1 - beta_t."""
-        return 1.0 - (1.0 - 1.0 / self.step) ** (self.gamma + 1.0)
+        return float(1.0 - (1.0 - 1.0 / self.step) ** (self.gamma + 1.0))
 
 
 def power_for_width(width: float) -> float:

@@ -118,8 +118,9 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, given: Any) -> Any:
-        named = given.get("recipe") if isinstance(given, Mapping) else None
-        return {**RECIPES[named], **given} if named in RECIPES else given
+        if not isinstance(given, Mapping):
+            return given
+        return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
     @model_validator(mode="after")
     def _one_budget(self) -> Recipe:

@@ -94,7 +94,7 @@ class _JointLoss:
 
 
 def _name(teacher: TeacherPipeline) -> str:
-    return {"epsilon": "epsilon", "v_prediction": "v"}[teacher.parameterisation.diffusers_name]
+    return {"epsilon": "epsilon", "v_prediction": "v"}[str(teacher.parameterisation.diffusers_name)]
 
 
 def retrain(
