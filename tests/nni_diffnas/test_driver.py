@@ -13,6 +13,7 @@ import yaml
 
 from nni_diffnas import driver as driver_module
 from nni_diffnas.driver import Driver
+from nni_diffnas.errors import JobError
 from nni_diffnas.experiment import ExperimentFolder, ManagerInfo
 from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
@@ -47,15 +48,22 @@ class OneAtATime(AskTellStrategy):
         """Remember nothing."""
 
 
+KEY = "sk-planted-0123456789abcdefghij"
+
+
+def make_driver(folder: Path, **options: Any) -> Driver:
+    (folder / "job.yml").write_text(yaml.safe_dump(JOB))
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    (folder / "exp").mkdir()
+    manager = ManagerInfo(ExperimentFolder(folder / "exp"), folder, 10, 3, None, False)
+    return Driver(manager, "job.yml", "any", "minimize", options, json.loads(json.dumps(space)))
+
+
 @pytest.fixture
 def driver(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(OneAtATime, "waits", [], raising=False)
     monkeypatch.setattr(driver_module, "find_plugin", lambda group, name: OneAtATime)
-    (tmp_path / "job.yml").write_text(yaml.safe_dump(JOB))
-    space = load_job(tmp_path / "job.yml").make_family().space.to_nni()
-    (tmp_path / "exp").mkdir()
-    manager = ManagerInfo(ExperimentFolder(tmp_path / "exp"), tmp_path, 10, 3, None, False)
-    return Driver(manager, "job.yml", "any", "minimize", {"start_with_default": False}, json.loads(json.dumps(space)))
+    return make_driver(tmp_path, start_with_default=False)
 
 
 def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> None:
@@ -79,3 +87,15 @@ def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> Non
     assert [event.body["count"] for event in memory.events("probe")] == [3, 2, 1]
     assert [trial.status for trial in memory.trials()] == ["succeeded", "succeeded", "pending"]
     driver.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"api_key": "short"}, {"note": KEY}, {"headers": {"Authorization": "x"}}, {"more": [f"Bearer {KEY}"]}]
+)
+def test_a_key_in_class_args_is_refused_and_not_repeated(
+    tmp_path: Path, plugin_site: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(JobError, match=r"classArgs.*OPENAI_API_KEY") as caught:
+        make_driver(tmp_path, **options)
+    assert KEY not in str(caught.value)
+    assert not list((tmp_path / "exp").iterdir()), "nothing was started"
