@@ -30,6 +30,7 @@ class ImageSet:
         training: indices of the images to train on, ascending.
         held_out: indices of the images that are never trained on, ascending.
         skipped: files that could not be decoded.
+        source: their name or path, for messages.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,6 +40,7 @@ class ImageSet:
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
     skipped: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,4 +94,5 @@ def images(settings: DataSettings) -> ImageSet:
         training=np.sort(order[count:]),
         held_out=np.sort(order[:count]),
         skipped=tuple(index["skipped"]),
+        source=settings.source,
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -19,21 +17,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from nni_diffnas.cache import cached_folder, fingerprint
-from nni_diffnas.errors import DataError, JobError, TrialFailure
+from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.family import Family
 
+from .compute import DeviceName, choose_device, threads
 from .data import DataSettings, ImageSet, images
-from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
+from .features import ExtractorKind
+from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
-from .rfid import Statistics, frechet_distance, kernel_distance, statistics
+from .recipe import Recipe
 from .sampling import Solver, initial_noise, sample, to_uint8
-from .training import Progress, Recipe, TrainingResult, call_network, train
+from .scoring import ReferenceName, Scoring, make_extractor
+from .training import Progress, TrainingResult, call_network, train
 
-__all__ = ["DiffusionEvaluation", "Settings", "threads"]
+__all__ = ["DiffusionEvaluation", "Settings"]
 
-# Features of this many reference images are kept for the kernel distance.
-KERNEL_IMAGES = 2000
 Model = TypeVar("Model", bound=BaseModel)
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
 SAMPLING_SEED = 0x5EED
@@ -68,11 +67,11 @@ class Settings(BaseModel):
     sampler: Solver = "dpm-solver++"
     sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
-    reference: Literal["training", "held_out"] = "training"
+    reference: ReferenceName = "training"
     curve_points: int = Field(default=3, ge=0)
     curve_images: int = Field(default=200, ge=2)
     threads: int | None = Field(default=None, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
 
 
 class DiffusionEvaluation(Evaluation):
@@ -109,27 +108,23 @@ class DiffusionEvaluation(Evaluation):
         return images(self.data)
 
     @cached_property
-    def extractor(self) -> Extractor:
-        """The feature space; its network is trained now where it was not before."""
+    def scoring(self) -> Scoring:
+        """What compares the samples with the reference; its feature network is trained now where it was not before."""
         settings = self.settings
-        if settings.extractor == "labels":
-            with threads(settings.threads):
-                return labels_extractor(self.images, seed=settings.extractor_seed)
-        if settings.extractor == "random":
-            return random_extractor(self.images, settings.extractor_seed)
-        from .fidelity import inception_extractor
-
-        layer = "2048" if settings.extractor == "inception" else "768"
-        return inception_extractor(layer, settings.extractor_weights)
+        with threads(settings.threads):
+            extractor = make_extractor(
+                settings.extractor, self.images, settings.extractor_seed, settings.extractor_weights
+            )
+        return Scoring(self.images, settings.reference, extractor, choose_device(settings.device))
 
     @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
-        recipe = fingerprint(sorted(settings.training.model_dump().items()))[:8]
         return (
-            f"rfid/{self.extractor.name}/{settings.score_images} images/{settings.sampler_steps} {settings.sampler} "
-            f"steps/{settings.training.budget} {recipe}/{settings.reference} {self.images.split}"
+            f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
+            f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
+            f"{settings.reference} {self.images.split}"
         )
 
     def prepare(self) -> None:
@@ -139,12 +134,8 @@ class DiffusionEvaluation(Evaluation):
                 f"evaluator.training.class_conditional needs labels, which data.source {self.data.source!r} has not: "
                 f"give labels or switch it off."
             )
-        if len(self._reference_indices()) < 2:
-            raise DataError(
-                f"evaluator.reference {self.settings.reference!r} has {len(self._reference_indices())} images: "
-                f"change data.held_out ({self.data.held_out:g}) so that there are more."
-            )
-        self._reference_folder()
+        with threads(self.settings.threads):
+            self.scoring.prepare()
 
     def held_out(self) -> DiffusionEvaluation:
         """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
@@ -169,27 +160,48 @@ class DiffusionEvaluation(Evaluation):
     def _changed(self, **options: Any) -> DiffusionEvaluation:
         return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
 
-    def scheduler_config(self) -> dict[str, Any]:
-        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
+    def check(self, family: Family) -> None:
+        """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
+        with torch.device("meta"):
+            model = family.build(family.default)
+        check_network(model, self.images.shape, self.settings.training)
+
+    def scheduler_config(self) -> dict[str, Any] | None:
+        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
+
+        ``None`` for EDM's preconditioned networks: no pipeline of diffusers scales their input.
+        """
         recipe = self.settings.training
+        prediction = recipe.parameterisation().diffusers_name
+        if prediction is None:
+            return None
         return {
             "_class_name": "DDPMScheduler",
             "num_train_timesteps": recipe.timesteps,
             "beta_start": 1e-4,
             "beta_end": 0.02,
             "beta_schedule": recipe.noise_schedule().diffusers_name,
-            "prediction_type": recipe.parameterisation().diffusers_name,
-            "variance_type": "fixed_small",
+            "prediction_type": prediction,
+            "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
             "clip_sample": True,
             "clip_sample_range": 1.0,
             "timestep_spacing": "trailing",
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings, those of the recipe included."""
+        return {
+            "data": self.data.model_dump(mode="json"),
+            "evaluator": self.settings.model_dump(mode="json"),
+            "scheduler": self.scheduler_config(),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
-            device = self._device()
+            check_network(model, self.images.shape, self.settings.training)
+            device = choose_device(self.settings.device)
             model.to(device)
             if device.type == "cuda":
                 model.to(memory_format=torch.channels_last)
@@ -198,7 +210,7 @@ class DiffusionEvaluation(Evaluation):
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
             metrics = {
-                **self._score(pixels),
+                **self.scoring.score(pixels),
                 "loss": training.loss,
                 "train_seconds": training.seconds,
                 "sample_seconds": sample_seconds,
@@ -253,8 +265,8 @@ class DiffusionEvaluation(Evaluation):
     def forecast(self, model: nn.Module) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
         settings, recipe = self.settings, self.settings.training
-        trial = copy.deepcopy(model).to(self._device())
-        pixels, labels = self._resident(self._device())
+        trial = copy.deepcopy(model).to(choose_device(self.settings.device))
+        pixels, labels = self._resident(choose_device(self.settings.device))
         with threads(settings.threads), torch.random.fork_rng():
             train(trial, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
             timed = train(trial, pixels, labels, _steps(recipe, 4), 0, lambda progress: None)
@@ -262,7 +274,7 @@ class DiffusionEvaluation(Evaluation):
             generated = self.generate(trial, min(settings.sampling_batch, settings.score_images), 0)
             an_image = (time.monotonic() - began) / len(generated)
             began = time.monotonic()
-            self._features(generated)
+            self.scoring.features(generated)
             scoring = (time.monotonic() - began) * (1 + settings.curve_points + settings.score_images / len(generated))
         steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
         training = recipe.seconds or steps * timed.seconds / timed.steps
@@ -284,7 +296,7 @@ class DiffusionEvaluation(Evaluation):
             if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
                 scored = int(progress.fraction * (settings.curve_points + 1))
                 generated = self.generate(model, settings.curve_images, context.seed)
-                metrics["rfid"] = self._score(generated)["rfid"]
+                metrics["rfid"] = self.scoring.score(generated)["rfid"]
                 log.picture("samples", grid(generated[:64]), progress.images)
             for name in metrics.keys() - {"images"}:
                 log.scalar(
@@ -302,48 +314,6 @@ class DiffusionEvaluation(Evaluation):
         labels = self.images.labels if self.settings.training.class_conditional else None
         on_device = None if labels is None else torch.from_numpy(labels[chosen]).to(device)
         return torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(device), on_device
-
-    def _device(self) -> torch.device:
-        name = self.settings.device
-        if name == "cuda" and not torch.cuda.is_available():
-            raise TrialFailure("evaluator.device is 'cuda', but torch sees no CUDA GPU: choose auto or cpu.")
-        return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-    def _features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        from .fidelity import extract
-
-        size = 256 if self.extractor.layer == "features" else 32
-        batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
-        return extract(self.extractor, batches, self._device())
-
-    def _score(self, pixels: NDArray[np.uint8]) -> dict[str, float]:
-        folder = self._reference_folder()
-        features = self._features(pixels)
-        distance = frechet_distance(statistics(features), Statistics.load(folder / "statistics.npz"))
-        return {"rfid": distance, "kid": kernel_distance(features, np.load(folder / "features.npy"))}
-
-    def _reference_indices(self) -> NDArray[np.int64]:
-        return self.images.training if self.settings.reference == "training" else self.images.held_out
-
-    def _reference_folder(self) -> Path:
-        """Folder with the statistics of the reference images, and the features of some of them."""
-
-        def make(folder: Path) -> None:
-            with threads(self.settings.threads):
-                features = self._features(self.images.pixels[self._reference_indices()])
-            reference = statistics(features)
-            if not np.trace(reference.covariance) > 0:
-                raise DataError(
-                    f"All reference images of data.source {self.data.source!r} have the same features, so that no "
-                    f"distance can be told: give images that differ."
-                )
-            reference.save(folder / "statistics.npz")
-            chosen = np.random.default_rng(0).permutation(len(features))[:KERNEL_IMAGES]
-            np.save(folder / "features.npy", features[chosen])
-
-        weights = fingerprint(str(self.extractor.weights)) if self.extractor.layer != "features" else ""
-        key = fingerprint(self.images.split, self.settings.reference, self.extractor.name, weights)
-        return cached_folder(f"statistics/{key}", make)
 
     def _write(
         self,
@@ -363,9 +333,7 @@ class DiffusionEvaluation(Evaluation):
             "architecture": dict(context.architecture),
             "seed": context.seed,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "data": self.data.model_dump(mode="json"),
-            "evaluator": self.settings.model_dump(mode="json"),
-            "scheduler": self.scheduler_config(),
+            **self.resolved(),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
@@ -385,15 +353,3 @@ def _validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Mo
             known = ", ".join(kind.model_fields)
             raise JobError(f"{field} is no option: the options of {section} are {known}.") from error
         raise JobError(f"{field} is {first['input']!r}, which does not fit: {first['msg']}.") from error
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Use so many CPU threads, then as many as before."""
-    before = torch.get_num_threads()
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(count or (int(named) if named.isdigit() and int(named) > 0 else 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -20,7 +20,8 @@ from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
 from nni_diffnas.trial import UNRANKED
 
-from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings, threads
+from ..compute import choose_device, threads
+from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
 from ..sampling import initial_noise, sample, to_uint8
 from ..training import Progress
@@ -59,7 +60,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
     def __init__(self, data: dict[str, Any], **options: Any) -> None:
         super().__init__(data, **options)
-        named = {"prediction", "schedule", "timesteps", "class_conditional", "compile"}
+        named = {
+            "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
+            "compile",
+        }  # fmt: skip
         for name in sorted(named & self.settings.training.model_fields_set):
             raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")
         if self.settings.inherit == "nothing" and self.settings.beta == "constant0":
@@ -109,7 +113,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             raise JobError(f"The trial's task is {task!r}: {', '.join(TASKS)} are known.")
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
-            teacher = self._pipeline(family).to(self._device())
+            teacher = self._pipeline(family).to(choose_device(self.settings.device))
             if task == "block":
                 metrics = self._block(family, teacher, context, log)
             else:
@@ -197,7 +201,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 seen = {"loss": progress.loss, "images": float(progress.images)}
                 if reports in wanted and progress.fraction < 1.0:
                     generated = self.generate(model, self.settings.curve_images, context.seed)
-                    seen["rfid"] = self._score(generated)["rfid"]
+                    seen["rfid"] = self.scoring.score(generated)["rfid"]
                     log.scalar(f"rfid of {self.settings.curve_images} images", seen["rfid"], progress.images)
                 log.scalar("loss", progress.loss, progress.images)
                 context.report(seen)
@@ -210,7 +214,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             model.to(teacher.device)
         sampling = time.monotonic()
         pixels = self.generate(model, self.settings.score_images, context.seed)
-        metrics |= {**self._score(pixels), "sample_seconds": time.monotonic() - sampling}
+        metrics |= {**self.scoring.score(pixels), "sample_seconds": time.monotonic() - sampling}
         picture = grid(pixels[:64])
         log.scalar("rfid", metrics["rfid"], int(metrics.get("trained_images", 0)))
         log.picture("samples", picture, int(metrics.get("trained_images", 0)))

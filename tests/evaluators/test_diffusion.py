@@ -125,7 +125,7 @@ def test_the_stock_scheduler_samples_the_same_network(tmp_path: Path, small_deno
         for time in scheduler.timesteps:
             images = scheduler.step(model(images, time.expand(300)), time, images).prev_sample
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    assert evaluation._score(pixels)["rfid"] < 1.5 * ours
+    assert evaluation.scoring.score(pixels)["rfid"] < 1.5 * ours
 
 
 def test_a_verdict_is_scored_on_held_out_images(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:

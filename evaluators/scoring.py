@@ -1,0 +1,117 @@
+"""Scores of generated images: reference images, features of both, distances between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nni_diffnas.cache import cached_folder, fingerprint
+from nni_diffnas.errors import DataError
+
+from .data import ImageSet
+from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
+from .rfid import Statistics, frechet_distance, kernel_distance, statistics
+
+__all__ = ["ReferenceName", "Scoring", "make_extractor"]
+
+ReferenceName = Literal["training", "held_out", "all"]
+
+# Features of this many reference images are kept for the kernel distance.
+KERNEL_IMAGES = 2000
+
+
+def make_extractor(kind: ExtractorKind, images: ImageSet, seed: int = 0, weights: Path | None = None) -> Extractor:
+    """Feature space of this kind; its network is trained now where it was not before.
+
+    Args:
+        kind: of the extractor.
+        images: that the networks of ``labels`` and ``random`` are made for.
+        seed: of these two.
+        weights: file of the Inception weights.
+
+    Raises:
+        DataError: no labels to learn from, or weights that cannot be used.
+    """
+    if kind == "labels":
+        return labels_extractor(images, seed=seed)
+    if kind == "random":
+        return random_extractor(images, seed)
+    from .fidelity import inception_extractor
+
+    return inception_extractor("2048" if kind == "inception" else "768", weights)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Compares generated images with reference images.
+
+    Args:
+        images: the data.
+        reference: the part of it that samples are compared with.
+        extractor: feature space of the comparison.
+        device: that computes the features.
+    """
+
+    images: ImageSet
+    reference: ReferenceName
+    extractor: Extractor
+    device: torch.device
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Of the reference images."""
+        if self.reference == "all":
+            return np.arange(len(self.images.pixels))
+        return self.images.training if self.reference == "training" else self.images.held_out
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features ``[images, features]`` of uint8 images ``[images, channels, height, width]``."""
+        size = 256 if self.extractor.layer == "features" else 32
+        return self.features_of(pixels[start : start + size] for start in range(0, len(pixels), size))
+
+    def features_of(self, batches: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """The same of batches."""
+        from .fidelity import extract
+
+        return extract(self.extractor, iter(batches), self.device)
+
+    def score(self, pixels: NDArray[np.uint8]) -> dict[str, float]:
+        """Distances of uint8 images ``[images, channels, height, width]``: ``rfid`` and ``kid``."""
+        folder = self.prepare()
+        features = self.features(pixels)
+        distance = frechet_distance(statistics(features), Statistics.load(folder / "statistics.npz"))
+        return {"rfid": distance, "kid": kernel_distance(features, np.load(folder / "features.npy"))}
+
+    def prepare(self) -> Path:
+        """Folder with the statistics of the reference images, and the features of some; made now where missing.
+
+        Raises:
+            DataError: there are too few of them, or they do not differ.
+        """
+
+        def make(folder: Path) -> None:
+            if len(self.indices) < 2:
+                raise DataError(
+                    f"evaluator.reference {self.reference!r} has {len(self.indices)} images: "
+                    f"change data.held_out so that there are more."
+                )
+            features = self.features(self.images.pixels[self.indices])
+            reference = statistics(features)
+            if not np.trace(reference.covariance) > 0:
+                raise DataError(
+                    f"All reference images of data.source {self.images.source!r} have the same features, so that no "
+                    f"distance can be told: give images that differ."
+                )
+            reference.save(folder / "statistics.npz")
+            chosen = np.random.default_rng(0).permutation(len(features))[:KERNEL_IMAGES]
+            np.save(folder / "features.npy", features[chosen])
+
+        weights = fingerprint(str(self.extractor.weights)) if self.extractor.layer != "features" else ""
+        key = fingerprint(self.images.split, self.reference, self.extractor.name, weights)
+        return cached_folder(f"statistics/{key}", make)
