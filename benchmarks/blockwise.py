@@ -56,8 +56,10 @@ class Case:
     extractor_weights: str | None = None
 
 
-def levels(widths: tuple[int, ...], depth: int, size: int, channels: int, groups: int, attends: int) -> dict[str, Any]:
-    """A ``UNet2DModel`` whose deepest ``attends`` levels have attention."""
+def levels(
+    widths: tuple[int, ...], depth: int, size: int, channels: int, groups: int, attends: int, head: int | None = 8
+) -> dict[str, Any]:
+    """A ``UNet2DModel`` whose deepest ``attends`` levels have attention, in heads of ``head`` channels or in one."""
     plain = len(widths) - attends
     return {
         "sample_size": size,
@@ -66,7 +68,7 @@ def levels(widths: tuple[int, ...], depth: int, size: int, channels: int, groups
         "block_out_channels": widths,
         "layers_per_block": depth,
         "norm_num_groups": groups,
-        "attention_head_dim": 8,
+        "attention_head_dim": head,
         "down_block_types": ("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attends,
         "up_block_types": ("AttnUpBlock2D",) * attends + ("UpBlock2D",) * plain,
     }
@@ -81,7 +83,9 @@ def cases() -> dict[str, Case]:
         "quick": Case(
             digits, levels((16, 32), 1, 8, 1, 4, 1), 64_000, 12_000, 300, score_images=1000, sampler_steps=12
         ),
-        "mnist16": Case({**mnist, "size": 16}, levels((32, 64, 64), 2, 16, 1, 8, 1), 2_000_000, 200_000, 1500),
+        "mnist16": Case(
+            {**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 600_000, 60_000, 300, sampler_steps=16
+        ),
         "mnist32-latent": Case(
             {**mnist, "size": 32}, levels((32, 64), 2, 8, 4, 8, 1), 2_000_000, 200_000, 1500, latent=True
         ),

@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from nni_diffnas.cache import fingerprint
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.family import Family
 
 from .compute import DeviceName, choose_device, threads
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
+from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
+from .recipe import Recipe
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .scoring import ReferenceName, Scoring, make_extractor
-from .training import Progress, Recipe, TrainingResult, call_network, train
+from .training import Progress, TrainingResult, call_network, train
 
 __all__ = ["DiffusionEvaluation", "Settings"]
 
@@ -119,10 +121,10 @@ class DiffusionEvaluation(Evaluation):
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
-        recipe = fingerprint(sorted(settings.training.model_dump().items()))[:8]
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
-            f"{settings.sampler} steps/{settings.training.budget} {recipe}/{settings.reference} {self.images.split}"
+            f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
+            f"{settings.reference} {self.images.split}"
         )
 
     def prepare(self) -> None:
@@ -159,26 +161,47 @@ class DiffusionEvaluation(Evaluation):
         """The same with other fields of `Settings`."""
         return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
 
-    def scheduler_config(self) -> dict[str, Any]:
-        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
+    def check(self, family: Family) -> None:
+        """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
+        with torch.device("meta"):
+            model = family.build(family.default)
+        check_network(model, self.images.shape, self.settings.training)
+
+    def scheduler_config(self) -> dict[str, Any] | None:
+        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
+
+        ``None`` for EDM's preconditioned networks: no pipeline of diffusers scales their input.
+        """
         recipe = self.settings.training
+        prediction = recipe.parameterisation().diffusers_name
+        if prediction is None:
+            return None
         return {
             "_class_name": "DDPMScheduler",
             "num_train_timesteps": recipe.timesteps,
             "beta_start": 1e-4,
             "beta_end": 0.02,
             "beta_schedule": recipe.noise_schedule().diffusers_name,
-            "prediction_type": recipe.parameterisation().diffusers_name,
-            "variance_type": "fixed_small",
+            "prediction_type": prediction,
+            "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
             "clip_sample": True,
             "clip_sample_range": 1.0,
             "timestep_spacing": "trailing",
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings, those of the recipe included."""
+        return {
+            "data": self.data.model_dump(mode="json"),
+            "evaluator": self.settings.model_dump(mode="json"),
+            "scheduler": self.scheduler_config(),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
+            check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
             training = self.fit(model, context, log)
             sampling = time.monotonic()
@@ -310,9 +333,7 @@ class DiffusionEvaluation(Evaluation):
             "architecture": dict(context.architecture),
             "seed": context.seed,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "data": self.data.model_dump(mode="json"),
-            "evaluator": self.settings.model_dump(mode="json"),
-            "scheduler": self.scheduler_config(),
+            **self.resolved(),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import DiffNASError
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
+    from .family import Family
+    from .space import Architecture
 
 __all__ = ["app", "main"]
 
@@ -138,6 +143,12 @@ def cost(
         )
 
 
+def _plan(family: Family, evaluation: Evaluation, architecture: Architecture) -> dict[str, Any]:
+    """What would be trained, and how."""
+    cost = family.cost(architecture).as_metrics()
+    return {"architecture": architecture, "cost": cost, "protocol": evaluation.protocol, **evaluation.resolved()}
+
+
 @app.command()
 def trial(
     job: JobArgument,
@@ -155,8 +166,7 @@ def trial(
     if dry_run:
         family, evaluation = loaded.make_family(), loaded.make_evaluation()
         chosen = family.space.validate(architecture or family.default)
-        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
-        print(json.dumps(plan))
+        print(json.dumps(_plan(family, evaluation, chosen)))
         return
     print(json.dumps(run_trial(loaded, architecture, output=output, seed=seed)))
 
@@ -214,8 +224,7 @@ def train(
     family, evaluation = loaded.make_family(), loaded.make_evaluation().longer(longer)
     chosen = family.space.validate(_read_architecture(arch) if arch else family.default)
     if dry_run:
-        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
-        print(json.dumps(plan))
+        print(json.dumps(_plan(family, evaluation, chosen)))
         return
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)

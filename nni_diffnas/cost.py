@@ -7,6 +7,7 @@ counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,12 @@ class Window:
     max: float | None = None
 
     def distance(self, value: float) -> float:
-        """How far ``value`` lies outside, relative to the violated bound; 0 inside, signed: above is positive."""
+        """How far ``value`` lies outside, relative to the violated bound; 0 inside, signed: above is positive.
+
+        NaN, a measurement that failed, is infinitely far above.
+        """
+        if math.isnan(value):
+            return math.inf
         if self.max is not None and value > self.max:
             return (value - self.max) / max(abs(self.max), 1e-12)
         if self.min is not None and value < self.min:

@@ -188,25 +188,30 @@ class Driver:
         has none and nothing is pending, the experiment ends.
         """
         with self._lock:
-            self.strategy.prepare(len(parameter_ids))
-        with self._recording():
-            self._send = send
-            if len(self.strategy.pending) > self._manager.concurrency:
-                self._settle()
+            with self._recording():
+                self._send = send
+                if len(self.strategy.pending) > self._manager.concurrency:
+                    self._settle()
             self._serve_owed()
             asked = self._next(len(parameter_ids))
             self._owed += parameter_ids[len(asked) :]
-            parameters = [parameters_of(trial, self.strategy.space) for trial in asked]
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
-            return parameters
+            return [parameters_of(trial, self.strategy.space) for trial in asked]
 
     def _next(self, count: int) -> list[Trial]:
-        """Trials that were suggested before a resume and never started, then new ones."""
-        again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
-        return again + self.strategy.ask(count - len(again))
+        """Trials that were suggested before a resume and never started, then new ones.
+
+        The strategy prepares them before the memory is locked: it may ask a server, and other processes would wait.
+        """
+        if count > len(self._unstarted):
+            self.strategy.prepare(count - len(self._unstarted))
+        with self._recording():
+            again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
+            return again + self.strategy.ask(count - len(again))
 
     def _serve_owed(self) -> None:
+        """Serve the workers that were left without a trial."""
         if self._owed and self._send is not None:
             for trial in self._next(len(self._owed)):
                 parameter_id = self._owed.pop(0)
@@ -216,20 +221,24 @@ class Driver:
 
     def tell(self, parameters: Mapping[str, Value], value: Any, job_id: str) -> None:
         """Hand a trial's complete metric dictionary to the strategy."""
-        with self._recording():
-            self._tell(str(parameters[TRIAL_ID]), value, job_id)
+        with self._lock:
+            with self._recording():
+                self._tell(str(parameters[TRIAL_ID]), value, job_id)
+            self._serve_owed()
 
     def import_results(self, data: list[dict[str, Any]]) -> None:
         """Receive trials that finished before a resume, or while it was under way; known results are ignored."""
-        with self._recording():
-            known = {trial.id for trial in self.strategy.trials}
-            for row in data:
-                parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
-                recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
-                # NNI's own record may be that of another trial: see `TrialJobs`.
-                trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
-                if trial_id in known:
-                    self._tell(str(trial_id), row["value"], job_id)
+        with self._lock:
+            with self._recording():
+                known = {trial.id for trial in self.strategy.trials}
+                for row in data:
+                    parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
+                    recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
+                    # NNI's own record may be that of another trial: see `TrialJobs`.
+                    trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
+                    if trial_id in known:
+                        self._tell(str(trial_id), row["value"], job_id)
+            self._serve_owed()
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
@@ -239,11 +248,13 @@ class Driver:
 
     def ended(self, success: bool) -> None:
         """Learn that some trial's process ended; which one, NNI does not know for sure (see `TrialJobs`)."""
-        with self._recording():
-            if success:  # its result comes through another queue, and may still be under way
-                self._silent_since = time.monotonic()
-            else:
-                self._settle()
+        with self._lock:
+            with self._recording():
+                if success:  # its result comes through another queue, and may still be under way
+                    self._silent_since = time.monotonic()
+                else:
+                    self._settle()
+            self._serve_owed()
 
     def _settle(self, grace: float = 10.0) -> None:
         """Fail the trials whose process has ended without a result."""
@@ -274,7 +285,6 @@ class Driver:
 
     def _after(self, trial: Trial, before: Trial | None) -> None:
         self._report(trial, before)
-        self._serve_owed()
         ended = sum(t.status != "pending" for t in self._mine())
         if ended == self._manager.max_trials:
             self._finish()

@@ -34,8 +34,8 @@ _PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "templa
 """Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
 trialCodeDirectory."""
 
-_SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}")
+_SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_-]{16,}|\bBearer\s+\S{8,}")
 
 
 class _Model(BaseModel):

@@ -18,25 +18,30 @@ Kind = Literal["spaces", "strategies", "evaluators"]
 
 def plugin_names(kind: Kind) -> list[str]:
     """Names of all installed plug-ins of a kind, sorted."""
-    return sorted(entry.name for entry in entry_points(group=f"nni_diffnas.{kind}"))
+    return sorted({entry.name for entry in entry_points(group=f"nni_diffnas.{kind}")})
 
 
 def find_plugin(kind: Kind, name: str) -> Any:
     """Import and return the plug-in called ``name``.
 
     Raises:
-        PluginError: no installed package offers it, or its package cannot be imported.
+        PluginError: no installed package offers it, several do, or its package cannot be imported.
     """
-    for entry in entry_points(group=f"nni_diffnas.{kind}"):
-        if entry.name == name:
-            try:
-                return entry.load()
-            except Exception as error:  # a stranger's module may raise anything while it is imported
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise PluginError(
-                    f"Plug-in {name!r} of the {kind} ({entry.value}) cannot be loaded ({reason}): repair its package."
-                ) from error
-    raise PluginError(
-        f"No installed package offers {name!r} among the {kind}: choose one of {', '.join(plugin_names(kind))}, "
-        f"or install the package that does."
-    )
+    offered = {entry.value: entry for entry in entry_points(group=f"nni_diffnas.{kind}", name=name)}
+    if not offered:
+        raise PluginError(
+            f"No installed package offers {name!r} among the {kind}: choose one of {', '.join(plugin_names(kind))}, "
+            f"or install the package that does."
+        )
+    if len(offered) > 1:
+        raise PluginError(
+            f"Several packages offer {name!r} among the {kind} ({', '.join(sorted(offered))}): uninstall all but one."
+        )
+    (entry,) = offered.values()
+    try:
+        return entry.load()
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(
+            f"Plug-in {name!r} of the {kind} ({entry.value}) cannot be loaded ({reason}): repair its package."
+        ) from error

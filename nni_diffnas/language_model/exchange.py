@@ -77,11 +77,13 @@ class LanguageModel(ABC):
     Args:
         name: of the model that is asked.
         ledger: of all requests.
+        answer_tokens: the most that an answer may have.
     """
 
-    def __init__(self, name: str, ledger: Ledger) -> None:
+    def __init__(self, name: str, ledger: Ledger, answer_tokens: int = 2000) -> None:
         self.name = name
         self.ledger = ledger
+        self.answer_tokens = answer_tokens
 
     @abstractmethod
     def open(self, folder: Path | None, about: Mapping[str, Any], listen: Callable[[LedgerRow], None]) -> None:

@@ -37,13 +37,20 @@ class Price:
 PRICES: Mapping[str, Price] = {
     "gpt-4": Price(30.0, 60.0),
     "gpt-4-turbo": Price(10.0, 30.0),
+    "gpt-4-turbo-preview": Price(10.0, 30.0),
     "gpt-4o": Price(2.5, 10.0),
+    "gpt-4o-2024-05-13": Price(5.0, 15.0),
     "gpt-4o-mini": Price(0.15, 0.6),
     "gpt-4.1": Price(2.0, 8.0),
     "gpt-4.1-mini": Price(0.4, 1.6),
     "gpt-4.1-nano": Price(0.1, 0.4),
+    "gpt-5": Price(1.25, 10.0),
+    "gpt-5-mini": Price(0.25, 2.0),
+    "gpt-5-nano": Price(0.05, 0.4),
+    "o3": Price(2.0, 8.0),
+    "o4-mini": Price(1.1, 4.4),
 }
-"""OpenAI's list prices as known when this was written. Prices change: the option ``prices`` overrides them."""
+"""OpenAI's list prices, looked up in November 2026 (sources: docs/gpt.md). The option ``prices`` overrides them."""
 
 
 def price_of(model: str, overrides: Mapping[str, Mapping[str, float]] | None, own_server: bool) -> Price | None:
@@ -196,7 +203,9 @@ class Ledger:
         """One line for the terminal and the report."""
         totals = self.totals()
         outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
-        cost = "price unknown" if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
+        names = sorted({row.model for row in self.rows})
+        unknown = f"price of {', '.join(names) or 'the model'} unknown (set prices)"
+        cost = unknown if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
         return (
             f"{totals.requests} requests ({outcomes or 'none'}), {totals.prompt_tokens} + "
             f"{totals.completion_tokens} tokens, {totals.latency_s:.1f} s, {cost}"

@@ -82,8 +82,8 @@ class LiveModel(LanguageModel):
         transcript: Path | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(endpoint.model, ledger)
-        self.endpoint, self.policy, self.answer_tokens, self.structured = endpoint, policy, answer_tokens, structured
+        super().__init__(endpoint.model, ledger, answer_tokens)
+        self.endpoint, self.policy, self.structured = endpoint, policy, structured
         self._file = transcript
         self._transcript: Transcript | None = None
         self._listen: Callable[[LedgerRow], None] = lambda row: None

@@ -8,14 +8,14 @@ from typing import Any
 
 from nni_diffnas.errors import StrategyError
 from nni_diffnas.language_model.exchange import LanguageModel, Message, Question
-from nni_diffnas.language_model.ledger import LedgerRow
+from nni_diffnas.language_model.ledger import LedgerRow, estimate_tokens
 from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, open_language_model, read_template
 from nni_diffnas.space import Architecture
 from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
 
 from .fallback import Fallback
-from .lessons import one_line, render_lessons
+from .lessons import MAX_CHARACTERS, MAX_LESSONS, one_line, render_lessons
 from .memory_section import render_memory
 from .parsing import read_answer, read_proposal
 from .prompt import (
@@ -34,7 +34,7 @@ from .template import DEFAULT_TEMPLATE, SYSTEM, check_template, fill_template
 __all__ = ["GPTProposer"]
 
 MAX_WANTED = 16
-"""Proposals of one round: an answer has to fit its tokens. More free workers get another round."""
+"""Proposals of one question, fewer where the answer's tokens hold fewer. More free workers get another round."""
 
 _KEPT_REJECTIONS = 12
 
@@ -43,9 +43,10 @@ class GPTProposer(AskTellStrategy):
     """Ask a language model for the next architectures; show it costs, budget, lessons and the search memory.
 
     A round asks for as many different proposals as workers are free. What cannot be trained is sent back with the
-    reason, at most ``repairs`` times; slots that stay open, and all slots while the model cannot be asked, are filled
-    by mutations of good architectures (origin kind ``mutation`` instead of ``proposal``). So a search never waits for
-    a model that does not answer: one call lasts at most (repairs + 1) x (retries + 1) time limits plus the waits.
+    reason, at most ``repairs`` times, each time asking for twice as many alternatives, since a model does not see all
+    that has been tried. Slots that stay open, and all slots while the model cannot be asked, are filled by mutations of
+    good architectures (origin kind ``mutation`` instead of ``proposal``). So a search never waits for a model that does
+    not answer: one call lasts at most (repairs + 1) x (retries + 1) time limits plus the waits.
 
     The key is read from the environment variable ``OPENAI_API_KEY`` and from nowhere else.
 
@@ -120,6 +121,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._queue: list[Suggestion] = []
         self._round = 0
         self._parts: dict[str, str] = {}
+        self._prepared = False
 
     # The hooks -------------------------------------------------------------------------------------------------------
 
@@ -135,6 +137,9 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             "answer_format": render_answer_format(self.space, self.space.validate(example)),
         }
         self._schema = answer_schema(self.space)
+        room = self._model.answer_tokens - estimate_tokens("x" * MAX_LESSONS * MAX_CHARACTERS)
+        each = estimate_tokens(write_architecture(self.space.complete(self.space.validate(example))))
+        self._per_answer = min(MAX_WANTED, max(1, room // each))
         about = {"space": self.space.key, "task": self.task, "strategy": type(self).__name__, "seed": self.seed}
         self._model.open(self.folder, about, self._enter)
         self._round = self._model.last_round
@@ -151,14 +156,18 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def prepare(self, count: int) -> None:
         """Ask for the proposals that are missing, unless only the default network is wanted."""
-        missing = count - len(self._queue) - len(self._first())
-        if missing > 0:
-            self._queue += self._ask_round(min(missing, MAX_WANTED))
+        self._prepared = True
+        while (missing := count - len(self._queue) - len(self._first())) > 0:
+            wanted = min(missing, self._per_answer)
+            found = self._ask_round(wanted)
+            self._queue += found
+            if len(found) < wanted:  # there is nothing left to propose
+                return
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        """Hand out the proposals of the last round, or ask for a new round."""
-        if not self._queue:
-            self._queue = self._ask_round(min(count, MAX_WANTED))  # where no door has called `prepare`
+        """Hand out what `prepare` has found; where no door has called that, ask for a new round."""
+        if not self._queue and not self._prepared:
+            self._queue = self._ask_round(min(count, self._per_answer))
         taken, self._queue = self._queue[:count], self._queue[count:]
         return taken
 
@@ -263,7 +272,9 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             self._refuse(step, rejections)
             if len(accepted) == wanted:
                 return accepted, ""
-            repair = render_repair(rejections, len(accepted), wanted - len(accepted))
+            missing = wanted - len(accepted)
+            alternatives = max(missing, min(self._per_answer, missing * 2 ** (step + 1)))
+            repair = render_repair(rejections, len(accepted), missing, alternatives)
             messages += [Message("assistant", answer.text[:8000]), Message("user", repair)]
         return accepted, why
 
@@ -280,8 +291,10 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         return (None, Rejection(shown, why)) if why else (architecture, None)
 
     def refusal(self, architecture: Architecture) -> str:
-        """Say why an architecture may not be trained: as `rejection`, and trained before in this memory."""
+        """Say why an architecture may not be trained: as `rejection`, about to be, or trained before in this memory."""
         why = self.rejection(architecture)
+        if any(architecture == coming.architecture for coming in (*self._first(), *self._queue)):
+            why = why or "about to be trained"
         if not why and self.memory is not None:
             before = self.memory.find(self.space.key, self.space.key_of(architecture), self.protocol)
             why = "already trained or pending in an earlier search of this memory" if before else ""

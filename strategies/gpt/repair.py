@@ -28,14 +28,22 @@ class Rejection:
         return {"proposal": self.proposal, "why": self.why}
 
 
-def render_repair(rejections: Sequence[Rejection], accepted: int, missing: int) -> str:
-    """Ask for the proposals that are still missing, saying what was wrong with each rejected one."""
+def render_repair(rejections: Sequence[Rejection], accepted: int, missing: int, asked: int) -> str:
+    """Ask for the proposals that are still missing, saying what was wrong with each rejected one.
+
+    Args:
+        rejections: of the last answer.
+        accepted: proposals of this round that will be trained.
+        missing: that are still wanted.
+        asked: proposals to choose them from, at least ``missing``.
+    """
     lines = [f"- {rejection.proposal}: {rejection.why}" for rejection in rejections[:_SHOWN]]
     if len(rejections) > _SHOWN:
         lines.append(f"- and {len(rejections) - _SHOWN} more")
     kept = f"{accepted} of your proposals {'is' if accepted == 1 else 'are'} accepted. " if accepted else ""
     what = "These cannot be trained:\n" + "\n".join(lines) if lines else "No proposal could be read in your answer."
+    spare = f" The first {missing} that can be trained will be: put the best first." if asked > missing else ""
     return (
-        f"{kept}{what}\nPropose {missing} other architecture{'s' if missing > 1 else ''} instead, different from all "
-        f"before, in the same format; say only the new ones."
+        f"{kept}{what}\nPropose {asked} other architecture{'s' if asked > 1 else ''} instead, different from all "
+        f"before, in the same format; say only the new ones.{spare}"
     )

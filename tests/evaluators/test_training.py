@@ -167,7 +167,7 @@ def test_divergence_is_a_failure_with_its_reason(small_denoiser: type[nn.Module]
             result: Tensor = super().forward(sample, timestep) * math.inf
             return result
 
-    with pytest.raises(TrialFailure, match=r"diverged: the loss is nan.*learning rate"):
+    with pytest.raises(TrialFailure, match=r"diverged: the loss is inf after 1 steps.*learning rate"):
         run(Broken())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +39,11 @@ def test_distance_is_relative_to_the_violated_bound() -> None:
     assert [window.distance(value) for value in (50, 100, 150, 200, 300)] == [-0.5, 0, 0, 0, 0.5]
     assert Window(max=0).distance(0) == 0
     assert Window(max=0).distance(1) > 0
+
+
+def test_a_failed_measurement_is_in_no_window() -> None:
+    assert not Budget({"latency_ms": Window(max=5)}).admits(Cost(1, 1, math.nan))
+    assert not Budget({"latency_ms": Window(min=5)}).admits(Cost(1, 1, math.nan))
 
 
 def test_a_budget_tells_each_violation() -> None:

@@ -283,11 +283,20 @@ def test_prices_go_by_model_family_and_can_be_overridden() -> None:
     assert listed == Price(30.0, 60.0)
     assert price_of("gpt-4-0613", None, False) == listed
     assert price_of("gpt-4o-2024-08-06", None, False) == price_of("gpt-4o", None, False) != listed
+    assert price_of("gpt-4o-2024-05-13", None, False) == Price(5.0, 15.0), "the first one cost more"
     assert price_of("gpt-4", None, True) is None
     assert price_of("gpt-4", {"gpt-4": {"input": 1, "output": 2}}, True) == Price(1.0, 2.0)
     assert price_of("mistral", None, False) is None
     with pytest.raises(JobError, match="input and output"):
         price_of("gpt-4", {"gpt-4": {"input": -1, "output": 2}}, False)
+
+
+def test_a_model_without_a_price_is_named() -> None:
+    with ChatServer(lambda messages: "x") as server:
+        model = model_at(server)
+        model.ask(question())
+    assert model.ledger.totals().cost_usd is None
+    assert f"price of {model.name} unknown (set prices)" in model.ledger.describe()
 
 
 def test_tokens_are_estimated_where_the_server_does_not_count() -> None:

@@ -32,6 +32,7 @@ Exploding = "somebody.exploding:Strategy"
 Unparsable = "somebody.unparsable:Strategy"
 Unmet = "somebody.unmet:Strategy"
 Missing = "somebody.missing:Strategy"
+RandomSearch = "somebody.strategy:Somebodys"
 
 [project.entry-points."nni_diffnas.spaces"]
 line = "somebody.space:Line"
@@ -179,6 +180,13 @@ def test_an_unknown_plug_in_is_refused_beside_the_known_ones(site: Path) -> None
     assert "Exploding, " in sentence
     assert "Somebodys" in sentence
     assert sentence.count("\n") == 1
+
+
+def test_a_name_that_two_packages_offer_is_refused(site: Path) -> None:
+    assert refusal(site, "RandomSearch") == (
+        "Several packages offer 'RandomSearch' among the strategies "
+        "(nni_diffnas.strategies.random_search:RandomSearch, somebody.strategy:Somebodys): uninstall all but one.\n"
+    )
 
 
 def test_without_the_package_its_plug_ins_are_unknown() -> None:

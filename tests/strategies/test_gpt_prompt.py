@@ -125,10 +125,12 @@ def test_a_reason_cannot_fake_a_part_of_the_prompt() -> None:
 
 
 def test_a_repair_message_says_why_and_how_many() -> None:
-    text = render_repair([Rejection('{"a": 1}', "macs 9 is 12.0% above the window")], accepted=1, missing=2)
+    text = render_repair([Rejection('{"a": 1}', "macs 9 is 12.0% above the window")], accepted=1, missing=2, asked=2)
     assert '{"a": 1}: macs 9 is 12.0% above the window' in text
     assert "Propose 2 other architectures" in text
     assert "1 of your proposals is accepted" in text
+    assert "The first" not in text
+    assert "The first 2 that can be trained" in render_repair([], accepted=0, missing=2, asked=4)
 
 
 @pytest.mark.parametrize(
