@@ -145,7 +145,7 @@ class DiffusionEvaluation(Evaluation):
         """
         if self.data.held_out == 0:
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
-        return self._changed(reference="held_out")
+        return self.changed(reference="held_out")
 
     def longer(self, factor: float) -> DiffusionEvaluation:
         """The same with ``factor`` times the training budget."""
@@ -155,9 +155,10 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self._changed(training={**training.model_dump(), **budget})
+        return self.changed(training={**training.model_dump(), **budget})
 
-    def _changed(self, **options: Any) -> DiffusionEvaluation:
+    def changed(self, **options: Any) -> DiffusionEvaluation:
+        """The same with other fields of `Settings`."""
         return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
 
     def check(self, family: Family) -> None:
@@ -202,10 +203,7 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            model.to(device)
-            if device.type == "cuda":
-                model.to(memory_format=torch.channels_last)
-            training = self._train(model, context, log, device)
+            training = self.fit(model, context, log)
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
@@ -283,10 +281,13 @@ class DiffusionEvaluation(Evaluation):
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
 
-    def _train(
-        self, model: nn.Module, context: TrialContext, log: TensorBoardLog, device: torch.device
-    ) -> TrainingResult:
+    def fit(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> TrainingResult:
+        """Train ``model`` in place, on the device of the settings, and report to ``context`` and ``log``."""
         settings, recipe = self.settings, self.settings.training
+        device = choose_device(settings.device)
+        model.to(device)
+        if device.type == "cuda":
+            model.to(memory_format=torch.channels_last)
         pixels, labels = self._resident(device)
         scored = 0
 
@@ -297,13 +298,12 @@ class DiffusionEvaluation(Evaluation):
                 scored = int(progress.fraction * (settings.curve_points + 1))
                 generated = self.generate(model, settings.curve_images, context.seed)
                 metrics["rfid"] = self.scoring.score(generated)["rfid"]
-                log.picture("samples", grid(generated[:64]), progress.images)
-            for name in metrics.keys() - {"images"}:
-                log.scalar(
-                    name if name == "loss" else f"{name} of {settings.curve_images} images",
-                    metrics[name],
-                    progress.images,
-                )
+                if log is not None:
+                    log.picture("samples", grid(generated[:64]), progress.images)
+            if log is not None:
+                for name in metrics.keys() - {"images"}:
+                    title = name if name == "loss" else f"{name} of {settings.curve_images} images"
+                    log.scalar(title, metrics[name], progress.images)
             context.report(metrics)
 
         return train(model, pixels, labels, recipe, context.seed, report)

@@ -156,7 +156,7 @@ def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
 
 
 def _check_config(path: Path, port: int) -> Iterator[Finding]:
-    from .driver import make_strategy, restrict_space
+    from .opening import make_strategy, restrict_space
 
     config = _load_config(path)
     yield Finding("ok", f"NNI accepts {path}")

@@ -96,7 +96,10 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     """
     scheduler = job.make_evaluation().scheduler_config()
     if scheduler is None:
-        raise JobError(f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines: there is nothing to export.")
+        raise JobError(
+            f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines of what this job trains: there is nothing "
+            f"to export."
+        )
     output = folder.trial_output(trial.job_id)
     if output is None or not (output / WEIGHTS).is_file():
         raise JobError(
