@@ -28,6 +28,7 @@ from .runner import TRIAL_ID
 from .space import Value
 from .strategy import AskTellStrategy, parameters_of
 from .trial import Trial
+from .versions import versions
 from .winner import export_trial
 
 __all__ = ["Driver"]
@@ -111,6 +112,7 @@ class Driver:
                     "protocol": evaluation.protocol,
                     "space": space.key,
                     "max_trials": self._manager.max_trials,
+                    "versions": versions(),
                 },
             )
         return strategy
@@ -312,7 +314,8 @@ class Driver:
         if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
             try:
                 folder = self._manager.folder
-                print(f"pipeline: {export_trial(folder, self._job, outcome.best, folder.path / 'winner')}", flush=True)
+                winner = export_trial(folder, self._job, outcome.best, folder.path / "winner", self._mine())
+                print(f"pipeline: {winner}", flush=True)
             except DiffNASError as error:  # the search is over and recorded; the export can be repeated by hand
                 print(f"nni-diffnas: the winner was not exported: {error}", file=sys.stderr, flush=True)
 
