@@ -15,7 +15,7 @@ from ..family import Family
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..outcome import TEACHER, Outcome
-from ..runner import RESULT_FILE
+from ..record import RESULT_FILE
 from ..space import Architecture, Space
 from ..trial import Objective, Trial
 from ..verdict import Verdict, read_verdict
