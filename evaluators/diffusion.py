@@ -21,7 +21,7 @@ from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
 from nni_diffnas.family import Family
 
-from .compute import DeviceName, choose_device, threads
+from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
@@ -194,6 +194,7 @@ class DiffusionEvaluation(Evaluation):
             "data": self.data.model_dump(mode="json"),
             "evaluator": self.settings.model_dump(mode="json"),
             "scheduler": self.scheduler_config(),
+            "computing": computing(choose_device(self.settings.device)),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
@@ -202,10 +203,10 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            model.to(device)
-            if device.type == "cuda":
-                model.to(memory_format=torch.channels_last)
+            place(model, device)
             training = self._train(model, context, log, device)
+            if Team.number() > 0:
+                return {}
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
@@ -221,7 +222,8 @@ class DiffusionEvaluation(Evaluation):
             log.scalar("rfid", metrics["rfid"], training.images)
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
-        self._write(model, context, metrics, png(picture), device)
+        how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
+        self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
             known = self.images.pixels[self.images.training]
             (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
@@ -242,7 +244,7 @@ class DiffusionEvaluation(Evaluation):
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            with autocast(device):
                 return call_network(model, noised, times, classes)
 
         batches = [
@@ -321,7 +323,7 @@ class DiffusionEvaluation(Evaluation):
         context: TrialContext,
         metrics: Mapping[str, float],
         picture: bytes,
-        device: torch.device,
+        how: Mapping[str, Any],
     ) -> None:
         from safetensors.torch import save_model
 
@@ -332,8 +334,8 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             **self.resolved(),
+            "computing": dict(how),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")

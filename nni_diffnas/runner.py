@@ -68,6 +68,11 @@ def trial_output() -> Path:
     return folder
 
 
+def _first() -> bool:
+    """Whether this is the only process of the trial, or the first of those that ``accelerate launch`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def _plain(value: Any) -> Any:
     """Numbers as Python's own, also within lists: NNI's JSON knows no NumPy."""
     if isinstance(value, list | tuple):
@@ -118,6 +123,8 @@ def run_trial(
 ) -> dict[str, Any]:
     """Run one trial, inside NNI or alone, and return its metrics.
 
+    Of several processes that train together, only the first writes and reports; the others return nothing.
+
     Args:
         job: space, data, evaluator, objective.
         architecture: what to train; by default the parameters that NNI sends, or the default network when alone.
@@ -139,7 +146,8 @@ def run_trial(
         architecture, settings = split_parameters(parameters)
     folder = output or trial_output()
     folder.mkdir(parents=True, exist_ok=True)
-    claim_trial(folder, trial_id)
+    if _first():
+        claim_trial(folder, trial_id)
     objective = job.make_objective()
     try:
         family, evaluation = job.make_family(), job.make_evaluation()
@@ -154,9 +162,12 @@ def run_trial(
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
         metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
+        if not _first():
+            return {}
     except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
         reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
-        (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id, "failure": reason}))
+        if _first():
+            (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id, "failure": reason}))
         raise
     metrics["seconds"] = round(time.monotonic() - started, 3)
     result = {
