@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
 from nni_diffnas.family import Family
+from nni_diffnas.trial import UNRANKED
 
 from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .curve import Curve, Stopped
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
@@ -29,7 +31,7 @@ from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .recipe import Recipe
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .scoring import ReferenceName, Scoring, make_extractor
-from .training import Progress, TrainingResult, call_network, train
+from .training import TrainingResult, call_network, train
 
 __all__ = ["DiffusionEvaluation", "Settings"]
 
@@ -145,7 +147,7 @@ class DiffusionEvaluation(Evaluation):
         """
         if self.data.held_out == 0:
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
-        return self._changed(reference="held_out")
+        return self.changed(reference="held_out")
 
     def longer(self, factor: float) -> DiffusionEvaluation:
         """The same with ``factor`` times the training budget."""
@@ -155,9 +157,10 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self._changed(training={**training.model_dump(), **budget})
+        return self.changed(training={**training.model_dump(), **budget})
 
-    def _changed(self, **options: Any) -> DiffusionEvaluation:
+    def changed(self, **options: Any) -> DiffusionEvaluation:
+        """The same with other fields of `Settings`."""
         return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
 
     def check(self, family: Family) -> None:
@@ -203,8 +206,11 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            place(model, device)
-            training = self._train(model, context, log, device)
+            curve = self.curve(model, context, log)
+            try:
+                training = self.fit(model, context, curve)
+            except Stopped as stopped:
+                return self._stopped(str(stopped), context, curve, began)
             if Team.number() > 0:
                 return {}
             sampling = time.monotonic()
@@ -217,6 +223,7 @@ class DiffusionEvaluation(Evaluation):
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
                 "trained_images": float(training.images),
+                **curve.rungs,
             }
             picture = grid(pixels[:64])
             log.scalar("rfid", metrics["rfid"], training.images)
@@ -285,30 +292,35 @@ class DiffusionEvaluation(Evaluation):
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
 
-    def _train(
-        self, model: nn.Module, context: TrialContext, log: TensorBoardLog, device: torch.device
-    ) -> TrainingResult:
-        settings, recipe = self.settings, self.settings.training
+    def fit(self, model: nn.Module, context: TrialContext, curve: Curve | None = None) -> TrainingResult:
+        """Train ``model`` in place, on the device of the settings, and report to ``curve``; unset: to ``context``.
+
+        Raises:
+            Stopped: a threshold of ``context.settings`` ended the training.
+        """
+        device = choose_device(self.settings.device)
+        place(model, device)
         pixels, labels = self._resident(device)
-        scored = 0
+        heard = curve or self.curve(model, context)
+        return train(model, pixels, labels, self.settings.training, context.seed, heard)
 
-        def report(progress: Progress) -> None:
-            nonlocal scored
-            metrics = {"loss": progress.loss, "images": float(progress.images)}
-            if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
-                scored = int(progress.fraction * (settings.curve_points + 1))
-                generated = self.generate(model, settings.curve_images, context.seed)
-                metrics["rfid"] = self.scoring.score(generated)["rfid"]
-                log.picture("samples", grid(generated[:64]), progress.images)
-            for name in metrics.keys() - {"images"}:
-                log.scalar(
-                    name if name == "loss" else f"{name} of {settings.curve_images} images",
-                    metrics[name],
-                    progress.images,
-                )
-            context.report(metrics)
+    def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
+        """Scores ``model`` on its way, as the settings say."""
+        settings = self.settings
+        return Curve(
+            settings.curve_points,
+            lambda: self.generate(model, settings.curve_images, context.seed),
+            self.scoring.score,
+            context.report,
+            log,
+            context.settings,
+        )
 
-        return train(model, pixels, labels, recipe, context.seed, report)
+    def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
+        metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
+        result = {"stopped": why, "metrics": metrics, "architecture": dict(context.architecture), **self.resolved()}
+        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        return metrics
 
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""

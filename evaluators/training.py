@@ -247,8 +247,16 @@ def train(
             halted = time.monotonic()
             training.average.swap()
             model.eval()
+            ended = None
             if training.team.rank == 0:
-                report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+                try:
+                    report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+                except Exception as error:  # the other processes must not wait for this one
+                    ended = error
+            if training.team.first(float(ended is not None)):
+                if ended is not None:
+                    raise ended
+                break
             if fraction < 1.0:
                 training.average.swap()
                 model.train()

@@ -26,7 +26,7 @@ from .outcome import Outcome, format_cost
 from .plugins import find_plugin
 from .runner import RESULT_FILE, TRIAL_ID
 from .space import Space, Value
-from .strategy import AskTellStrategy, parameters_of
+from .strategy import AskTellStrategy
 from .trial import Trial
 from .winner import export_trial
 
@@ -197,7 +197,7 @@ class Driver:
             self._owed += parameter_ids[len(asked) :]
             if not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
-            return [parameters_of(trial, self.strategy.space) for trial in asked]
+            return [self.strategy.parameters(trial) for trial in asked]
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones.
@@ -215,7 +215,7 @@ class Driver:
         if self._owed and self._send is not None:
             for trial in self._next(len(self._owed)):
                 parameter_id = self._owed.pop(0)
-                self._send(parameter_id, parameters_of(trial, self.strategy.space))
+                self._send(parameter_id, self.strategy.parameters(trial))
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
