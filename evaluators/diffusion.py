@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
 from nni_diffnas.family import Family
+from nni_diffnas.trial import UNRANKED
 
-from .compute import DeviceName, choose_device, threads
+from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .curve import Curve, Stopped
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
@@ -29,7 +31,7 @@ from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .recipe import Recipe
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .scoring import ReferenceName, Scoring, make_extractor
-from .training import Progress, TrainingResult, call_network, train
+from .training import TrainingResult, call_network, train
 
 __all__ = ["DiffusionEvaluation", "Settings"]
 
@@ -195,6 +197,7 @@ class DiffusionEvaluation(Evaluation):
             "data": self.data.model_dump(mode="json"),
             "evaluator": self.settings.model_dump(mode="json"),
             "scheduler": self.scheduler_config(),
+            "computing": computing(choose_device(self.settings.device)),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
@@ -203,7 +206,13 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            training = self.fit(model, context, log)
+            curve = self.curve(model, context, log)
+            try:
+                training = self.fit(model, context, curve)
+            except Stopped as stopped:
+                return self._stopped(str(stopped), context, curve, began)
+            if Team.number() > 0:
+                return {}
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
@@ -214,12 +223,14 @@ class DiffusionEvaluation(Evaluation):
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
                 "trained_images": float(training.images),
+                **curve.rungs,
             }
             picture = grid(pixels[:64])
             log.scalar("rfid", metrics["rfid"], training.images)
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
-        self._write(model, context, metrics, png(picture), device)
+        how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
+        self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
             known = self.images.pixels[self.images.training]
             (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
@@ -240,7 +251,7 @@ class DiffusionEvaluation(Evaluation):
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            with autocast(device):
                 return call_network(model, noised, times, classes)
 
         batches = [
@@ -281,32 +292,35 @@ class DiffusionEvaluation(Evaluation):
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
 
-    def fit(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> TrainingResult:
-        """Train ``model`` in place, on the device of the settings, and report to ``context`` and ``log``."""
-        settings, recipe = self.settings, self.settings.training
-        device = choose_device(settings.device)
-        model.to(device)
-        if device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
+    def fit(self, model: nn.Module, context: TrialContext, curve: Curve | None = None) -> TrainingResult:
+        """Train ``model`` in place, on the device of the settings, and report to ``curve``; unset: to ``context``.
+
+        Raises:
+            Stopped: a threshold of ``context.settings`` ended the training.
+        """
+        device = choose_device(self.settings.device)
+        place(model, device)
         pixels, labels = self._resident(device)
-        scored = 0
+        heard = curve or self.curve(model, context)
+        return train(model, pixels, labels, self.settings.training, context.seed, heard)
 
-        def report(progress: Progress) -> None:
-            nonlocal scored
-            metrics = {"loss": progress.loss, "images": float(progress.images)}
-            if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
-                scored = int(progress.fraction * (settings.curve_points + 1))
-                generated = self.generate(model, settings.curve_images, context.seed)
-                metrics["rfid"] = self.scoring.score(generated)["rfid"]
-                if log is not None:
-                    log.picture("samples", grid(generated[:64]), progress.images)
-            if log is not None:
-                for name in metrics.keys() - {"images"}:
-                    title = name if name == "loss" else f"{name} of {settings.curve_images} images"
-                    log.scalar(title, metrics[name], progress.images)
-            context.report(metrics)
+    def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
+        """Scores ``model`` on its way, as the settings say."""
+        settings = self.settings
+        return Curve(
+            settings.curve_points,
+            lambda: self.generate(model, settings.curve_images, context.seed),
+            self.scoring.score,
+            context.report,
+            log,
+            context.settings,
+        )
 
-        return train(model, pixels, labels, recipe, context.seed, report)
+    def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
+        metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
+        result = {"stopped": why, "metrics": metrics, "architecture": dict(context.architecture), **self.resolved()}
+        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        return metrics
 
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""
@@ -321,7 +335,7 @@ class DiffusionEvaluation(Evaluation):
         context: TrialContext,
         metrics: Mapping[str, float],
         picture: bytes,
-        device: torch.device,
+        how: Mapping[str, Any],
     ) -> None:
         from safetensors.torch import save_model
 
@@ -332,8 +346,8 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             **self.resolved(),
+            "computing": dict(how),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")

@@ -26,7 +26,7 @@ from .opening import make_strategy, restrict_space
 from .outcome import Outcome, format_cost, why_broken
 from .runner import TRIAL_ID
 from .space import Value
-from .strategy import AskTellStrategy, parameters_of
+from .strategy import AskTellStrategy
 from .trial import Trial
 from .versions import versions
 from .winner import export_trial
@@ -146,7 +146,7 @@ class Driver:
             self._owed += parameter_ids[len(asked) :]
             if room > 0 and not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
-            return [parameters_of(trial, self.strategy.space) for trial in asked]
+            return [self.strategy.parameters(trial) for trial in asked]
 
     @property
     def _active(self) -> int:
@@ -179,7 +179,7 @@ class Driver:
         if self._owed and self._send is not None:
             for trial in self._next(min(len(self._owed), self._room)):
                 parameter_id = self._owed.pop(0)
-                self._send(parameter_id, parameters_of(trial, self.strategy.space))
+                self._send(parameter_id, self.strategy.parameters(trial))
 
     def _catch_up(self) -> None:
         """After a resume, learn what has happened while no tuner was there, and what NNI is going to run again."""

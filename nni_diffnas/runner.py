@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,11 @@ def trial_output() -> Path:
     folder = Path(os.environ.get("NNI_OUTPUT_DIR") or "trial-output")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _first() -> bool:
+    """Whether this is the only process of the trial, or the first of those that ``accelerate launch`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def _plain(value: Any) -> Any:
@@ -121,6 +127,8 @@ def run_trial(
 ) -> dict[str, Any]:
     """Run one trial, inside NNI or alone, and return its metrics.
 
+    Of several processes that train together, only the first writes and reports; the others return nothing.
+
     Args:
         job: space, data, evaluator, objective.
         architecture: what to train; by default the parameters that NNI sends, or the default network when alone.
@@ -146,10 +154,11 @@ def run_trial(
     record = TrialRecord(folder, trial_id)
     earlier = record.earlier()
     if earlier is not None:  # finished before a resume that NNI did not hear of
-        record.succeed(earlier)
-        report_final(earlier["metrics"], objective, maximize=False)
+        if _first():
+            record.succeed(earlier)
+            report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
-    with record.attempt(job.max_trial_seconds):
+    with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if architecture is None else architecture)
         evaluation.prepare()
@@ -162,6 +171,8 @@ def run_trial(
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
         metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
+        if not _first():
+            return {}
         check_objective(metrics, objective)
     metrics["seconds"] = round(time.monotonic() - started, 3)
     record.succeed(

@@ -22,6 +22,7 @@ from nni.nas.strategy import Strategy
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
+from .halving import Halving
 from .nas_loop import EngineLoop, memory_of
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
@@ -56,6 +57,8 @@ class AskTellStrategy(Strategy):
         memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
         warm_start: trials of earlier experiments on the same space, used as if they had been run.
         start_with_default: train the space's default network first, so that every search knows what it has to beat.
+        halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
+            evaluator's curve points); ``None``: all train to the end. See `Halving`.
     """
 
     max_rejections: ClassVar[int] = 20
@@ -71,6 +74,7 @@ class AskTellStrategy(Strategy):
         memory: SearchMemory | None = None,
         warm_start: Sequence[Trial] = (),
         start_with_default: bool = True,
+        halving: float | None = None,
     ) -> None:
         super().__init__()
         if direction not in ("minimize", "maximize"):
@@ -86,6 +90,7 @@ class AskTellStrategy(Strategy):
         self.folder: Path | None = None
         self._warm_start = tuple(warm_start)
         self.start_with_default = start_with_default
+        self.halving = None if halving is None else Halving(halving)
         self._space: Space | None = None
         self._family: Family | None = None
         self._trials: dict[str, Trial] = {}
@@ -290,6 +295,11 @@ class AskTellStrategy(Strategy):
         default = self.space.validate(self._family.default)
         return () if self.rejection(default) else (Suggestion(default, "default"),)
 
+    def parameters(self, trial: Trial) -> dict[str, Value]:
+        """Everything that travels to a trial: `parameters_of` it, and the thresholds of `halving` as they are now."""
+        stops = {} if self.halving is None else self.halving.settings(self.trials, self.objective)
+        return {**parameters_of(trial, self.space), **{f"{SETTING_PREFIX}{name}": stops[name] for name in stops}}
+
     def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
         """Record the final metrics of a trial; a second report of the same trial is ignored."""
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
@@ -354,7 +364,7 @@ class AskTellStrategy(Strategy):
 
     def freeze(self, trial: Trial) -> ExecutableModelSpace:
         """NNI's model of a trial: the frozen model space that the engine trains."""
-        return self.model_space.freeze(parameters_of(trial, self.space))
+        return self.model_space.freeze(self.parameters(trial))
 
     # State -----------------------------------------------------------------------------------------------------------
 

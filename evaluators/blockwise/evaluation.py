@@ -20,7 +20,7 @@ from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
 from nni_diffnas.trial import UNRANKED
 
-from ..compute import choose_device, threads
+from ..compute import choose_device, computing, threads
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
 from ..sampling import initial_noise, sample, to_uint8
@@ -218,7 +218,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         picture = grid(pixels[:64])
         log.scalar("rfid", metrics["rfid"], int(metrics.get("trained_images", 0)))
         log.picture("samples", picture, int(metrics.get("trained_images", 0)))
-        self._write(model, context, metrics, png(picture), teacher.device)
+        self._write(model, context, metrics, png(picture), computing(teacher.device))
         return metrics
 
     # Helpers ---------------------------------------------------------------------------------------------------------

@@ -78,6 +78,20 @@ def test_training_brings_the_distance_down(tmp_path: Path, small_denoiser: type[
     assert scores[1] < 0.7 * scores[0]
 
 
+def test_a_trial_that_falls_behind_ends_itself(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
+    evaluation, reports = quick(curve_points=3), []
+    free = TrialContext({}, tmp_path, report=reports.append, settings={"stop.rfid@25": 1e9})
+    whole = evaluation.evaluate(seeded(small_denoiser), free)
+    curve = [report["rfid"] for report in reports if "rfid" in report]
+    assert [whole[f"rfid@{percent}"] for percent in (25, 50, 75)] == curve
+    reports.clear()
+    stopping = TrialContext({}, tmp_path, report=reports.append, settings={"stop.rfid@50": curve[1] * 0.99})
+    metrics = evaluation.evaluate(seeded(small_denoiser), stopping)
+    assert metrics.keys() == {"unranked", "rfid@25", "rfid@50", "seconds"}
+    assert len(reports) == 6, "half of the twelve reports"
+    assert "stopped after 640 images" in json.loads((tmp_path / "evaluation.json").read_text())["stopped"]
+
+
 def test_class_conditional_networks(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
     evaluation = quick(training={"images": 256, "class_conditional": True}, curve_points=0)
     metrics = evaluation.evaluate(seeded(small_denoiser, classes=10), TrialContext({}, tmp_path))
