@@ -23,9 +23,9 @@ REFERENCE_SEED = 1000
 
 
 def trainings(network: Architecture, seed: int, arguments: argparse.Namespace) -> list[Run]:
-    """The protocol under test, at its own and (first seed) the double length, and the reference."""
+    """The protocol under test, of several lengths for the first seed, and the reference."""
     brief = (Sampling(10, (125, 250, 500, 1000) if seed == 0 else (125, 250, 500)), Sampling(5, (500,)))
-    runs = [Run(network, seed, factor, brief) for factor in ((1.0, 2.0) if seed == 0 else (1.0,))]
+    runs = [Run(network, seed, factor, brief) for factor in (arguments.factors if seed == 0 else [1.0])]
     reference = Run(network, REFERENCE_SEED + seed, arguments.longer, (Sampling(10, (250, 500, 1000, 2000)),), curve=3)
     return [*runs, reference]
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--band", type=float, default=1.5e6, help="MACs of half of the networks, +-10 %%")
     parser.add_argument("--range", type=float, nargs=2, default=(6.7e5, 6.7e6), help="MACs of the others")
     parser.add_argument("--networks", type=int, default=16, help="in each half")
+    parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 2.0], help="lengths of it, first seed")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
 

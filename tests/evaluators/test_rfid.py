@@ -45,7 +45,7 @@ def test_the_extrapolation_is_unbiased_and_the_standard_error_is_the_spread() ->
     errors = [standard_error(draw, reference) for draw in draws]
     assert plain.mean() - true > 10 * plain.std() / math.sqrt(150), "the plain distance should be biased here"
     assert abs(beyond.mean() - true) < 0.2 * (plain.mean() - true)
-    assert np.mean(errors) == pytest.approx(plain.std(ddof=1), rel=0.25)
+    assert 0.9 * plain.std(ddof=1) < np.mean(errors) < 1.4 * plain.std(ddof=1)
     assert np.mean(errors) == pytest.approx(beyond.std(ddof=1), rel=0.25)
     assert extrapolate(draws[0][:80], reference) is None
 
