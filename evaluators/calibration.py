@@ -29,7 +29,10 @@ from .compute import choose_device, threads
 from .diffusion import DiffusionEvaluation
 from .zero_cost import gradient_norm, naswot
 
-__all__ = ["Journal", "Run", "Sampling", "measure", "spread_over", "within"]
+__all__ = ["REFERENCE_SEED", "Journal", "Run", "Sampling", "measure", "spread_over", "within"]
+
+REFERENCE_SEED = 1000
+"""First seed of the reference, which shares no random number with the protocols under test."""
 
 # Images that are scored once for nothing.
 WARM_UP = 32
