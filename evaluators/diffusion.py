@@ -29,7 +29,8 @@ from .features import ExtractorKind
 from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .recipe import Recipe
-from .sampling import Solver, initial_noise, sample, to_uint8
+from .sampling import SOLVERS, initial_noise
+from .schedulers import Sampler, make_scheduler
 from .scoring import ReferenceName, Scoring, make_extractor
 from .training import TrainingResult, call_network, train
 
@@ -49,9 +50,9 @@ class Settings(BaseModel):
         extractor_weights: file of the Inception weights.
         extractor_seed: of the ``labels`` and ``random`` networks.
         score_images: generated for the final score.
-        sampler: solver that generates them.
+        sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
         sampler_steps: network evaluations an image.
-        sampling_batch: images generated at once.
+        sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         curve_points: how many of the intermediate reports carry an RFID, evenly spread.
         curve_images: generated for each of these.
@@ -66,7 +67,7 @@ class Settings(BaseModel):
     extractor_weights: Path | None = None
     extractor_seed: int = 0
     score_images: int = Field(default=1000, ge=2)
-    sampler: Solver = "dpm-solver++"
+    sampler: str = "dpm-solver++"
     sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: ReferenceName = "training"
@@ -103,6 +104,8 @@ class DiffusionEvaluation(Evaluation):
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
                 f"{self.settings.training.timesteps} of training.timesteps: lower it."
             )
+        if self.settings.sampler not in SOLVERS:
+            make_scheduler(self.settings.sampler, self.scheduler_config())
 
     @cached_property
     def images(self) -> ImageSet:
@@ -244,8 +247,7 @@ class DiffusionEvaluation(Evaluation):
             count: of the images.
             seed: of the noise.
         """
-        device = next(model.parameters()).device
-        recipe, size = self.settings.training, self.settings.sampling_batch
+        device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
         labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
         model.eval()
@@ -254,21 +256,10 @@ class DiffusionEvaluation(Evaluation):
             with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        batches = [
-            to_uint8(
-                sample(
-                    denoise,
-                    noise[start : start + size].to(device),
-                    recipe.noise_schedule().alpha_bar(),
-                    recipe.parameterisation(),
-                    self.settings.sampler_steps,
-                    labels=None if labels is None else labels[start : start + size].to(device),
-                    solver=self.settings.sampler,
-                )
-            ).cpu()
-            for start in range(0, count, size)
-        ]
-        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        alpha_bar, name, steps = recipe.noise_schedule().alpha_bar(), self.settings.sampler, self.settings.sampler_steps
+        sampler = Sampler(name, steps, alpha_bar, recipe.parameterisation(), self.scheduler_config())
+        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
+        pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
     def forecast(self, model: nn.Module) -> tuple[float, float]:

@@ -23,7 +23,8 @@ from nni_diffnas.trial import UNRANKED
 from ..compute import choose_device, computing, threads
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
-from ..sampling import initial_noise, sample, to_uint8
+from ..sampling import initial_noise
+from ..schedulers import Sampler
 from ..training import Progress
 from .choosing import compare, front_of
 from .inherit import ends_of, fill_matching
@@ -233,7 +234,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         """
         family = model.family
         assert isinstance(family, BlockFamily)
-        device, size = next(model.parameters()).device, self.settings.sampling_batch
+        device = next(model.parameters()).device
         teacher = self._pipeline(family).to(device)
         noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
         labels = torch.arange(count) % max(self.images.classes, 1)
@@ -244,20 +245,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
                 return teacher.predict(model, noised, times, condition)
 
-        batches = []
-        for start in range(0, count, size):
-            made = sample(
-                denoise,
-                noise[start : start + size].to(device),
-                teacher.alpha_bar,
-                teacher.parameterisation,
-                self.settings.sampler_steps,
-                labels=labels[start : start + size].to(device),
-                solver=self.settings.sampler,
-                clip=teacher.clip,
-            )
-            batches.append(to_uint8(teacher.decode(made)).cpu())
-        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        name, steps = self.settings.sampler, self.settings.sampler_steps
+        sampler = Sampler(name, steps, teacher.alpha_bar, teacher.parameterisation, teacher.scheduler, teacher.clip)
+        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch, teacher.decode)
+        pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
     def _pipeline(self, family: BlockFamily) -> TeacherPipeline:
