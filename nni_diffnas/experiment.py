@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
+from .gpus import GpuRequest
 from .record import RESULT_FILE, TrialRecord
 from .runner import TRIAL_ID
 from .trial import STOPPED_EARLY
@@ -187,6 +188,7 @@ class ManagerInfo:
         concurrency: trials at once.
         channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
         resumed: the experiment was started before.
+        gpus: what the config asks of this machine's GPUs; ``None`` where the trials run elsewhere.
     """
 
     folder: ExperimentFolder
@@ -195,6 +197,7 @@ class ManagerInfo:
     concurrency: int
     channel: str | None
     resumed: bool
+    gpus: GpuRequest | None = None
 
     @classmethod
     def read(cls, argv: Sequence[str] | None = None) -> ManagerInfo:
@@ -211,6 +214,7 @@ class ManagerInfo:
             concurrency=int(config.get("trialConcurrency") or 1),
             channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
             resumed=os.environ.get("NNI_MODE") == "resume",
+            gpus=GpuRequest.of(config),
         )
 
     def end_after(self, trials: int) -> None:
