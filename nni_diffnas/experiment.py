@@ -147,13 +147,15 @@ class TrialJobs:
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def results(self) -> dict[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them to NNI."""
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report."""
         owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
-        return {
-            self._ran(job, owners): (str(job.trialJobId), job.finalMetricData[-1].data)
-            for job in self.jobs
-            if job.finalMetricData
-        }
+        found: dict[str, tuple[str, Any]] = {}
+        for job in self.jobs:
+            written = self.folder.trial_result(str(job.trialJobId)).get("metrics")
+            if job.finalMetricData or written is not None:
+                value = job.finalMetricData[-1].data if job.finalMetricData else written
+                found[self._ran(job, owners)] = (str(job.trialJobId), value)
+        return found
 
     def ended(self) -> dict[str, str]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
