@@ -19,6 +19,7 @@ from .evaluation import Evaluation
 from .experiment import SILENT, ManagerInfo, TrialJobs
 from .family import Family
 from .forecast import forecast_search
+from .gpus import gpu_count
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .nni_repairs import number_after
@@ -80,6 +81,8 @@ class Driver:
     def _open(
         self, job: Job, name: str, optimize_mode: str, options: Mapping[str, Any], search_space: Mapping[str, Any]
     ) -> AskTellStrategy:
+        if self._manager.gpus is not None and (problem := self._manager.gpus.problem(gpu_count())):
+            raise JobError(problem)
         wanted = job.make_objective().direction
         if optimize_mode != wanted:
             raise JobError(

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
+from .gpus import GpuRequest
 from .record import RESULT_FILE, TrialRecord
 from .runner import TRIAL_ID
 from .trial import STOPPED_EARLY
@@ -146,13 +147,15 @@ class TrialJobs:
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def results(self) -> dict[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them to NNI."""
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report."""
         owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
-        return {
-            self._ran(job, owners): (str(job.trialJobId), job.finalMetricData[-1].data)
-            for job in self.jobs
-            if job.finalMetricData
-        }
+        found: dict[str, tuple[str, Any]] = {}
+        for job in self.jobs:
+            written = self.folder.trial_result(str(job.trialJobId)).get("metrics")
+            if job.finalMetricData or written is not None:
+                value = job.finalMetricData[-1].data if job.finalMetricData else written
+                found[self._ran(job, owners)] = (str(job.trialJobId), value)
+        return found
 
     def ended(self) -> dict[str, str]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
@@ -187,6 +190,7 @@ class ManagerInfo:
         concurrency: trials at once.
         channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
         resumed: the experiment was started before.
+        gpus: what the config asks of this machine's GPUs; ``None`` where the trials run elsewhere.
     """
 
     folder: ExperimentFolder
@@ -195,6 +199,7 @@ class ManagerInfo:
     concurrency: int
     channel: str | None
     resumed: bool
+    gpus: GpuRequest | None = None
 
     @classmethod
     def read(cls, argv: Sequence[str] | None = None) -> ManagerInfo:
@@ -211,6 +216,7 @@ class ManagerInfo:
             concurrency=int(config.get("trialConcurrency") or 1),
             channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
             resumed=os.environ.get("NNI_MODE") == "resume",
+            gpus=GpuRequest.of(config),
         )
 
     def end_after(self, trials: int) -> None:

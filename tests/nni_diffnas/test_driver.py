@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from nni_diffnas.driver import Driver
+from nni_diffnas.errors import JobError
 from nni_diffnas.experiment import ExperimentFolder, TrialJobs
+from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
 from nni_diffnas.runner import TRIAL_ID
 
@@ -29,6 +31,7 @@ class Manager:
     resumed: bool = False
     listed: list[Any] = field(default_factory=list)
     ended_after: int | None = None
+    gpus: GpuRequest | None = None
 
     @property
     def folder(self) -> ExperimentFolder:
@@ -237,3 +240,8 @@ def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> Non
     assert len(sent) == 2
     assert len({str(one) for one in without_id([*asked, *sent])}) == 4
     driver.close()
+
+
+def test_what_nni_cannot_place_on_gpus_is_refused_before_any_trial(folder: Path) -> None:
+    with pytest.raises(JobError, match="leave trialGpuNumber unset"):
+        start(Manager(folder, gpus=GpuRequest(99.0)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -168,7 +169,8 @@ class Search:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**environment_of(self.folder), "PYTHONPATH": str(self.folder)}
+        found = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**environment_of(self.folder), "PYTHONPATH": os.pathsep.join(found)}
 
     @property
     def running(self) -> Running:
@@ -250,12 +252,23 @@ class Search:
         return True
 
     def done(self) -> bool:
+        """Whether it has ended; one that a busy machine could not start in NNI's ten seconds is resumed again."""
         if self.door == "nas":
-            return self.driver is not None and self.driver.poll() is not None
-        try:
-            return self.running.status == "DONE"
-        except OSError:
-            return False
+            if self.driver is None or self.driver.poll() is None:
+                return False
+            if "FINISHED" in (self.folder / "driver.log").read_text():
+                return True
+        else:
+            try:
+                status = self.running.status
+            except OSError:
+                return False
+            if status != "ERROR":
+                return status == "DONE"
+        print("NNI could not start it in time: resumed again", flush=True)
+        self.stop()
+        self.start(resume=True)
+        return False
 
     @property
     def memory(self) -> Path:
