@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads):
             self.scoring.prepare()
 
-    def held_out(self) -> DiffusionEvaluation:
+    def held_out(self) -> Self:
         """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
 
         Raises:
@@ -145,7 +145,7 @@ class DiffusionEvaluation(Evaluation):
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
         return self._changed(reference="held_out")
 
-    def longer(self, factor: float) -> DiffusionEvaluation:
+    def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
         training = self.settings.training
         images, steps = (
@@ -153,10 +153,11 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self._changed(training={**training.model_dump(), **budget})
+        return self._changed(training={**training.model_dump(exclude_unset=True), **budget})
 
-    def _changed(self, **options: Any) -> DiffusionEvaluation:
-        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+    def _changed(self, **options: Any) -> Self:
+        # Only what was set: a subclass may refuse an option that is named, were it at its default.
+        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
 
     def scheduler_config(self) -> dict[str, Any]:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
@@ -200,9 +201,13 @@ class DiffusionEvaluation(Evaluation):
         metrics["seconds"] = time.monotonic() - began
         self._write(model, context, metrics, png(picture), device)
         if self.settings.reference == "held_out":
-            known = self.images.pixels[self.images.training]
-            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
+            self._show_nearest(pixels, context)
         return metrics
+
+    def _show_nearest(self, pixels: NDArray[np.uint8], context: TrialContext) -> None:
+        """Samples with the nearest training images beside them: what is copied, shows."""
+        known = self.images.pixels[self.images.training]
+        (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
         """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.
