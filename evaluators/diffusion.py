@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads):
             self.scoring.prepare()
 
-    def held_out(self) -> DiffusionEvaluation:
+    def held_out(self) -> Self:
         """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
 
         Raises:
@@ -152,7 +152,7 @@ class DiffusionEvaluation(Evaluation):
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
         return self.changed(reference="held_out")
 
-    def longer(self, factor: float) -> DiffusionEvaluation:
+    def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
         training = self.settings.training
         images, steps = (
@@ -160,11 +160,12 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(), **budget})
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
 
-    def changed(self, **options: Any) -> DiffusionEvaluation:
+    def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""
-        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+        # Only what was set: a subclass may refuse an option that is named, were it at its default.
+        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
@@ -235,9 +236,13 @@ class DiffusionEvaluation(Evaluation):
         how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
         self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
-            known = self.images.pixels[self.images.training]
-            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
+            self._show_nearest(pixels, context)
         return metrics
+
+    def _show_nearest(self, pixels: NDArray[np.uint8], context: TrialContext) -> None:
+        """Samples with the nearest training images beside them: what is copied, shows."""
+        known = self.images.pixels[self.images.training]
+        (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
         """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.
