@@ -25,6 +25,7 @@ from .memory import SearchMemory
 from .nni_repairs import number_after
 from .opening import make_strategy, restrict_space
 from .outcome import Outcome, format_cost, why_broken
+from .progress import Pace
 from .runner import TRIAL_ID
 from .space import Value
 from .strategy import AskTellStrategy
@@ -69,6 +70,7 @@ class Driver:
         self._silent_since: float | None = None
         self._unstarted: list[Trial] = []
         self._granted = self._done = 0
+        self._pace = Pace()
         self._limit = manager.max_trials
         self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
@@ -292,7 +294,9 @@ class Driver:
             scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
             what = f"{scored}  {format_cost(trial.cost)}"
         took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
-        print(f"[{self._ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
+        left = self._pace.step(self._limit and self._limit - self._ended, self._manager.concurrency)
+        line = f"[{self._ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}"
+        print(f"{line}, {left}" if left else line, flush=True)
 
     # Ending ----------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import json
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,6 +21,7 @@ from .errors import JobError
 from .evaluation import TrialContext
 from .job import Job
 from .outcome import TEACHER
+from .progress import progress_bar
 from .runner import build_seeded
 from .space import Architecture, Value
 from .trial import Objective, Trial
@@ -173,6 +174,10 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     ]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
+        with progress_bar("training winner and default", len(futures)) as advance:
+            for future in as_completed(futures):
+                future.result()  # a failed training ends the verdict at once
+                advance()
         scores = [future.result() for future in futures]
     verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id)
     verdict.save()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from ..family import Family
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..outcome import TEACHER, Outcome
-from ..record import RESULT_FILE
+from ..record import RESULT_FILE, TrialRecord
 from ..space import Architecture, Space
 from ..trial import Objective, Trial
 from ..verdict import Verdict, read_verdict
@@ -106,12 +105,8 @@ class Source:
     @cached_property
     def _outputs(self) -> Mapping[str, Path]:
         """Output folders by trial id, of the trials that lie beside the memory (a search from Python)."""
-        found: dict[str, Path] = {}
-        for file in self.memory.parent.glob(f"*/environments/*/trials/*/{RESULT_FILE}"):
-            try:
-                found[str(json.loads(file.read_text()).get("trial"))] = file.parent
-            except (OSError, ValueError, AttributeError):
-                continue
+        files = self.memory.parent.glob(f"*/environments/*/trials/*/{RESULT_FILE}")
+        found = {str(TrialRecord.read(file).get("trial")): file.parent for file in files}
         return found
 
     def output(self, trial: Trial) -> Path | None:
