@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from .features import ExtractorKind
 from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .recipe import Recipe
-from .sampling import Solver, initial_noise, sample, to_uint8
+from .sampling import SOLVERS, initial_noise
+from .schedulers import Sampler, make_scheduler
 from .scoring import ReferenceName, Scoring, make_extractor
 from .training import TrainingResult, call_network, train
 
@@ -49,9 +50,9 @@ class Settings(BaseModel):
         extractor_weights: file of the Inception weights.
         extractor_seed: of the ``labels`` and ``random`` networks.
         score_images: generated for the final score.
-        sampler: solver that generates them.
+        sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
         sampler_steps: network evaluations an image.
-        sampling_batch: images generated at once.
+        sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         curve_points: how many of the intermediate reports carry an RFID, evenly spread.
         curve_images: generated for each of these.
@@ -66,7 +67,7 @@ class Settings(BaseModel):
     extractor_weights: Path | None = None
     extractor_seed: int = 0
     score_images: int = Field(default=1000, ge=2)
-    sampler: Solver = "dpm-solver++"
+    sampler: str = "dpm-solver++"
     sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: ReferenceName = "training"
@@ -103,6 +104,8 @@ class DiffusionEvaluation(Evaluation):
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
                 f"{self.settings.training.timesteps} of training.timesteps: lower it."
             )
+        if self.settings.sampler not in SOLVERS:
+            make_scheduler(self.settings.sampler, self.scheduler_config())
 
     @cached_property
     def images(self) -> ImageSet:
@@ -139,7 +142,7 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads):
             self.scoring.prepare()
 
-    def held_out(self) -> DiffusionEvaluation:
+    def held_out(self) -> Self:
         """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
 
         Raises:
@@ -149,7 +152,7 @@ class DiffusionEvaluation(Evaluation):
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
         return self.changed(reference="held_out")
 
-    def longer(self, factor: float) -> DiffusionEvaluation:
+    def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
         training = self.settings.training
         images, steps = (
@@ -157,11 +160,12 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(), **budget})
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
 
-    def changed(self, **options: Any) -> DiffusionEvaluation:
+    def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""
-        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+        # Only what was set: a subclass may refuse an option that is named, were it at its default.
+        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
@@ -232,9 +236,13 @@ class DiffusionEvaluation(Evaluation):
         how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
         self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
-            known = self.images.pixels[self.images.training]
-            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
+            self._show_nearest(pixels, context)
         return metrics
+
+    def _show_nearest(self, pixels: NDArray[np.uint8], context: TrialContext) -> None:
+        """Samples with the nearest training images beside them: what is copied, shows."""
+        known = self.images.pixels[self.images.training]
+        (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
         """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.
@@ -244,8 +252,7 @@ class DiffusionEvaluation(Evaluation):
             count: of the images.
             seed: of the noise.
         """
-        device = next(model.parameters()).device
-        recipe, size = self.settings.training, self.settings.sampling_batch
+        device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
         labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
         model.eval()
@@ -254,21 +261,10 @@ class DiffusionEvaluation(Evaluation):
             with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        batches = [
-            to_uint8(
-                sample(
-                    denoise,
-                    noise[start : start + size].to(device),
-                    recipe.noise_schedule().alpha_bar(),
-                    recipe.parameterisation(),
-                    self.settings.sampler_steps,
-                    labels=None if labels is None else labels[start : start + size].to(device),
-                    solver=self.settings.sampler,
-                )
-            ).cpu()
-            for start in range(0, count, size)
-        ]
-        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        alpha_bar, name, steps = recipe.noise_schedule().alpha_bar(), self.settings.sampler, self.settings.sampler_steps
+        sampler = Sampler(name, steps, alpha_bar, recipe.parameterisation(), self.scheduler_config())
+        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
+        pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
     def forecast(self, model: nn.Module) -> tuple[float, float]:

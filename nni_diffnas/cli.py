@@ -176,14 +176,20 @@ def export(
     experiment: ExperimentArgument,
     to: Annotated[Path | None, typer.Option(help="Folder of the pipeline; <experiment>/winner without it.")] = None,
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
-    """Write the winner (or a given trial) as a diffusers pipeline folder; works while the experiment runs, too."""
+    """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
     from .experiment import find_experiment
     from .winner import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
-    print(export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner"))
+    pipeline = export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner", search.trials)
+    print(pipeline)
+    if onnx:
+        from .onnx_export import export_onnx
+
+        print(export_onnx(pipeline))
 
 
 @app.command()
@@ -202,6 +208,38 @@ def verdict(
     search = read_search(find_experiment(experiment))
     folder = output or search.folder.path / "verdict"
     print(judge(search.job, search.pick(trial), folder, range(seeds), workers).describe())
+
+
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="Experiment id, its folder, or a search-memory file.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("report.html"),
+    against: Annotated[str | None, typer.Option(help="Random search to compare with, named likewise.")] = None,
+    job: Annotated[Path | None, typer.Option(help="Job file, for a memory that does not say its objective.")] = None,
+) -> None:
+    """Write one self-contained page: best architecture, samples, curves, costs, origins, how to do it again."""
+    from .report import read_source, render_report
+
+    source = read_source(experiment, job)
+    page = render_report(source, read_source(against, job) if against else None)
+    output.write_text(page, encoding="utf-8")
+    print(output)
+
+
+@app.command()
+def compare(
+    experiments: Annotated[list[str], typer.Argument(help="Experiment ids, folders or search-memory files.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("compare.html"),
+    job: Annotated[Path | None, typer.Option(help="Job file, for memories that do not say their objective.")] = None,
+) -> None:
+    """Set searches side by side; those that differ in their seed only are one arm with a confidence band."""
+    from .report import compare as side_by_side
+    from .report import read_source
+
+    comparison = side_by_side([read_source(name, job) for name in experiments])
+    output.write_text(comparison.render(), encoding="utf-8")
+    print(comparison.describe())
+    print(output)
 
 
 @app.command()
@@ -238,6 +276,24 @@ def train(
     if scheduler is not None:
         print(export_pipeline(family, chosen, output / WEIGHTS, scheduler, output / "pipeline"), file=sys.stderr)
     print(json.dumps(metrics))
+
+
+@app.command()
+def calibrate(
+    job: JobArgument,
+    output: Annotated[Path, typer.Option(help="Folder of trainings, report and plot; a killed calibration goes on.")],
+    networks: Annotated[int, typer.Option(help="Networks, spread over the job's range of MACs.")] = 12,
+    seeds: Annotated[int, typer.Option(help="Trainings of each network and length.")] = 2,
+    longer: Annotated[float, typer.Option(help="Training of the reference as a multiple of the job's.")] = 10.0,
+    tau: Annotated[float, typer.Option(help="Kendall's tau that the recommended protocol has to reach.")] = 0.6,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and how long.")] = False,
+) -> None:
+    """Find the cheapest protocol that ranks the job's networks as a long training does."""
+    from .job import load_job
+    from .plugins import find_plugin
+
+    run = find_plugin("commands", "calibrate")
+    print(run(load_job(job), output, networks, seeds, longer, tau, dry_run=dry_run))
 
 
 if __name__ == "__main__":

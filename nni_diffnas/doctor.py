@@ -7,17 +7,18 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import DiffNASError, JobError
 from .forecast import forecast_search
+from .gpus import GpuRequest, gpu_count
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
+from .versions import installed_version
 
-__all__ = ["Finding", "check_config", "check_environment", "check_gpus", "gpu_count"]
+__all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
 Level = Literal["ok", "note", "FAIL"]
 
@@ -33,13 +34,6 @@ class Finding:
         return f"{self.level:4} {self.text}"
 
 
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def check_environment() -> Iterator[Finding]:
     """Check Python, the packages that NNI needs (declared or not), registration and write access."""
     python = ".".join(map(str, sys.version_info[:3]))
@@ -47,7 +41,7 @@ def check_environment() -> Iterator[Finding]:
         yield Finding("ok", f"Python {python}")
     else:
         yield Finding("FAIL", f"Python is {python}: use 3.11, 3.12 or 3.13.")
-    setuptools = _installed("setuptools")
+    setuptools = installed_version("setuptools")
     if setuptools is None or int(setuptools.split(".")[0]) >= 82:
         yield Finding(
             "FAIL",
@@ -63,7 +57,7 @@ def check_environment() -> Iterator[Finding]:
         "botorch",
         "openai",
     ):
-        found = _installed(package)
+        found = installed_version(package)
         if found is None:
             yield Finding("FAIL", f"{package} is missing: pip install {package}.")
         elif package == "nni" and not found.startswith("3.0"):
@@ -73,7 +67,9 @@ def check_environment() -> Iterator[Finding]:
     try:
         import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
     except Exception as error:
-        versions = f"torchvision {_installed('torchvision')} does not work with torch {_installed('torch')}"
+        versions = (
+            f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"
+        )
         yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     missing = set(plugin_names("strategies")) - set(registered_tuners())
     if missing:
@@ -95,48 +91,16 @@ def _writable(folder: Path, what: str) -> Finding:
     return Finding("FAIL", f"{what} cannot be written: make {folder} writable.")
 
 
-def gpu_count() -> int:
-    """Number of NVIDIA GPUs that NNI's scheduler will see."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            return int(pynvml.nvmlDeviceGetCount())
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # no driver, no library: pynvml raises its own errors and OSError alike
-        return 0
-
-
-def check_gpus(trial_gpus: float | None, concurrency: int, per_gpu: int, gpus: int) -> Finding:
-    """Refuse what NNI's local scheduler cannot place: it would retry without delay until memory is full.
-
-    Args:
-        trial_gpus: ``trialGpuNumber`` of the config; ``None`` when unset.
-        concurrency: ``trialConcurrency``.
-        per_gpu: ``maxTrialNumberPerGpu``.
-        gpus: of this machine.
-    """
-    remedy = "leave trialGpuNumber unset and use trialConcurrency: 1"
-    if not trial_gpus:
-        if trial_gpus is None and gpus and concurrency > gpus:
-            return Finding("note", f"{concurrency} trials at once will share {gpus} GPU(s) and their memory.")
-        return Finding("ok", f"trials {'see all' if trial_gpus is None else 'are hidden from'} {gpus} GPU(s)")
-    if trial_gpus != int(trial_gpus):
-        return Finding("FAIL", f"trialGpuNumber is {trial_gpus}: NNI takes whole numbers; {remedy}.")
-    if trial_gpus >= gpus:
-        return Finding(
-            "FAIL",
-            f"trialGpuNumber is {trial_gpus:.0f} and this machine has {gpus} GPU(s), which NNI never places: {remedy}.",
-        )
-    if trial_gpus * concurrency > gpus * per_gpu:
-        return Finding(
-            "FAIL",
-            f"{concurrency} trials of {trial_gpus:.0f} GPU(s) do not fit {gpus} GPU(s) with maxTrialNumberPerGpu "
-            f"{per_gpu}, and NNI would retry without end: use trialConcurrency: {int(gpus * per_gpu // trial_gpus)}.",
-        )
-    return Finding("ok", f"{concurrency} trials of {trial_gpus:.0f} GPU(s) fit {gpus} GPU(s)")
+def check_gpus(request: GpuRequest, gpus: int) -> Finding:
+    """Check what a config asks of the ``gpus`` GPUs of this machine."""
+    if problem := request.problem(gpus):
+        return Finding("FAIL", problem)
+    if request.per_trial is None and gpus and request.concurrency > gpus:
+        return Finding("note", f"{request.concurrency} trials at once will share {gpus} GPU(s) and their memory.")
+    if not request.per_trial:
+        seen = "see all" if request.per_trial is None else "are hidden from"
+        return Finding("ok", f"trials {seen} {gpus} GPU(s)")
+    return Finding("ok", f"{request.concurrency} trials of {request.per_trial:.0f} GPU(s) fit {gpus} GPU(s)")
 
 
 def _load_config(path: Path) -> Any:
@@ -161,22 +125,16 @@ def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
 
 
 def _check_config(path: Path, port: int) -> Iterator[Finding]:
-    from .driver import make_strategy, restrict_space
+    from .opening import make_strategy, restrict_space
 
     config = _load_config(path)
     yield Finding("ok", f"NNI accepts {path}")
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
             yield Finding("FAIL", f"Port {port} is in use: choose another with 'nnictl create --port'.")
-    services = config.training_service if isinstance(config.training_service, list) else [config.training_service]
-    for service in services:
-        if service.platform == "local":
-            yield check_gpus(
-                config.trial_gpu_number,
-                config.trial_concurrency,
-                getattr(service, "max_trial_number_per_gpu", None) or 1,
-                gpu_count(),
-            )
+    request = GpuRequest.of(config.json())
+    if request is not None:
+        yield check_gpus(request, gpu_count())
     tuner = config.tuner
     if tuner is None or (tuner.name not in plugin_names("strategies") and not tuner.class_name):
         yield Finding(

@@ -6,25 +6,33 @@ cannot give.
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
+from .blocks import BlockFamily
 from .errors import JobError
 from .evaluation import TrialContext
 from .job import Job
+from .outcome import TEACHER
+from .progress import progress_bar
 from .runner import build_seeded
-from .space import Architecture
+from .space import Architecture, Value
 from .trial import Objective, Trial
 
-__all__ = ["FRESH_SEED", "Verdict", "judge"]
+__all__ = ["FRESH_SEED", "VERDICT_FILE", "Verdict", "judge", "read_verdict"]
 
 FRESH_SEED = 10_000
 """First of the fresh seeds, above the job's: far from those that searches use."""
+
+VERDICT_FILE = "verdict.json"
+"""In the verdict's folder: its scores, for the report."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,14 @@ class Verdict:
         winner: value of the objective's metric for each seed.
         default: the same of the default network, for the same seeds.
         output: folder with the samples, the nearest training images beside them, and the weights.
+        trial: id of the winner.
     """
 
     objective: Objective
     winner: tuple[float, ...]
     default: tuple[float, ...]
     output: Path
+    trial: str = ""
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -68,6 +78,28 @@ class Verdict:
             return None
         return (high < 0) == (self.objective.direction == "minimize")
 
+    def save(self) -> None:
+        """Write `VERDICT_FILE` into the output folder."""
+        body: dict[str, Any] = {"objective": asdict(self.objective), "winner": self.winner, "default": self.default}
+        body["trial"] = self.trial
+        (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Verdict:
+        """Read what `save` has written.
+
+        Raises:
+            JobError: the file is damaged.
+        """
+        try:
+            body = json.loads(file.read_text())
+            scores = tuple(body["winner"]), tuple(body["default"])
+            return cls(Objective(**body["objective"]), *scores, file.parent, str(body["trial"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JobError(
+                f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
+            ) from error
+
     def describe(self) -> str:
         """Write the verdict for the terminal."""
         name = self.objective.metric
@@ -84,13 +116,24 @@ class Verdict:
         return "\n".join(lines)
 
 
-def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> float:
+def read_verdict(experiment: Path) -> Verdict | None:
+    """The verdict in an experiment's folder; ``None`` where none was computed.
+
+    Raises:
+        JobError: its file is damaged.
+    """
+    file = experiment / "verdict" / VERDICT_FILE
+    return Verdict.load(file) if file.is_file() else None
+
+
+def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], seed: int, output: Path) -> float:
     family = job.make_family()
     evaluation = job.make_evaluation().held_out()
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)
+    context = TrialContext(architecture, output, seed, settings=settings)
     metrics: Mapping[str, float] = {
-        **evaluation.evaluate(build_seeded(family, architecture, seed), TrialContext(architecture, output, seed)),
+        **evaluation.evaluate(build_seeded(family, architecture, seed), context),
         **family.cost(architecture).as_metrics(),
     }
     if job.objective.metric not in metrics:
@@ -101,9 +144,11 @@ def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> flo
 def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2), workers: int = 2) -> Verdict:
     """Train winner and default again, seed by seed, and score them on held-out images.
 
+    A student is compared with its teacher, which is not trained again: only its samples differ from seed to seed.
+
     Args:
         job: of the search.
-        winner: its best trial.
+        winner: its best trial; trained again with the same settings.
         output: folder for samples and weights.
         seeds: added to `FRESH_SEED` and the job's seed.
         workers: processes that train at once.
@@ -118,12 +163,22 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     if chosen == default:
         raise JobError("The default network itself won: compare another trial with it by --trial ID.")
     job.make_evaluation().held_out().prepare()
+    settings_of_default: Mapping[str, Value] = {"task": TEACHER} if isinstance(family, BlockFamily) else {}
     runs = [
-        (name, architecture, job.seed + FRESH_SEED + seed)
+        (name, architecture, settings, job.seed + FRESH_SEED + seed)
         for seed in seeds
-        for name, architecture in (("winner", chosen), ("default", default))
+        for name, architecture, settings in (
+            ("winner", chosen, winner.settings),
+            ("default", default, settings_of_default),
+        )
     ]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_score, job, a, seed, output / f"{name}-{seed}") for name, a, seed in runs]
+        futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
+        with progress_bar("training winner and default", len(futures)) as advance:
+            for future in as_completed(futures):
+                future.result()  # a failed training ends the verdict at once
+                advance()
         scores = [future.result() for future in futures]
-    return Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output)
+    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id)
+    verdict.save()
+    return verdict

@@ -50,6 +50,9 @@ _RESTARTS = 6
 
 _COSTS = ("macs", "params", "latency_ms")
 
+_SEEN = ("macs", "params")
+"""Costs that the surrogates see unasked; latency depends on the machine."""
+
 
 class DiffusionGuided(AskTellStrategy):
     """Generate candidates by guided diffusion, train the most promising one.
@@ -137,15 +140,24 @@ class DiffusionGuided(AskTellStrategy):
 
         content = self._cache(f"generators/{self.space.key}-{self.training_steps}", make)
         self.generator: Generator = Generator.from_bytes(content, self.space)
-        self.features = Features(self.generator.encoding)
-        costs = list(dict.fromkeys([*self.budget.windows, *(name for name in self.objectives if name in _COSTS)]))
+        self.features = Features(self.generator.encoding, {} if self.family is None else self.family.cuts)
+        asked = list(dict.fromkeys([*self.budget.windows, *(name for name in self.objectives if name in _COSTS)]))
+        if asked and self.family is None:
+            raise StrategyError(f"This space cannot say {', '.join(asked)} before training: leave them out.")
+        # What is known before training says much of the score, so the surrogates see it too.
+        names = [name for name in _COSTS if name in asked or (name in _SEEN and self._knows(name))]
         self._cost_model: CostModel | None = None
-        if costs:
+        if names and self.family is not None:
             from .cost_model import CostModel
 
-            if self.family is None:
-                raise StrategyError(f"This space cannot say {', '.join(costs)} before training: leave them out.")
-            self._cost_model = CostModel(self.features, self.family, costs)
+            self._cost_model = CostModel(self.features, self.family, names)
+            self.features.costs = self._cost_model.standard
+
+    def _knows(self, name: str) -> bool:
+        """Whether the family states this cost of any architecture, and it is not the same for all."""
+        drawn = [self.cost(self.space.sample(rng)) for rng in map(np.random.default_rng, range(64))]
+        values = [None if cost is None else cost.as_metrics().get(name) for cost in drawn]
+        return all(value is not None and value > 0 for value in values) and len(set(values)) > 1
 
     # Suggesting ------------------------------------------------------------------------------------------------------
 
@@ -322,12 +334,13 @@ class DiffusionGuided(AskTellStrategy):
                 continue
             values = np.array([self._minimised(trial, name) for trial in scored], dtype=np.float64)
             mean, deviation = float(values.mean()), float(values.std()) or 1.0
-            column, model = self._cost_model.names.index(name), self._cost_model
+            model = self._cost_model
+            at = model.names.index(name) - len(model.names)  # the costs are the last inputs of the surrogates
+            slope = -float(model.deviation[at]) / deviation
+            offset = (-float(model.mean[at]) - mean) / deviation
 
-            def target(
-                x: torch.Tensor, c: int = column, m: float = mean, d: float = deviation, model: CostModel = model
-            ) -> torch.Tensor:
-                return ((-model.of_inputs(x)[..., c : c + 1]).double() - m) / d
+            def target(x: torch.Tensor, at: int = at, slope: float = slope, offset: float = offset) -> torch.Tensor:
+                return x[..., at, None] * slope + offset
 
             found.append(target)
         return found

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from nni_diffnas.errors import DataError, JobError
+from nni_diffnas.errors import DataError, JobError, TrialFailure
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
 from nni_diffnas.evaluators.pictures import nearest_beside
@@ -41,7 +41,7 @@ def test_a_trial_from_images_to_files(tmp_path: Path, small_denoiser: type[nn.Mo
     model = seeded(small_denoiser)
     metrics = evaluation.evaluate(model, TrialContext({"width": 24}, tmp_path, 3, reports.append))
 
-    assert {"rfid", "kid", "loss", "seconds", "train_seconds", "images_per_second"} <= metrics.keys()
+    assert {"rfid", "rfid_se", "kid", "loss", "seconds", "train_seconds", "images_per_second"} <= metrics.keys()
     assert all(type(value) is float and math.isfinite(value) for value in metrics.values())
     assert metrics["train_seconds"] < metrics["seconds"]
     assert len(reports) == 12
@@ -142,6 +142,42 @@ def test_the_stock_scheduler_samples_the_same_network(tmp_path: Path, small_deno
     assert evaluation.scoring.score(pixels)["rfid"] < 1.5 * ours
 
 
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "EulerDiscreteScheduler", "DDPMScheduler"])
+def test_schedulers_of_diffusers_by_name(tmp_path: Path, small_denoiser: type[nn.Module], name: str) -> None:
+    evaluation = quick(training={"images": 3200}, curve_points=0, sampler=name, sampler_steps=20)
+    model = seeded(small_denoiser)
+    evaluation.fit(model, TrialContext({}, tmp_path))
+    pixels = evaluation.generate(model, 100, 0)
+    ours = evaluation.changed(sampler="ddim").generate(model, 100, 0)
+    reached, plain = (evaluation.scoring.score(each)["rfid"] for each in (pixels, ours))
+    assert reached < 1.5 * plain
+    assert not np.array_equal(pixels, ours)
+    again = evaluation.changed(sampling_batch=7).generate(model, 100, 0).astype(int)
+    assert np.abs(again - pixels).max() <= 1, "batches must not matter, not even to a stochastic scheduler"
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch, small_denoiser: type[nn.Module]) -> None:
+    evaluation, model = quick(sampling_batch=64), seeded(small_denoiser)
+    expected, forward, sizes = evaluation.generate(model, 100, 0), model.forward, []
+
+    def hungry(limit: int) -> Any:
+        def call(images: torch.Tensor, *others: Any) -> Any:
+            sizes.append(len(images))
+            if len(images) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(images, *others)
+
+        return call
+
+    monkeypatch.setattr(model, "forward", hungry(20))
+    assert np.abs(evaluation.generate(model, 100, 0).astype(int) - expected).max() <= 1
+    assert sizes[:3] == [64, 32, 16]
+    assert set(sizes[3:]) == {16, 4}
+    monkeypatch.setattr(model, "forward", hungry(0))
+    with pytest.raises(TrialFailure, match="no memory to generate a single image"):
+        evaluation.generate(model, 100, 0)
+
+
 def test_a_verdict_is_scored_on_held_out_images(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
     searched = quick(training={"images": 640}, curve_points=0)
     judged = searched.held_out()
@@ -174,6 +210,8 @@ def test_the_nearest_known_images_come_first() -> None:
         ({"source": "digits"}, {"extractor": "vgg"}, r"evaluator\.extractor is 'vgg'"),
         ({"source": "digits"}, {"training": {"images": 0}}, r"evaluator\.training\.images is 0"),
         ({"source": "digits"}, {"training": {}}, "exactly one of images, steps and seconds"),
+        ({"source": "digits"}, {"sampler": "euler"}, r"evaluator\.sampler is 'euler': choose dpm-solver\+\+, ddim, or"),
+        ({"source": "digits"}, {"sampler": "FlowMatchEulerDiscreteScheduler"}, r"with a beta_schedule"),
         ({"source": "digits"}, {"sampler_steps": 0}, r"evaluator\.sampler_steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 2000}, r"evaluator\.sampler_steps is 2000, more than the 1000"),
     ],

@@ -1,0 +1,100 @@
+"""Runs every benchmark, two at a time: ``--quick`` a small version of each, to see that they run and what they print.
+
+    python benchmarks/all.py --quick
+
+What needs a table of NAS-Bench-201 is left out, by name, where ``--data`` holds none. The last lines say what ran, how
+long it took, and what failed; the output of each benchmark is in ``--folder``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+TABLE = "nasbench201.npz"
+
+
+class Benchmark(NamedTuple):
+    """One script; ``{data}`` and ``{folder}`` in its arguments are filled in."""
+
+    script: str
+    quick: str
+    full: str = ""
+    table: bool = False
+
+
+# The longest first: two run at a time.
+BENCHMARKS = (
+    Benchmark("blockwise", "--quick --seeds 1 --folder {folder}/blockwise", "--folder {folder}/blockwise"),
+    Benchmark(
+        "convergence", "--steps 40 --seeds 1 --log {folder}/convergence.jsonl", "--log {folder}/convergence.jsonl"
+    ),
+    Benchmark(
+        "rfid_rank", "--folder {folder}/rank --images 240 --longer 2 --networks 1 --seeds 1", "--folder {folder}/rank"
+    ),
+    Benchmark("gpt_controls", "--evaluations 8 --seeds 1", table=True),
+    Benchmark(
+        "tabular",
+        "--table {data}/nasbench201.npz --strategies guided,evolution,random --seeds 1 --evaluations 14",
+        "--table {data}/nasbench201.npz",
+        table=True,
+    ),
+    Benchmark("generator", "--networks 50 --training-steps 20"),
+    Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),
+    Benchmark("trial_overhead", "--pairs 1"),
+    Benchmark("latency_table", "--networks 4 --rounds 1 --repeats 3"),
+    Benchmark(
+        "arms",
+        "--table {data}/nasbench201.npz --seeds 2 --evaluations 30 --folder {folder}/arms",
+        "--table {data}/nasbench201.npz --folder {folder}/arms",
+        table=True,
+    ),
+)
+
+
+def run(benchmark: Benchmark, quick: bool, data: Path, folder: Path) -> tuple[str, float, str]:
+    """Name, seconds and outcome of one benchmark."""
+    if benchmark.table and not (data / TABLE).is_file():
+        return benchmark.script, 0.0, f"left out: there is no {data / TABLE}"
+    arguments = (benchmark.quick if quick else benchmark.full).format(data=data, folder=folder).split()
+    began = time.monotonic()
+    with (folder / f"{benchmark.script}.txt").open("w") as output:
+        command = [sys.executable, str(HERE / f"{benchmark.script}.py"), *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=HERE.parent
+        ).returncode
+    outcome = "ok" if code == 0 else f"FAILED with {code}"
+    print(f"{benchmark.script}: {outcome} after {time.monotonic() - began:.0f} s", flush=True)
+    return benchmark.script, time.monotonic() - began, outcome
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small version of each")
+    parser.add_argument("--only", help="names of scripts, with commas between")
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data", help=f"folder of {TABLE}")
+    parser.add_argument("--folder", type=Path, default=Path("runs/all"))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [b for b in BENCHMARKS if not arguments.only or b.script in arguments.only.split(",")]
+    began = time.monotonic()
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        results = list(pool.map(lambda b: run(b, arguments.quick, arguments.data.resolve(), folder), chosen))
+    for name, seconds, outcome in results:
+        print(f"{name:16} {seconds:6.0f} s  {outcome}")
+    print(f"{'together':16} {time.monotonic() - began:6.0f} s  output in {folder}")
+    sys.exit(any("FAILED" in outcome for _, _, outcome in results))
+
+
+if __name__ == "__main__":
+    main()

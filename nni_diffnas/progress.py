@@ -1,0 +1,65 @@
+"""How far a long step is, and how long it will still take: on a terminal a bar, elsewhere nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .forecast import format_seconds
+
+__all__ = ["Pace", "progress_bar"]
+
+
+class Pace:
+    """Forecasts the rest of a search from what it has taken so far.
+
+    Args:
+        clock: seconds that grow; the time of the call is the start.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start, self._done = clock(), 0
+
+    def step(self, to_go: int | None, at_once: int = 1) -> str:
+        """Count a step that has ended and say how long the rest takes; empty where nobody can know.
+
+        Args:
+            to_go: steps that are still to end; ``None`` where that is open.
+            at_once: steps that run beside each other; before as many have ended, their pace is not known.
+
+        Returns:
+            For example ``about 4.0 min left``.
+        """
+        self._done += 1
+        if not to_go or self._done < at_once:
+            return ""
+        return f"about {format_seconds((self._clock() - self._start) / self._done * to_go)} left"
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar with the time left while the block runs; yields what is called after each of ``total`` steps.
+
+    It is drawn on stderr, and only where that is a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+    with Progress(*columns, TextColumn("left"), left, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)
