@@ -117,11 +117,11 @@ def cases(root: Path) -> dict[str, Case]:
         "middle": ["residual"], "heads": [2], "inner_width": [1.0], "norm_groups": 8, "default_depth": 1,
         "default_attention": [False], "default_heads": 2,
     }  # fmt: skip
-    grey = {"preset": "digits", "base_width": 16, "multipliers": [1, 2], "time_embedding": [4], **small}
+    grey = {"preset": "digits", "base_width": 8, "multipliers": [1, 2], "time_embedding": [4], **small}
     colour = {"preset": "cifar10", "base_width": 8, "multipliers": [1, 2, 4], "time_embedding": [8], **small}
     return {
-        "digits": Case({"source": "digits"}, grey, 500, 5, 300, 10),
-        "cifar10": Case({"source": str(root / "cifar10_train_0.npz")}, colour, 500, 5, 300, 10),
+        "digits": Case({"source": "digits"}, grey, 400, 4, 250, 10),
+        "cifar10": Case({"source": str(root / "cifar10_train_0.npz")}, colour, 500, 4, 300, 10),
     }
 
 

@@ -34,7 +34,7 @@ UNRANKED = "unranked"
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
 
-STOPPED_EARLY = "stopped early, by the assessor or by maxTrialDuration"
+STOPPED_EARLY = "stopped early: by the assessor, by maxTrialDuration or by hand"
 REFUSED = "refused by a filter before it was trained"
 FAULTLESS = (STOPPED_EARLY, REFUSED)
 """Reasons of failed trials that say nothing against the job."""

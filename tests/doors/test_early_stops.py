@@ -10,21 +10,20 @@ import pytest
 from nni_experiment import created, environment_of, free_port, write_config
 
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial import UNRANKED
+from nni_diffnas.trial import STOPPED_EARLY, UNRANKED
 
 pytestmark = pytest.mark.nni
 
-# Two kinds of networks: those that can see, and those whose narrowness shows at once.
 JOB = {
     "space": {"type": "unet", "preset": "digits"},
     "data": {"source": "digits"},
     "evaluator": {
         "type": "diffusion",
-        "training": {"images": 2560},
-        "score_images": 64,
-        "sampler_steps": 4,
-        "curve_points": 5,
-        "curve_images": 64,
+        "training": {"images": 1280},
+        "score_images": 32,
+        "sampler_steps": 3,
+        "curve_points": 3,
+        "curve_images": 32,
     },
 }
 
@@ -62,15 +61,16 @@ def test_medianstop_ends_trials_of_the_tuner_door(tmp_path: Path) -> None:
     )
     with created(config) as experiment:
         experiment.wait("DONE", timeout=900)
-        jobs = experiment.trials()
         folder = tmp_path / "exp" / experiment.id
-    stopped = [job for job in jobs if job["status"] == "EARLY_STOPPED"]
-    assert stopped, [job["status"] for job in jobs]
-    assert any(job["status"] == "SUCCEEDED" for job in jobs)
-    with SearchMemory(next(folder.rglob("*.sqlite")), create=False) as memory:
-        trials = {trial.job_id or trial.id: trial for trial in memory.trials()}
-    assert len(trials) == 10
-    assert not [trial for trial in trials.values() if trial.status == "pending"]
+    with SearchMemory(next(folder.glob("*.sqlite")), create=False) as memory:
+        trials = memory.trials()
+    assert len(trials) >= 10
+    ended = [trial for trial in trials if trial.status != "pending"]
+    assert len(ended) == 10, "stopped trials count, and are no reason to end the search"
+    stopped = [trial for trial in ended if trial.status == "failed"]
+    assert stopped
+    assert {trial.reason for trial in stopped} == {STOPPED_EARLY}
+    assert any(trial.status == "succeeded" for trial in ended)
 
 
 def test_trials_of_the_nas_door_end_themselves(tmp_path: Path) -> None:
