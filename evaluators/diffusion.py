@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from nni_diffnas.cache import fingerprint
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.family import Family
 
 from .compute import DeviceName, choose_device, threads
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
+from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
+from .recipe import Recipe
 from .sampling import Solver, initial_noise, sample, to_uint8
 from .scoring import ReferenceName, Scoring, make_extractor
-from .training import Progress, Recipe, TrainingResult, call_network, train
+from .training import Progress, TrainingResult, call_network, train
 
 __all__ = ["DiffusionEvaluation", "Settings"]
 
@@ -119,10 +121,10 @@ class DiffusionEvaluation(Evaluation):
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
-        recipe = fingerprint(sorted(settings.training.model_dump().items()))[:8]
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
-            f"{settings.sampler} steps/{settings.training.budget} {recipe}/{settings.reference} {self.images.split}"
+            f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
+            f"{settings.reference} {self.images.split}"
         )
 
     def prepare(self) -> None:
@@ -143,7 +145,7 @@ class DiffusionEvaluation(Evaluation):
         """
         if self.data.held_out == 0:
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
-        return self._changed(reference="held_out")
+        return self.changed(reference="held_out")
 
     def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
@@ -153,37 +155,56 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self._changed(training={**training.model_dump(exclude_unset=True), **budget})
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
 
-    def _changed(self, **options: Any) -> Self:
+    def changed(self, **options: Any) -> Self:
+        """The same with other fields of `Settings`."""
         # Only what was set: a subclass may refuse an option that is named, were it at its default.
         return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
 
-    def scheduler_config(self) -> dict[str, Any]:
-        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``."""
+    def check(self, family: Family) -> None:
+        """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
+        with torch.device("meta"):
+            model = family.build(family.default)
+        check_network(model, self.images.shape, self.settings.training)
+
+    def scheduler_config(self) -> dict[str, Any] | None:
+        """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
+
+        ``None`` for EDM's preconditioned networks: no pipeline of diffusers scales their input.
+        """
         recipe = self.settings.training
+        prediction = recipe.parameterisation().diffusers_name
+        if prediction is None:
+            return None
         return {
             "_class_name": "DDPMScheduler",
             "num_train_timesteps": recipe.timesteps,
             "beta_start": 1e-4,
             "beta_end": 0.02,
             "beta_schedule": recipe.noise_schedule().diffusers_name,
-            "prediction_type": recipe.parameterisation().diffusers_name,
-            "variance_type": "fixed_small",
+            "prediction_type": prediction,
+            "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
             "clip_sample": True,
             "clip_sample_range": 1.0,
             "timestep_spacing": "trailing",
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings, those of the recipe included."""
+        return {
+            "data": self.data.model_dump(mode="json"),
+            "evaluator": self.settings.model_dump(mode="json"),
+            "scheduler": self.scheduler_config(),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
+            check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            model.to(device)
-            if device.type == "cuda":
-                model.to(memory_format=torch.channels_last)
-            training = self._train(model, context, log, device)
+            training = self.fit(model, context, log)
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
@@ -265,10 +286,13 @@ class DiffusionEvaluation(Evaluation):
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
 
-    def _train(
-        self, model: nn.Module, context: TrialContext, log: TensorBoardLog, device: torch.device
-    ) -> TrainingResult:
+    def fit(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> TrainingResult:
+        """Train ``model`` in place, on the device of the settings, and report to ``context`` and ``log``."""
         settings, recipe = self.settings, self.settings.training
+        device = choose_device(settings.device)
+        model.to(device)
+        if device.type == "cuda":
+            model.to(memory_format=torch.channels_last)
         pixels, labels = self._resident(device)
         scored = 0
 
@@ -279,13 +303,12 @@ class DiffusionEvaluation(Evaluation):
                 scored = int(progress.fraction * (settings.curve_points + 1))
                 generated = self.generate(model, settings.curve_images, context.seed)
                 metrics["rfid"] = self.scoring.score(generated)["rfid"]
-                log.picture("samples", grid(generated[:64]), progress.images)
-            for name in metrics.keys() - {"images"}:
-                log.scalar(
-                    name if name == "loss" else f"{name} of {settings.curve_images} images",
-                    metrics[name],
-                    progress.images,
-                )
+                if log is not None:
+                    log.picture("samples", grid(generated[:64]), progress.images)
+            if log is not None:
+                for name in metrics.keys() - {"images"}:
+                    title = name if name == "loss" else f"{name} of {settings.curve_images} images"
+                    log.scalar(title, metrics[name], progress.images)
             context.report(metrics)
 
         return train(model, pixels, labels, recipe, context.seed, report)
@@ -315,9 +338,7 @@ class DiffusionEvaluation(Evaluation):
             "architecture": dict(context.architecture),
             "seed": context.seed,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "data": self.data.model_dump(mode="json"),
-            "evaluator": self.settings.model_dump(mode="json"),
-            "scheduler": self.scheduler_config(),
+            **self.resolved(),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")

@@ -12,9 +12,10 @@ from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import traced_family
+from nni_diffnas.record import TrialRecord
 from nni_diffnas.runner import (
     TRIAL_ID,
-    claim_trial,
+    check_objective,
     report_final,
     report_intermediate,
     split_parameters,
@@ -44,6 +45,7 @@ class DiffusionEvaluator(Evaluator):
         metric: the objective, one of the metrics of `DiffusionEvaluation.evaluate`.
         direction: of the objective. NNI's NAS ranking maximises: ``minimize`` is reported with its sign turned.
         seed: of weights, training and sampling; the same for every architecture.
+        max_trial_seconds: wall-clock limit of a trial, which ends a hang as a failure; ``None`` is no limit.
         options: fields of `Settings`, JSON values only.
 
     Raises:
@@ -56,11 +58,13 @@ class DiffusionEvaluator(Evaluator):
         metric: str = "rfid",
         direction: Direction = "minimize",
         seed: int = 0,
+        max_trial_seconds: float | None = None,
         **options: Any,
     ) -> None:
         self.data = dict(data)
         self.objective = Objective(metric, direction)
         self.seed = seed
+        self.max_trial_seconds = max_trial_seconds
         self.options = options
         self.evaluation()
 
@@ -96,13 +100,21 @@ class DiffusionEvaluator(Evaluator):
 
     def _execute(self, model: Any) -> Any:
         sample = model.sample or {}
-        claim_trial(trial_output(), str(sample.get(TRIAL_ID, "")))
-        architecture, settings = split_parameters(sample)
-        # NNI builds the network here; seeding first gives equal architectures equal weights.
-        torch.manual_seed(self.seed)
-        metrics = self._evaluate(model.executable_model(), architecture, settings)
-        family = traced_family(model)
-        if family is not None:
-            metrics |= family.cost(family.space.validate(architecture)).as_metrics()
+        record = TrialRecord(trial_output(), str(sample.get(TRIAL_ID, "")))
+        earlier = record.earlier()
+        if earlier is not None:  # finished before a resume that NNI did not hear of
+            record.succeed(earlier)
+            report_final(earlier["metrics"], self.objective, maximize=True)
+            return dict(earlier["metrics"])
+        with record.attempt(self.max_trial_seconds):
+            architecture, settings = split_parameters(sample)
+            # NNI builds the network here; seeding first gives equal architectures equal weights.
+            torch.manual_seed(self.seed)
+            metrics = self._evaluate(model.executable_model(), architecture, settings)
+            family = traced_family(model)
+            if family is not None:
+                metrics |= family.cost(family.space.validate(architecture)).as_metrics()
+            check_objective(metrics, self.objective)
+        record.succeed({"architecture": architecture, "metrics": metrics, "protocol": self.protocol, "seed": self.seed})
         report_final(metrics, self.objective, maximize=True)
         return metrics

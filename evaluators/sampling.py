@@ -70,8 +70,11 @@ def sample(
     for index, time in enumerate(times):
         a, s, a_next, s_next = signals[index], noises[index], signals[index + 1], noises[index + 1]
         batch_time = torch.full((len(images),), time, dtype=torch.int64, device=images.device)
-        prediction = denoise(images, batch_time, labels).float()
-        clean = parameterisation.clean(images, prediction, torch.tensor(a), torch.tensor(s))
+        signal, noise_level = torch.tensor(a), torch.tensor(s)
+        given = parameterisation.network_input(images, signal, noise_level)
+        # Behind the prediction may come learned variances, for which a deterministic solver has no use.
+        prediction = denoise(given, batch_time, labels).float()[:, : images.shape[1]]
+        clean = parameterisation.clean(images, prediction, signal, noise_level)
         if clip is not None:
             clean = clean.clamp(-clip, clip)
         if s_next == 0.0:

@@ -16,7 +16,7 @@ from nni_diffnas.errors import DataError
 
 from .data import ImageSet
 from .features import Extractor, ExtractorKind, labels_extractor, random_extractor
-from .rfid import Statistics, frechet_distance, kernel_distance, statistics
+from .rfid import Statistics, extrapolate, frechet_distance, kernel_distance, standard_error, statistics
 
 __all__ = ["ReferenceName", "Scoring", "make_extractor"]
 
@@ -82,11 +82,25 @@ class Scoring:
         return extract(self.extractor, iter(batches), self.device)
 
     def score(self, pixels: NDArray[np.uint8]) -> dict[str, float]:
-        """Distances of uint8 images ``[images, channels, height, width]``: ``rfid`` and ``kid``."""
+        """Metrics of uint8 images ``[images, channels, height, width]``; see `score_features`."""
+        return self.score_features(self.features(pixels))
+
+    def score_features(self, features: NDArray[np.float32]) -> dict[str, float]:
+        """Distances of features ``[images, features]``.
+
+        Returns:
+            ``rfid``; ``rfid_se``, its standard error over images; ``rfid_inf``, extrapolated to infinitely many images
+            (only where they suffice, see `extrapolate`); ``kid``.
+        """
         folder = self.prepare()
-        features = self.features(pixels)
-        distance = frechet_distance(statistics(features), Statistics.load(folder / "statistics.npz"))
-        return {"rfid": distance, "kid": kernel_distance(features, np.load(folder / "features.npy"))}
+        reference = Statistics.load(folder / "statistics.npz")
+        extrapolated = extrapolate(features, reference)
+        return {
+            "rfid": frechet_distance(statistics(features), reference),
+            "rfid_se": standard_error(features, reference),
+            **({} if extrapolated is None else {"rfid_inf": extrapolated}),
+            "kid": kernel_distance(features, np.load(folder / "features.npy")),
+        }
 
     def prepare(self) -> Path:
         """Folder with the statistics of the reference images, and the features of some; made now where missing.

@@ -6,97 +6,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from nni_diffnas.errors import TrialFailure
 
-from .ema import PowerAverage
-from .losses import PARAMETERISATIONS, WEIGHTINGS, MinSNRWeighting, Parameterisation
-from .optimizer import AdamW, learning_rate
-from .schedules import SCHEDULES, Schedule
+from .batches import Batch, Batches
+from .recipe import Recipe
+from .variational import LearnedVariance
 
-__all__ = ["Progress", "Recipe", "TrainingResult", "call_network", "train"]
+__all__ = ["Progress", "Recipe", "Training", "TrainingResult", "call_network", "train"]
 
-
-class Recipe(BaseModel):
-    """How networks are trained. Exactly one of the three budgets is given.
-
-    Args:
-        images: budget in images seen, repetitions counted.
-        steps: budget in optimiser steps.
-        seconds: budget in wall-clock seconds: fair to fast networks, but not reproducible to the digit.
-        batch_size: images a step.
-        prediction: what the network predicts.
-        schedule: of the noise.
-        timesteps: T of the schedule.
-        weighting: of the timesteps.
-        gamma: of min-SNR weighting.
-        learning_rate: its peak.
-        warmup: part of the budget in which the learning rate rises, 0 to 1.
-        weight_decay: as a multiple of the learning rate.
-        clip: longest gradient.
-        ema_width: relative width of the weights' average; 0.05 to 0.15.
-        class_conditional: whether the network takes class labels.
-        compile: whether to use ``torch.compile`` (a minute or more of compiling: for long trainings on a GPU).
-        reports: number of intermediate reports.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    images: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    seconds: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=64, ge=1)
-    prediction: Literal["v", "epsilon"] = "v"
-    schedule: Literal["cosine", "linear"] = "cosine"
-    timesteps: int = Field(default=1000, ge=2, le=100_000)
-    weighting: Literal["min-snr", "uniform"] = "min-snr"
-    gamma: float = Field(default=5.0, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    ema_width: float = Field(default=0.1, gt=0, le=0.28)
-    class_conditional: bool = False
-    compile: bool = False
-    reports: int = Field(default=12, ge=1)
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> Recipe:
-        given = [name for name in ("images", "steps", "seconds") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of images, steps and seconds, not {' and '.join(given) or 'none'}")
-        return self
-
-    @property
-    def budget(self) -> str:
-        """The budget with its unit."""
-        if self.images is not None:
-            return f"{self.images} images"
-        return f"{self.steps} steps" if self.steps is not None else f"{self.seconds:g} seconds"
-
-    def noise_schedule(self) -> Schedule:
-        """The schedule named here."""
-        return SCHEDULES[self.schedule](self.timesteps)
-
-    def parameterisation(self) -> Parameterisation:
-        """The parameterisation named here."""
-        return PARAMETERISATIONS[self.prediction]()
-
-    def spent(self, step: int, seconds: float) -> float:
-        """Part of the budget that is spent after a step; 1 or more: all of it."""
-        if self.images is not None:
-            return step * self.batch_size / self.images
-        return step / self.steps if self.steps is not None else seconds / (self.seconds or math.inf)
-
-    def weights(self, snr: Tensor) -> Tensor:
-        """Weight of each signal-to-noise ratio, the shape of ``snr``."""
-        weighting = MinSNRWeighting(self.gamma) if self.weighting == "min-snr" else WEIGHTINGS[self.weighting]()
-        return weighting.weights(snr, self.parameterisation())
+# A loss is looked at after so many steps at the latest; more often, a GPU would be waited for too often.
+LOOK = 64
+# The loss of a network that has learned nothing, times this, is a divergence even where it is a number.
+DIVERGED = 10.0
 
 
 @dataclass(frozen=True)
@@ -112,12 +37,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training took, and its last mean loss. The network holds the averaged weights."""
+    """What a training took, and its last mean loss. The network holds the averaged weights.
+
+    Args:
+        loss: mean weighted loss since the last report but one.
+        images, steps, seconds: that it took, reports not counted.
+        micro_batch: images that went through the network at once in the end.
+    """
 
     loss: float
     images: int
     steps: int
     seconds: float
+    micro_batch: int
 
 
 def call_network(model: nn.Module, images: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
@@ -127,30 +59,126 @@ def call_network(model: nn.Module, images: Tensor, times: Tensor, labels: Tensor
     return prediction
 
 
-class _Batches:
-    """Batches and their noise: from one seed, on the CPU's generator, so alike for every architecture and device.
+class Training:
+    """A training under way: the network, its optimiser, its average and the batches it learns from.
 
-    Stratified timesteps: one in each of the batch's equal slices of [0, T), which lowers the loss's variance.
-    Kingma et al., "Variational Diffusion Models" (2021), appendix I.1.
+    Args:
+        model: on the device to train on; called as model(images, timesteps) or model(images, timesteps, labels).
+        pixels: uint8 ``[images, channels, height, width]`` on the same device, all that is trained on.
+        labels: int64 ``[images]`` for a class-conditional network.
+        recipe: how.
+        seed: of batches, timesteps and noise (and of the model's own dropout).
     """
 
-    def __init__(self, pixels: Tensor, labels: Tensor | None, size: int, timesteps: int, seed: int) -> None:
-        self.pixels, self.labels, self.size, self.timesteps = pixels, labels, size, timesteps
-        self.generator = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64)
+    def __init__(self, model: nn.Module, pixels: Tensor, labels: Tensor | None, recipe: Recipe, seed: int) -> None:
+        device = pixels.device
+        self.model, self.recipe = model, recipe
+        self.on_gpu = device.type == "cuda"
+        alpha_bar = recipe.noise_schedule().alpha_bar()
+        self.signal = alpha_bar.sqrt().float().to(device)
+        self.noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
+        self.weight = recipe.weights(alpha_bar / (1.0 - alpha_bar)).float().to(device)
+        self.parameterisation = recipe.parameterisation()
+        self.variance = LearnedVariance(recipe.noise_schedule(), device) if recipe.learned_sigma else None
+        torch.manual_seed(seed)
+        self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
+        self.network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer, self.average = recipe.optimizer(parameters), recipe.average(parameters)
+        self.micro_batch = recipe.batch_size
+        if recipe.dropout is not None:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = recipe.dropout
+        model.train()
 
-    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        while len(self.order) < self.size:
-            self.order = torch.cat([self.order, torch.randperm(len(self.pixels), generator=self.generator)])
-        chosen, self.order = self.order[: self.size], self.order[self.size :]
-        offset = torch.rand(self.size, generator=self.generator)
-        times = (torch.arange(self.size) + offset) * (self.timesteps / self.size)
-        device = self.pixels.device
-        noise = torch.randn(self.size, *self.pixels.shape[1:], generator=self.generator)
-        chosen = chosen.to(device)
-        clean = self.pixels[chosen].float().div_(127.5).sub_(1.0)
-        labels = None if self.labels is None else self.labels[chosen]
-        return clean, noise.to(device), times.long().clamp_(max=self.timesteps - 1).to(device), labels
+    def loss(self, batch: Batch) -> Tensor:
+        """Weighted loss of each image, ``[batch]``."""
+        times, parameterisation = batch.times, self.parameterisation
+        a, s = self.signal[times].view(-1, 1, 1, 1), self.noise_level[times].view(-1, 1, 1, 1)
+        noised = a * batch.clean + s * batch.noise
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.on_gpu):
+            given = parameterisation.network_input(noised, a, s)
+            prediction = call_network(self.network, given, times, batch.labels).float()
+        extra: Tensor | float = 0.0
+        if self.variance is not None:
+            prediction, values = prediction.chunk(2, dim=1)
+            predicted = parameterisation.clean(noised, prediction.detach(), a, s)
+            extra = self.variance.loss(batch.clean, predicted, values, times)
+        target = parameterisation.target(batch.clean, batch.noise, a, s)
+        loss: Tensor = self.weight[times] * (prediction - target).square().mean(dim=(1, 2, 3)) + extra
+        return loss
+
+    def gradient(self, batch: Batch) -> Tensor:
+        """Give the parameters the gradient of the batch's mean loss, which is returned, a scalar.
+
+        Where the device's memory does not suffice, the batch goes through the network in halves, quarters...
+
+        Raises:
+            TrialFailure: the memory does not suffice for a single image.
+        """
+        while True:
+            size, mean = len(batch.times), torch.zeros((), device=batch.clean.device)
+            try:
+                for start in range(0, size, self.micro_batch):
+                    part = batch.part(start, start + self.micro_batch) if self.micro_batch < size else batch
+                    loss = self.loss(part).sum() / size
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    mean += loss.detach()
+                return mean
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch == 1:
+                    raise TrialFailure("The device has no memory to train this network on a single image.") from error
+            # Only here is the failed pass forgotten, and its memory free.
+            self.micro_batch = (self.micro_batch + 1) // 2
+            for parameter in self.optimizer.parameters:
+                parameter.grad = None
+            if self.on_gpu:
+                torch.cuda.empty_cache()
+
+    def update(self, progress: float) -> None:
+        """Change the weights by their gradient.
+
+        Args:
+            progress: part of the budget that is spent, 0 to 1: sets the learning rate.
+        """
+        self.optimizer.step(self.recipe.rate(progress), self.recipe.clip)
+        self.average.update()
+
+
+class _Watch:
+    """The mean loss between reports; a loss that cannot come to any good ends the trial at once."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.total: Tensor | float = 0.0
+        self.counted = 0
+        self.first: float | None = None
+
+    def add(self, loss: Tensor, step: int) -> None:
+        """Take in the loss of a step; the very first steps are looked at more often."""
+        self.total, self.counted = self.total + loss, self.counted + 1
+        if step.bit_count() == 1 or step % LOOK == 0:
+            self.look(step)
+
+    def look(self, step: int) -> float:
+        """The mean loss since the last `reset`.
+
+        Raises:
+            TrialFailure: it is not finite, or far above that of the network which had learned nothing yet.
+        """
+        mean = float(self.total) / self.counted
+        first = self.first = mean if self.first is None else self.first
+        if not math.isfinite(mean) or mean > DIVERGED * first:
+            raise TrialFailure(
+                f"Training diverged: the loss is {mean:.4g} after {step} steps of {self.recipe.batch_size} images; "
+                f"lower the learning rate ({self.recipe.learning_rate:g})."
+            )
+        return mean
+
+    def reset(self) -> None:
+        """Begin the next mean."""
+        self.total, self.counted = 0.0, 0
 
 
 def train(
@@ -164,65 +192,36 @@ def train(
     """Train ``model`` in place; it ends with the averaged weights, and has them whenever ``report`` is called.
 
     Args:
-        model: on the device to train on; called as model(images, timesteps) or model(images, timesteps, labels).
-        pixels: uint8 ``[images, channels, height, width]`` on the same device, all that is trained on.
-        labels: int64 ``[images]`` for a class-conditional network.
-        recipe: how.
-        seed: of batches, timesteps and noise (and of the model's own dropout).
+        model: of `Training`, as the next four.
+        pixels: see there.
+        labels: see there.
+        recipe: how, and for how long.
+        seed: see there.
         report: hears of the progress, about ``recipe.reports`` times.
 
     Raises:
         TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
     """
-    device = pixels.device
-    on_gpu = device.type == "cuda"
-    alpha_bar = recipe.noise_schedule().alpha_bar()
-    signal = alpha_bar.sqrt().float().to(device)
-    noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
-    weight = recipe.weights(alpha_bar / (1.0 - alpha_bar)).float().to(device)
-    parameterisation = recipe.parameterisation()
-    torch.manual_seed(seed)
-    batches = _Batches(pixels, labels, recipe.batch_size, recipe.timesteps, seed)
-    network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, average = AdamW(parameters, decay=recipe.weight_decay), PowerAverage(parameters, recipe.ema_width)
-    model.train()
-    step, fraction, reported, losses = 0, 0.0, 0, torch.zeros((), device=device)
-    counted, last, began, paused = 0, math.nan, time.monotonic(), 0.0
-    try:
-        while fraction < 1.0:
-            clean, noise, times, classes = batches()
-            a, s = signal[times].view(-1, 1, 1, 1), noise_level[times].view(-1, 1, 1, 1)
-            with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-                prediction = call_network(network, a * clean + s * noise, times, classes)
-            error = (prediction.float() - parameterisation.target(clean, noise, a, s)).square().mean(dim=(1, 2, 3))
-            loss = (weight[times] * error).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            step += 1
-            fraction = recipe.spent(step, time.monotonic() - began - paused)
-            optimizer.step(learning_rate(recipe.learning_rate, fraction, recipe.warmup), recipe.clip)
-            average.update()
-            losses += loss.detach()
-            counted += 1
-            if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:
-                last = float(losses) / counted
-                if not math.isfinite(last):
-                    raise TrialFailure(
-                        f"Training diverged: the loss is {last} after {step} steps of {recipe.batch_size} images; "
-                        f"lower the learning rate ({recipe.learning_rate:g})."
-                    )
-                reported, losses, counted = int(fraction * recipe.reports), torch.zeros((), device=device), 0
-                halted = time.monotonic()
-                average.swap()
-                model.eval()
-                seconds = halted - began - paused
-                report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), seconds))
-                if fraction < 1.0:
-                    average.swap()
-                    model.train()
-                paused += time.monotonic() - halted
-    except torch.OutOfMemoryError as error:
-        raise TrialFailure(
-            f"The device has no memory for a batch of {recipe.batch_size} images: lower evaluator.batch_size."
-        ) from error
-    return TrainingResult(last, step * recipe.batch_size, step, time.monotonic() - began - paused)
+    training, watch = Training(model, pixels, labels, recipe, seed), _Watch(recipe)
+    step, fraction, reported, last = 0, 0.0, 0, math.nan
+    began, paused = time.monotonic(), 0.0
+    while fraction < 1.0:
+        loss = training.gradient(training.batches.draw())
+        step += 1
+        fraction = recipe.spent(step, time.monotonic() - began - paused)
+        training.update(fraction)
+        watch.add(loss, step)
+        if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:
+            last = watch.look(step)
+            watch.reset()
+            reported = int(fraction * recipe.reports)
+            halted = time.monotonic()
+            training.average.swap()
+            model.eval()
+            report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+            if fraction < 1.0:
+                training.average.swap()
+                model.train()
+            paused += time.monotonic() - halted
+    seconds = time.monotonic() - began - paused
+    return TrainingResult(last, step * recipe.batch_size, step, seconds, training.micro_batch)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import DiffNASError
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
+    from .family import Family
+    from .space import Architecture
 
 __all__ = ["app", "main"]
 
@@ -138,6 +143,12 @@ def cost(
         )
 
 
+def _plan(family: Family, evaluation: Evaluation, architecture: Architecture) -> dict[str, Any]:
+    """What would be trained, and how."""
+    cost = family.cost(architecture).as_metrics()
+    return {"architecture": architecture, "cost": cost, "protocol": evaluation.protocol, **evaluation.resolved()}
+
+
 @app.command()
 def trial(
     job: JobArgument,
@@ -155,8 +166,7 @@ def trial(
     if dry_run:
         family, evaluation = loaded.make_family(), loaded.make_evaluation()
         chosen = family.space.validate(architecture or family.default)
-        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
-        print(json.dumps(plan))
+        print(json.dumps(_plan(family, evaluation, chosen)))
         return
     print(json.dumps(run_trial(loaded, architecture, output=output, seed=seed)))
 
@@ -166,14 +176,20 @@ def export(
     experiment: ExperimentArgument,
     to: Annotated[Path | None, typer.Option(help="Folder of the pipeline; <experiment>/winner without it.")] = None,
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
-    """Write the winner (or a given trial) as a diffusers pipeline folder; works while the experiment runs, too."""
+    """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
     from .experiment import find_experiment
     from .winner import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
-    print(export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner"))
+    pipeline = export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner", search.trials)
+    print(pipeline)
+    if onnx:
+        from .onnx_export import export_onnx
+
+        print(export_onnx(pipeline))
 
 
 @app.command()
@@ -192,6 +208,38 @@ def verdict(
     search = read_search(find_experiment(experiment))
     folder = output or search.folder.path / "verdict"
     print(judge(search.job, search.pick(trial), folder, range(seeds), workers).describe())
+
+
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="Experiment id, its folder, or a search-memory file.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("report.html"),
+    against: Annotated[str | None, typer.Option(help="Random search to compare with, named likewise.")] = None,
+    job: Annotated[Path | None, typer.Option(help="Job file, for a memory that does not say its objective.")] = None,
+) -> None:
+    """Write one self-contained page: best architecture, samples, curves, costs, origins, how to do it again."""
+    from .report import read_source, render_report
+
+    source = read_source(experiment, job)
+    page = render_report(source, read_source(against, job) if against else None)
+    output.write_text(page, encoding="utf-8")
+    print(output)
+
+
+@app.command()
+def compare(
+    experiments: Annotated[list[str], typer.Argument(help="Experiment ids, folders or search-memory files.")],
+    output: Annotated[Path, typer.Option(help="HTML file that is written.")] = Path("compare.html"),
+    job: Annotated[Path | None, typer.Option(help="Job file, for memories that do not say their objective.")] = None,
+) -> None:
+    """Set searches side by side; those that differ in their seed only are one arm with a confidence band."""
+    from .report import compare as side_by_side
+    from .report import read_source
+
+    comparison = side_by_side([read_source(name, job) for name in experiments])
+    output.write_text(comparison.render(), encoding="utf-8")
+    print(comparison.describe())
+    print(output)
 
 
 @app.command()
@@ -214,8 +262,7 @@ def train(
     family, evaluation = loaded.make_family(), loaded.make_evaluation().longer(longer)
     chosen = family.space.validate(_read_architecture(arch) if arch else family.default)
     if dry_run:
-        plan = {"architecture": chosen, "cost": family.cost(chosen).as_metrics(), "protocol": evaluation.protocol}
-        print(json.dumps(plan))
+        print(json.dumps(_plan(family, evaluation, chosen)))
         return
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)

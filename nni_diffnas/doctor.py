@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from .forecast import forecast_search
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
+from .versions import installed_version
 
 __all__ = ["Finding", "check_config", "check_environment", "check_gpus", "gpu_count"]
 
@@ -33,13 +33,6 @@ class Finding:
         return f"{self.level:4} {self.text}"
 
 
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def check_environment() -> Iterator[Finding]:
     """Check Python, the packages that NNI needs (declared or not), registration and write access."""
     python = ".".join(map(str, sys.version_info[:3]))
@@ -47,7 +40,7 @@ def check_environment() -> Iterator[Finding]:
         yield Finding("ok", f"Python {python}")
     else:
         yield Finding("FAIL", f"Python is {python}: use 3.11, 3.12 or 3.13.")
-    setuptools = _installed("setuptools")
+    setuptools = installed_version("setuptools")
     if setuptools is None or int(setuptools.split(".")[0]) >= 82:
         yield Finding(
             "FAIL",
@@ -63,7 +56,7 @@ def check_environment() -> Iterator[Finding]:
         "botorch",
         "openai",
     ):
-        found = _installed(package)
+        found = installed_version(package)
         if found is None:
             yield Finding("FAIL", f"{package} is missing: pip install {package}.")
         elif package == "nni" and not found.startswith("3.0"):
@@ -73,7 +66,9 @@ def check_environment() -> Iterator[Finding]:
     try:
         import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
     except Exception as error:
-        versions = f"torchvision {_installed('torchvision')} does not work with torch {_installed('torch')}"
+        versions = (
+            f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"
+        )
         yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     missing = set(plugin_names("strategies")) - set(registered_tuners())
     if missing:
@@ -161,7 +156,7 @@ def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
 
 
 def _check_config(path: Path, port: int) -> Iterator[Finding]:
-    from .driver import make_strategy, restrict_space
+    from .opening import make_strategy, restrict_space
 
     config = _load_config(path)
     yield Finding("ok", f"NNI accepts {path}")

@@ -6,87 +6,35 @@ package can take that long on a busy machine: the tuner connects first and impor
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
-from .experiment import ManagerInfo
+from .experiment import SILENT, ManagerInfo, TrialJobs
 from .family import Family
 from .forecast import forecast_search
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
-from .outcome import Outcome, format_cost
-from .plugins import find_plugin
-from .runner import RESULT_FILE, TRIAL_ID
-from .space import Space, Value
+from .nni_repairs import number_after
+from .opening import make_strategy, restrict_space
+from .outcome import Outcome, format_cost, why_broken
+from .runner import TRIAL_ID
+from .space import Value
 from .strategy import AskTellStrategy, parameters_of
 from .trial import Trial
+from .versions import versions
 from .winner import export_trial
 
-__all__ = ["Driver", "make_strategy", "restrict_space"]
+__all__ = ["Driver"]
 
-MAX_FAILURES_IN_A_ROW = 5
-"""A job that is broken must not burn a night: after so many failures in a row the search ends."""
-
-_STATE = "strategy"
-
-
-def restrict_space(space: Space, search_space: Mapping[str, Any]) -> Space:
-    """Narrow a space to the values that the experiment's NNI search space offers.
-
-    Raises:
-        SpaceError, JobError: another set of labels, or a value that the space does not have.
-    """
-    offered = Space.from_nni(search_space)
-    if set(offered.labels) != set(space.labels):
-        extra, missing = set(offered.labels) - set(space.labels), set(space.labels) - set(offered.labels)
-        raise JobError(
-            f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
-            f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
-        )
-    kept = {
-        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in offered.choices[label]))
-        for label, values in space.choices.items()
-    }
-    if kept == space.choices:
-        return space
-    conditions = {
-        label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
-        for label, listed in space.conditions.items()
-    }
-    return Space(kept, space.edges, conditions)
-
-
-def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> AskTellStrategy:
-    """Construct a strategy plug-in for a job.
-
-    Raises:
-        PluginError, JobError: no such strategy, or it refuses its options.
-    """
-    made = find_plugin("strategies", name)
-    warm: list[Trial] = []
-    for file in job.warm_start:
-        with SearchMemory(Path(file), create=False) as earlier:
-            warm += earlier.trials(space_key=job.make_family().space.key)
-    try:
-        strategy: AskTellStrategy = made(
-            objective=job.make_objective(),
-            budget=job.make_budget(),
-            seed=job.seed,
-            memory=memory,
-            warm_start=warm,
-            **options,
-        )
-    except TypeError as error:
-        raise JobError(f"Strategy {name!r} does not take these classArgs: {error}.") from error
-    return strategy
+_GRACE = 10.0
+"""Seconds that the result of a trial may take after its process has ended well."""
 
 
 class Driver:
@@ -119,10 +67,15 @@ class Driver:
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._silent_since: float | None = None
         self._unstarted: list[Trial] = []
-        self._finished = False
+        self._granted = self._done = 0
+        self._limit = manager.max_trials
+        self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
         job = self._job = load_job(manager.code_directory / job_path)
         self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
+        if manager.resumed:
+            with self._recording():
+                self._catch_up()
 
     def _open(
         self, job: Job, name: str, optimize_mode: str, options: Mapping[str, Any], search_space: Mapping[str, Any]
@@ -146,15 +99,7 @@ class Driver:
         strategy.experiment = folder.id
         strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
-            snapshot = memory.load_state(folder.id, _STATE)
-            strategy.restore(memory.trials(experiment=folder.id), snapshot if isinstance(snapshot, dict) else {})
-            jobs = self._manager.jobs()
-            ended, again = jobs.ended(), jobs.to_run_again()
-            for trial in strategy.pending:
-                if ended.get(trial.id):
-                    strategy.tell_failed(trial.id, ended[trial.id])
-                elif trial.id not in again:
-                    self._unstarted.append(trial)
+            strategy.recall()
         strategy.check()
         if not self._manager.resumed:
             memory.log(
@@ -167,6 +112,7 @@ class Driver:
                     "protocol": evaluation.protocol,
                     "space": space.key,
                     "max_trials": self._manager.max_trials,
+                    "versions": versions(),
                 },
             )
         return strategy
@@ -190,14 +136,32 @@ class Driver:
         with self._lock:
             with self._recording():
                 self._send = send
-                if len(self.strategy.pending) > self._manager.concurrency:
-                    self._settle()
+                self._granted += len(parameter_ids)
+                if self._active + len(parameter_ids) > self._manager.concurrency:
+                    # A worker is free because a trial has ended that we have not heard of.
+                    self._settle(self._manager.jobs())
             self._serve_owed()
-            asked = self._next(len(parameter_ids))
+            room = min(len(parameter_ids), self._room)
+            asked = self._next(room)
             self._owed += parameter_ids[len(asked) :]
-            if not asked and not self.strategy.pending:
+            if room > 0 and not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return [parameters_of(trial, self.strategy.space) for trial in asked]
+
+    @property
+    def _active(self) -> int:
+        """Trials that NNI runs or is about to run."""
+        return len(self.strategy.pending) - len(self._unstarted)
+
+    @property
+    def _room(self) -> int:
+        """Trials that NNI has workers for.
+
+        After a resume NNI asks for as many trials as it has workers, although it also runs again those that were
+        interrupted. Served at once, the strategy would suggest before their results are known, and otherwise than
+        without the interruption.
+        """
+        return max(0, self._granted - self._done - self._active)
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones.
@@ -213,34 +177,39 @@ class Driver:
     def _serve_owed(self) -> None:
         """Serve the workers that were left without a trial."""
         if self._owed and self._send is not None:
-            for trial in self._next(len(self._owed)):
+            for trial in self._next(min(len(self._owed), self._room)):
                 parameter_id = self._owed.pop(0)
                 self._send(parameter_id, parameters_of(trial, self.strategy.space))
+
+    def _catch_up(self) -> None:
+        """After a resume, learn what has happened while no tuner was there, and what NNI is going to run again."""
+        jobs = self._manager.jobs()
+        self._settle(jobs, grace=0)
+        number_after(jobs.highest_number)
+        again = jobs.to_run_again()
+        self._unstarted = [trial for trial in self.strategy.pending if trial.id not in again]
+        self._done = len(again - {trial.id for trial in self.strategy.pending})
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
     def tell(self, parameters: Mapping[str, Value], value: Any, job_id: str) -> None:
         """Hand a trial's complete metric dictionary to the strategy."""
-        with self._lock:
-            with self._recording():
-                self._tell(str(parameters[TRIAL_ID]), value, job_id)
-            self._serve_owed()
+        with self._event():
+            self._tell(str(parameters[TRIAL_ID]), value, job_id)
 
     def import_results(self, data: list[dict[str, Any]]) -> None:
-        """Receive trials that finished before a resume, or while it was under way; known results are ignored."""
-        with self._lock:
-            with self._recording():
-                known = {trial.id for trial in self.strategy.trials}
-                for row in data:
-                    parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
-                    recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
-                    # NNI's own record may be that of another trial: see `TrialJobs`.
-                    trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
-                    if trial_id in known:
-                        self._tell(str(trial_id), row["value"], job_id)
-            self._serve_owed()
+        """Receive trials that finished before a resume, or were run again after it; known results are ignored."""
+        with self._event():
+            for row in data:
+                parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
+                recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
+                # NNI's own record may be that of another trial: see `TrialJobs`.
+                trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
+                self._tell(str(trial_id), row["value"], job_id)
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
+        if trial_id not in {trial.id for trial in self.strategy.pending}:
+            return  # reported twice, or run again after a resume although its result was known
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
         before = Outcome.of(self.strategy.trials, self.strategy.objective).best
         trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
@@ -248,63 +217,69 @@ class Driver:
 
     def ended(self, success: bool) -> None:
         """Learn that some trial's process ended; which one, NNI does not know for sure (see `TrialJobs`)."""
+        with self._event():
+            if success:  # its result comes through another queue, and may still be under way
+                self._silent_since = time.monotonic()
+                timer = threading.Timer(_GRACE, self._look_for_silent)
+                timer.daemon = True
+                timer.start()
+            else:
+                self._settle(self._manager.jobs())
+
+    def _look_for_silent(self) -> None:
         with self._lock:
-            with self._recording():
-                if success:  # its result comes through another queue, and may still be under way
-                    self._silent_since = time.monotonic()
-                else:
-                    self._settle()
-            self._serve_owed()
+            if not self._closed and self.strategy.pending:
+                with self._event():
+                    self._settle(self._manager.jobs())
 
-    def _settle(self, grace: float = 10.0) -> None:
-        """Fail the trials whose process has ended without a result."""
+    def _settle(self, jobs: TrialJobs, grace: float = _GRACE) -> None:
+        """Tell results that have not come through, and fail the trials whose process has ended without one."""
+        for trial_id, (job_id, value) in jobs.results().items():
+            self._tell(trial_id, value, job_id)
         pending = {trial.id for trial in self.strategy.pending}
-        silent = self._silent_since is not None and time.monotonic() - self._silent_since > grace
-        for trial_id, reason in self._manager.jobs().ended().items():
+        silent = not grace or (self._silent_since is not None and time.monotonic() - self._silent_since >= grace)
+        for trial_id, reason in jobs.ended().items():
             if trial_id in pending and (reason or silent):
-                self._fail(trial_id, reason or "the trial ended without reporting a final result")
-
-    def _recorded_failure(self, trial_id: str) -> str:
-        """Reason that a trial wrote into its result file; empty where there is none here."""
-        for file in self._manager.folder.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
-            try:
-                result = json.loads(file.read_text())
-            except (OSError, ValueError):
-                continue
-            if result.get("trial") == trial_id and "failure" in result:
-                return str(result["failure"])
-        return ""
+                self._fail(trial_id, reason or SILENT)
 
     def _fail(self, trial_id: str, reason: str) -> None:
-        trial = self.strategy.tell_failed(trial_id, reason)
-        ended = [t for t in self.strategy.trials if t.status != "pending"]
-        self._after(trial, None)
-        last = ended[-MAX_FAILURES_IN_A_ROW:]
-        if len(last) == MAX_FAILURES_IN_A_ROW and all(t.status == "failed" for t in last):
-            self._end(f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {reason}")
+        self._after(self.strategy.tell_failed(trial_id, reason), None)
+        if why := why_broken(self.strategy.trials):
+            self._end(why)
 
     def _after(self, trial: Trial, before: Trial | None) -> None:
+        self._done += 1
         self._report(trial, before)
-        ended = sum(t.status != "pending" for t in self._mine())
-        if ended == self._manager.max_trials:
-            self._finish()
+        if self._ended == self._limit and not self._closed:
+            self._limit = self._manager.trial_limit()
+            if self._ended == self._limit:
+                self._finish()
+                threading.Thread(target=self._await_more, daemon=True).start()
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """One event at a time; its trials and the state that follows from them are recorded together or not at all."""
-        memory = self.strategy.memory
-        with self._lock, memory.transaction() if memory is not None else nullcontext():
+        """One event at a time."""
+        with self._lock, self.strategy.recording():
             yield
-            if memory is not None:
-                memory.save_state(self.strategy.experiment, _STATE, self.strategy.snapshot())
+
+    @contextmanager
+    def _event(self) -> Iterator[None]:
+        """Record what has happened; then, with the memory unlocked again, serve the workers that waited for it."""
+        with self._lock:
+            with self._recording():
+                yield
+            self._serve_owed()
 
     def _mine(self) -> list[Trial]:
         """Trials of this experiment, without those of a warm start."""
         return [trial for trial in self.strategy.trials if trial.experiment == self.strategy.experiment]
 
+    @property
+    def _ended(self) -> int:
+        return sum(trial.status != "pending" for trial in self._mine())
+
     def _report(self, trial: Trial, before: Trial | None) -> None:
-        ended = sum(t.status != "pending" for t in self._mine())
-        of = f"/{self._manager.max_trials}" if self._manager.max_trials else ""
+        of = f"/{self._limit}" if self._limit else ""
         if trial.status == "failed":
             what = f"failed: {trial.reason}"
         else:
@@ -314,12 +289,14 @@ class Driver:
             scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
             what = f"{scored}  {format_cost(trial.cost)}"
         took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
-        print(f"[{ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
+        print(f"[{self._ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}", flush=True)
 
     # Ending ----------------------------------------------------------------------------------------------------------
 
     def _end(self, why: str) -> None:
         """Let NNI end the experiment once the running trials are through."""
+        if self._closed:
+            return
         print(f"nni-diffnas: the search ends: {why}.", flush=True)
         self._manager.end_after(max(1, len(self._mine())))
         if not self.strategy.pending:
@@ -337,17 +314,46 @@ class Driver:
         if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
             try:
                 folder = self._manager.folder
-                print(f"pipeline: {export_trial(folder, self._job, outcome.best, folder.path / 'winner')}", flush=True)
+                winner = export_trial(folder, self._job, outcome.best, folder.path / "winner", self._mine())
+                print(f"pipeline: {winner}", flush=True)
             except DiffNASError as error:  # the search is over and recorded; the export can be repeated by hand
                 print(f"nni-diffnas: the winner was not exported: {error}", file=sys.stderr, flush=True)
+
+    def _await_more(self) -> None:
+        """Go on when the user raises the limit of a finished experiment: NNI itself does not ask again."""
+        while True:
+            time.sleep(2)
+            try:
+                limit = self._manager.trial_limit()
+            except Exception:  # the manager is ending, and says so by errors of several kinds
+                return
+            with self._lock:
+                if self._closed:
+                    return
+                if limit is not None and self._limit is not None and limit <= self._limit:
+                    continue
+            from nni.runtime.msg_dispatcher import _create_parameter_id
+
+            with self._recording():
+                self._limit, self._finished = limit, False
+                more = self._manager.concurrency if limit is None else limit - self._ended
+                ids = [_create_parameter_id() for _ in range(min(more, self._manager.concurrency))]
+            for parameter_id, parameters in zip(ids, self.ask(ids, self._send), strict=False):
+                if self._send is not None:
+                    self._send(parameter_id, parameters)
+            return
 
     def close(self) -> None:
         """Print what was found, if that has not been done, and close the memory."""
         with self._recording():
-            # NNI may stop the tuner before it has told of the last endings.
+            self._closed = True
+            # NNI may stop the tuner before it has told of the last endings, and no longer answers.
             for trial in self.strategy.pending:
-                if failure := self._recorded_failure(trial.id):
-                    self._report(self.strategy.tell_failed(trial.id, failure), None)
+                for output, result in self._manager.folder.records(trial.id):
+                    if "metrics" in result:
+                        self._tell(trial.id, result["metrics"], output.name)
+                    elif "failure" in result:
+                        self._fail(trial.id, str(result["failure"]))
         with self._lock:
             self._finish()
             if self.strategy.memory is not None:

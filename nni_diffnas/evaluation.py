@@ -104,6 +104,10 @@ class Evaluation(ABC):
         """Return the diffusers scheduler that samples the trained network; ``None`` where no pipeline can be made."""
         return None
 
+    def resolved(self) -> dict[str, Any]:
+        """Return all settings as JSON values, the defaults filled in; for people to read."""
+        return {}
+
     def forecast(self, model: torch.nn.Module) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take on this machine, judged from a few timed steps."""
         return float("nan"), float("nan")

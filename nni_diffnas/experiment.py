@@ -6,18 +6,27 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
-from .runner import RESULT_FILE, TRIAL_ID
+from .record import RESULT_FILE, TrialRecord
+from .runner import TRIAL_ID
+from .trial import STOPPED_EARLY
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
 
 NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
+KILLED = "the trial's process was killed: by the system, where memory ran out, or by hand"
+SILENT = "the trial ended without reporting a final result"
+
+_REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
+"""Reasons by NNI's status of a job, for trials that could not say themselves."""
 
 _POINTER = "diffnas.json"
 
@@ -54,18 +63,21 @@ class ExperimentFolder:
         (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
 
     def trial_output(self, job_id: str) -> Path | None:
-        """Output folder of a trial; ``None`` where it is not on this machine."""
+        """Output folder of a job; ``None`` where it is not on this machine."""
         folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
         return next((folder for folder in folders if job_id and folder.is_dir()), None)
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
         output = self.trial_output(job_id)
-        try:
-            content: dict[str, Any] = json.loads((output / RESULT_FILE).read_text()) if output else {}
-        except (OSError, ValueError):
-            return {}
-        return content
+        return {} if output is None else TrialRecord.read(output / RESULT_FILE)
+
+    def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Output folders on this machine in which a trial ran, with what it wrote there."""
+        for file in self.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
+            result = TrialRecord.read(file)
+            if result.get("trial") == trial_id:
+                yield file.parent, result
 
 
 def find_experiment(name: str) -> ExperimentFolder:
@@ -113,9 +125,34 @@ class TrialJobs:
                 return str(sample[TRIAL_ID])
         return ""
 
+    def _ran(self, job: Any, owners: dict[Any, str]) -> str:
+        """Id of the trial that really ran in a job: as it says itself, or by the parameters with which it reported."""
+        claimed = self.folder.trial_result(str(job.trialJobId)).get("trial")
+        if claimed:
+            return str(claimed)
+        own = [given.parameter_id for given in job.hyperParameters or ()]
+        for metric in job.finalMetricData or ():
+            if metric.parameterId not in own and metric.parameterId in owners:
+                return owners[metric.parameterId]
+        return self._recorded(job)
+
+    @property
+    def highest_number(self) -> int:
+        """Highest parameter id that NNI has used; -1 where it has not used any."""
+        return max((given.parameter_id for job in self.jobs for given in job.hyperParameters or ()), default=-1)
+
     def to_run_again(self) -> set[str]:
         """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
+
+    def results(self) -> dict[str, tuple[str, Any]]:
+        """Job id and final metrics of every trial that has reported them to NNI."""
+        owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
+        return {
+            self._ran(job, owners): (str(job.trialJobId), job.finalMetricData[-1].data)
+            for job in self.jobs
+            if job.finalMetricData
+        }
 
     def ended(self) -> dict[str, str]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
@@ -127,9 +164,16 @@ class TrialJobs:
                 continue
             trial_id = str(result.get("trial") or self._recorded(job))
             if result.get("trial") or trial_id not in claimed:
-                failure = str(result.get("failure") or NO_REASON)
+                failure = str(result.get("failure") or _REASONS.get(job.status, NO_REASON))
                 found[trial_id] = "" if job.status == "SUCCEEDED" else failure
         return found
+
+
+def _end_after(manager: Any) -> None:
+    while manager.is_running() and manager.status() != "zombie":
+        time.sleep(0.5)
+    print("nni-diffnas: NNI's manager is gone: go on with 'nnictl resume'.", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -175,6 +219,30 @@ class ManagerInfo:
             from nni.experiment import Experiment
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
+
+    def trial_limit(self) -> int | None:
+        """``maxTrialNumber`` of this moment: the user may have raised it since the start."""
+        if self.channel is None:
+            return self.max_trials
+        from nni.experiment import Experiment
+
+        profile = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()
+        limit = profile["params"].get("maxTrialNumber")
+        return None if limit is None else int(limit)
+
+    def end_with_manager(self) -> None:
+        """End this process soon after NNI's manager has died.
+
+        Left alone, the dispatcher would try to connect again for ten seconds, and reach the manager of a resumed
+        experiment: two tuners on one search.
+        """
+        if self.channel is None:
+            return
+        import psutil
+
+        managers = [process for process in psutil.Process().parents() if process.name().startswith("node")]
+        if managers:
+            threading.Thread(target=_end_after, args=(managers[0],), daemon=True).start()
 
     def jobs(self) -> TrialJobs:
         """All trial jobs that the manager has ever started."""

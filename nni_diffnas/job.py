@@ -72,6 +72,7 @@ class Job(_Model):
         objective: metric that ranks trials, and its direction.
         budget: windows ``{min, max}`` on ``macs``, ``params``, ``latency_ms``.
         seed: of the strategy and of every trial.
+        max_trial_seconds: wall-clock limit of a trial, which ends a hang as a failure; by default there is none.
         memory: search-memory file; by default in the experiment's folder.
         warm_start: search-memory files of earlier experiments on the same space.
     """
@@ -82,6 +83,7 @@ class Job(_Model):
     objective: _Objective = _Objective()
     budget: dict[str, _Window] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, lt=2**31)
+    max_trial_seconds: float | None = Field(default=None, gt=0)
     memory: str | None = None
     warm_start: list[str] = Field(default_factory=list)
 

@@ -12,13 +12,29 @@ from nni.nas.execution import Middleware
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
-from .experiment import NO_REASON, ExperimentFolder, TrialJobs
+from .experiment import NO_REASON, SILENT, ExperimentFolder, TrialJobs
+from .nni_repairs import hear_out_resumes
+from .outcome import why_broken
 from .runner import TRIAL_ID
+from .trial import REFUSED, Trial
 
 if TYPE_CHECKING:
     from .strategy import AskTellStrategy
 
-__all__ = ["EngineLoop"]
+__all__ = ["EngineLoop", "memory_of"]
+
+
+hear_out_resumes()
+
+
+def memory_of(engine: Any) -> tuple[str, Path | None]:
+    """Id of the NNI experiment below an engine, and its search memory by default; empty without an experiment."""
+    experiment = _experiment_of(engine)
+    if experiment is None:
+        return "", None
+    folder = _folder_of(experiment)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder.id, folder.path / "memory.sqlite"
 
 
 class EngineLoop:
@@ -39,12 +55,18 @@ class EngineLoop:
         self._arrival = threading.Condition()
         self._quiet_since: float | None = None
         self._invalid = 0
+        self._jobs_before = 0
+        self._unstarted: list[Trial] = []
+        self._again: set[str] = set()
+        self._polled = 0.0
 
     def run(self) -> None:
         """Run the search."""
         self.engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         try:
+            if self.strategy.pending or any(t.experiment == self.strategy.experiment for t in self.strategy.trials):
+                self._catch_up()
             while self._step():
                 with self._arrival:
                     if not self._metrics and not self._endings:
@@ -54,13 +76,47 @@ class EngineLoop:
             self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
             self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
 
+    def _catch_up(self) -> None:
+        """After a resume, learn what has happened while no driver was there, and what NNI is going to run again."""
+        if self.experiment is None:
+            return
+        jobs = self._jobs()
+        self._jobs_before = len(jobs.jobs)
+        ended, again = jobs.ended(), jobs.to_run_again()
+        with self.strategy.recording():
+            self._tell_results(jobs)
+            for trial in self.strategy.pending:
+                if ended.get(trial.id):
+                    self.strategy.tell_failed(trial.id, ended[trial.id])
+                elif trial.id in again:
+                    self._again.add(trial.id)
+                else:
+                    self._unstarted.append(trial)
+
+    def _tell_results(self, jobs: TrialJobs) -> None:
+        results = jobs.results()
+        for trial in self.strategy.pending:
+            if trial.id in results:
+                job_id, value = results[trial.id]
+                self._tell(trial.id, self._as_metrics(value), job_id)
+
+    def _tell(self, trial_id: str, metrics: Mapping[str, Any], job_id: str = "") -> None:
+        self._again.discard(trial_id)
+        named = {name: value for name, value in metrics.items() if name != "default"}
+        self.strategy.tell(trial_id, named, job_id)
+
+    def _fail(self, trial_id: str, reason: str) -> None:
+        self._again.discard(trial_id)
+        self.strategy.tell_failed(trial_id, reason)
+
+    def _as_metrics(self, raw: Any) -> Mapping[str, Any]:
+        return raw if isinstance(raw, Mapping) else {self.strategy.objective.metric: float(raw)}
+
     def _on_metric(self, event: FinalMetricEvent) -> None:
         trial_id = (event.model.sample or {}).get(TRIAL_ID)
         if trial_id in self.models and event.metric is not None:
-            raw: Any = event.metric
-            metrics = raw if isinstance(raw, Mapping) else {self.strategy.objective.metric: float(raw)}
             with self._arrival:
-                self._metrics.append((trial_id, metrics))
+                self._metrics.append((trial_id, self._as_metrics(event.metric)))
                 self._arrival.notify()
 
     def _on_end(self, event: TrainingEndEvent) -> None:
@@ -75,47 +131,74 @@ class EngineLoop:
         with self._arrival:
             arrived, self._metrics = self._metrics, []
             endings, self._endings = self._endings, []
-        for trial_id, metrics in arrived:
-            self.strategy.tell(trial_id, {name: value for name, value in metrics.items() if name != "default"})
-        for trial_id, status in endings:
-            if status == ModelStatus.Invalid:  # a filter stopped it: NNI has not run it
-                self._invalid += 1
-                self.strategy.tell_failed(trial_id, "refused by a filter before it was trained")
-            elif self.experiment is None and status != ModelStatus.Trained:
-                self.strategy.tell_failed(trial_id, NO_REASON)
-            else:
-                self._quiet_since = time.monotonic()
+        if arrived or endings:
+            with self.strategy.recording():
+                for trial_id, metrics in arrived:
+                    self._tell(trial_id, metrics)
+                for trial_id, status in endings:
+                    self._end(trial_id, status)
         failed = any(status not in (ModelStatus.Trained, ModelStatus.Invalid) for _, status in endings)
         if failed or (self._quiet_since is not None and time.monotonic() - self._quiet_since > 10):
             self._settle(silent=not failed)
-        limit = None if self.experiment is None else self.experiment.config.max_trial_number
-        # NNI's engine admits models beyond the trial limit for a while, and never runs them.
-        allowed = (limit is None or len(self.models) - self._invalid < limit) and self.engine.budget_available()
-        idle = self.engine.idle_worker_available()
-        asked = self.strategy.ask(1) if allowed and idle else []
-        for trial in asked:
-            self.models[trial.id] = self.strategy.freeze(trial)
-            self.engine.submit_models(self.models[trial.id])
-        pending = [trial.id for trial in self.strategy.pending if trial.id in self.models]
+        elif self._again and time.monotonic() - self._polled > 2:
+            self._settle(silent=False)  # NNI's engine does not know these models, and keeps what it hears to itself
         if self.experiment is not None and self.experiment.get_status() in ("DONE", "STOPPED", "ERROR"):
             if not self._metrics and not self._endings:
                 self._settle(silent=True)
-                for trial_id in pending:
-                    self.strategy.tell_failed(trial_id, "the experiment ended before this trial did")
+                with self.strategy.recording():
+                    for trial in self.strategy.pending:
+                        if trial not in self._unstarted:
+                            self._fail(trial.id, "the experiment ended before this trial did")
                 return False
             return True
-        return bool(asked or pending or (allowed and not idle))
+        why = why_broken(self.strategy.trials)
+        allowed = not why and self._below_limit() and self.engine.budget_available()
+        # After a resume NNI has workers to offer that are to run again what was interrupted.
+        running = len(self.strategy.pending) - len(self._unstarted)
+        crowded = self._jobs_before > 0 and running >= self.experiment.config.trial_concurrency
+        idle = self.engine.idle_worker_available() and not crowded
+        asked = self._ask() if allowed and idle else []
+        if not asked and not running and why:
+            print(f"nni-diffnas: the search ends: {why}.", flush=True)
+        return bool(asked or running or (allowed and not idle))
+
+    def _below_limit(self) -> bool:
+        """NNI's engine admits models beyond the trial limit for a while, and never runs them."""
+        limit = None if self.experiment is None else self.experiment.config.max_trial_number
+        return limit is None or self._jobs_before + len(self.models) - self._invalid < limit
+
+    def _ask(self) -> list[Trial]:
+        with self.strategy.recording():
+            asked = [self._unstarted.pop(0)] if self._unstarted else self.strategy.ask(1)
+        for trial in asked:
+            self.models[trial.id] = self.strategy.freeze(trial)
+            self.engine.submit_models(self.models[trial.id])
+        return asked
+
+    def _end(self, trial_id: str, status: ModelStatus) -> None:
+        if status == ModelStatus.Invalid:  # a filter stopped it: NNI has not run it
+            self._invalid += 1
+            self._fail(trial_id, REFUSED)
+        elif self.experiment is None and status != ModelStatus.Trained:
+            self._fail(trial_id, NO_REASON)
+        else:
+            self._quiet_since = time.monotonic()
+
+    def _jobs(self) -> TrialJobs:
+        return TrialJobs(_folder_of(self.experiment), self.experiment.list_trial_jobs())
 
     def _settle(self, *, silent: bool) -> None:
-        """Fail the trials whose process has ended without a result."""
-        self._quiet_since = None
+        """Tell results that NNI's engine kept to itself; fail the trials whose process has ended without any."""
+        self._quiet_since, self._polled = None, time.monotonic()
         if self.experiment is None:
             return
-        folder = Path(self.experiment.config.canonical_copy().experiment_working_directory) / self.experiment.id
-        pending = {trial.id for trial in self.strategy.pending}
-        for trial_id, reason in TrialJobs(ExperimentFolder(folder), self.experiment.list_trial_jobs()).ended().items():
-            if trial_id in pending and (reason or silent):
-                self.strategy.tell_failed(trial_id, reason or "the trial ended without reporting a final result")
+        jobs = self._jobs()
+        with self.strategy.recording():
+            self._tell_results(jobs)
+            pending = {trial.id for trial in self.strategy.pending}
+            for trial_id, reason in jobs.ended().items():
+                if trial_id in pending and (reason or silent):
+                    self._fail(trial_id, reason or SILENT)
 
     def _await_bookkeeping(self, seconds: float = 5.0) -> None:
         """Wait until NNI's engine has written down that the models ended: it tells its listeners first."""
@@ -129,3 +212,8 @@ def _experiment_of(engine: Any) -> Any:
     while isinstance(engine, Middleware):
         engine = engine.engine
     return getattr(engine, "nodejs_binding", None)
+
+
+def _folder_of(experiment: Any) -> ExperimentFolder:
+    working_directory: str = experiment.config.canonical_copy().experiment_working_directory
+    return ExperimentFolder(Path(working_directory) / experiment.id)

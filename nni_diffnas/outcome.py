@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .cost import Cost
-from .trial import Objective, Trial
+from .trial import FAULTLESS, Objective, Trial
 
-__all__ = ["TEACHER", "Outcome", "format_cost", "format_count"]
+__all__ = ["TEACHER", "Outcome", "format_cost", "format_count", "why_broken"]
+
+MAX_FAILURES_IN_A_ROW = 5
+"""A job that is broken must not burn a night: after so many failures in a row the search ends."""
+
+
+def why_broken(trials: Sequence[Trial]) -> str:
+    """Say why a search has to end although its strategy has more to suggest; empty while it may go on."""
+    last = [t for t in trials if t.status != "pending" and t.reason not in FAULTLESS][-MAX_FAILURES_IN_A_ROW:]
+    if len(last) < MAX_FAILURES_IN_A_ROW or any(trial.status != "failed" for trial in last):
+        return ""
+    return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"
 
 
 def format_count(value: float) -> str:

@@ -5,17 +5,18 @@ Imports only what training needs: it starts once per architecture.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DiffNASError
+from .errors import TrialFailure
 from .evaluation import TrialContext
 from .family import Family
 from .job import Job
+from .record import TrialRecord, finite
 from .space import Architecture, Value
 from .trial import Metrics, Objective
 
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "RESULT_FILE",
     "SETTING_PREFIX",
     "TRIAL_ID",
     "build_seeded",
-    "claim_trial",
+    "check_objective",
     "report_final",
     "report_intermediate",
     "run_trial",
     "split_parameters",
     "trial_output",
 ]
-
-RESULT_FILE = "result.json"
-"""In a trial's output folder: its id from the start, and in the end its metrics or the reason of its failure."""
 
 SETTING_PREFIX = "run."
 """Parameters under this prefix are settings of the run, not labels of the architecture."""
@@ -56,11 +53,6 @@ def split_parameters(parameters: Mapping[str, Value]) -> tuple[Architecture, dic
     return architecture, settings
 
 
-def claim_trial(folder: Path, trial_id: str) -> None:
-    """Write into a trial's output folder which trial runs there; `experiment.TrialJobs` tells why NNI cannot say."""
-    (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id}))
-
-
 def trial_output() -> Path:
     """The trial's output folder: NNI's inside NNI, ``./trial-output`` when a trial runs alone."""
     folder = Path(os.environ.get("NNI_OUTPUT_DIR") or "trial-output")
@@ -76,14 +68,25 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(metrics: Metrics) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in metrics.items()}
+    return finite({name: _plain(value) for name, value in metrics.items()})
+
+
+def check_objective(metrics: Metrics, objective: Objective) -> None:
+    """Refuse a score that is not a finite number: it must not be ranked, and the strategy has to learn of it.
+
+    Raises:
+        TrialFailure: the objective is nan or infinite.
+    """
+    value = metrics.get(objective.metric)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TrialFailure(f"{objective.metric} is {value}: the training diverged.")
 
 
 def report_intermediate(metrics: Metrics, objective: Objective, *, maximize: bool) -> None:
     """Report intermediate metrics to NNI once they hold the objective: that is the curve NNI draws."""
     import nni
 
-    if objective.metric in metrics:
+    if objective.metric in finite(metrics):
         default = objective.default(metrics, maximize=maximize)
         nni.report_intermediate_result({"default": default, **_numbers(metrics)})
 
@@ -125,7 +128,7 @@ def run_trial(
         seed: of the training; by default the job's.
 
     Raises:
-        DiffNASError: bad input or a failed trial. The reason is in ``result.json`` too.
+        DiffNASError: bad input or a failed trial. The reason is in `RESULT_FILE <record>` too.
     """
     started = time.monotonic()
     inside = "NNI_PLATFORM" in os.environ and os.environ["NNI_PLATFORM"] != "unittest"
@@ -139,9 +142,14 @@ def run_trial(
         architecture, settings = split_parameters(parameters)
     folder = output or trial_output()
     folder.mkdir(parents=True, exist_ok=True)
-    claim_trial(folder, trial_id)
     objective = job.make_objective()
-    try:
+    record = TrialRecord(folder, trial_id)
+    earlier = record.earlier()
+    if earlier is not None:  # finished before a resume that NNI did not hear of
+        record.succeed(earlier)
+        report_final(earlier["metrics"], objective, maximize=False)
+        return dict(earlier["metrics"])
+    with record.attempt(job.max_trial_seconds):
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if architecture is None else architecture)
         evaluation.prepare()
@@ -154,19 +162,16 @@ def run_trial(
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
         metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
-    except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
-        reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
-        (folder / RESULT_FILE).write_text(json.dumps({"trial": trial_id, "failure": reason}))
-        raise
+        check_objective(metrics, objective)
     metrics["seconds"] = round(time.monotonic() - started, 3)
-    result = {
-        "trial": trial_id,
-        "architecture": chosen,
-        "metrics": metrics,
-        "protocol": evaluation.protocol,
-        "seed": context.seed,
-    }
-    (folder / RESULT_FILE).write_text(json.dumps(result, indent=1))
+    record.succeed(
+        {
+            "architecture": chosen,
+            "metrics": metrics,
+            "protocol": evaluation.protocol,
+            "seed": context.seed,
+        }
+    )
     if inside:
         report_final(metrics, objective, maximize=False)
     return metrics

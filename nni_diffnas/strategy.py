@@ -10,7 +10,8 @@ import logging
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,7 @@ from nni.nas.strategy import Strategy
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
-from .nas_loop import EngineLoop
+from .nas_loop import EngineLoop, memory_of
 from .runner import SETTING_PREFIX, TRIAL_ID
 from .space import Architecture, Space, Value, digest
 from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["AskTellStrategy", "parameters_of"]
 
 _logger = logging.getLogger(__name__)
+
+_STATE = "strategy"
 
 
 def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
@@ -87,6 +90,7 @@ class AskTellStrategy(Strategy):
         self._family: Family | None = None
         self._trials: dict[str, Trial] = {}
         self._submitted_at: dict[str, float] = {}
+        self._own_memory = False
         self._known: set[str] = set()
 
     # What a subclass writes ------------------------------------------------------------------------------------------
@@ -325,12 +329,28 @@ class AskTellStrategy(Strategy):
                 self.bind(Space.from_mutables(model_space.simplify()))
             else:
                 self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
+            self._recall_experiment(engine)
             self.check()
         return model_space
 
+    def _recall_experiment(self, engine: ExecutionEngine) -> None:
+        """Keep the trials of an NNI experiment in its folder by default, and find there those of before a resume."""
+        experiment, file = memory_of(engine)
+        if file is not None:
+            self.experiment = experiment
+            if self.memory is None:
+                from .memory import SearchMemory
+
+                self.memory, self._own_memory = SearchMemory(file), True
+            self.recall()
+
     def _run(self) -> None:
         self._loop = EngineLoop(self)
-        self._loop.run()
+        try:
+            self._loop.run()
+        finally:
+            if self._own_memory and self.memory is not None:
+                self.memory.close()
 
     def freeze(self, trial: Trial) -> ExecutableModelSpace:
         """NNI's model of a trial: the frozen model space that the engine trains."""
@@ -357,13 +377,29 @@ class AskTellStrategy(Strategy):
         else:
             self.update([trial for trial in trials if trial.status != "pending"])
 
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """What happens inside, trials and the state that follows from them, is remembered together or not at all."""
+        with self.memory.transaction() if self.memory is not None else nullcontext():
+            yield
+            if self.memory is not None:
+                self.memory.save_state(self.experiment, _STATE, self.snapshot())
+
+    def recall(self) -> None:
+        """Go on with what the memory knows of this experiment; the space must be bound."""
+        if self.memory is not None and (trials := self.memory.trials(experiment=self.experiment)):
+            snapshot = self.memory.load_state(self.experiment, _STATE)
+            self.restore(trials, snapshot if isinstance(snapshot, dict) else {})
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, for NNI's checkpoint of a NAS experiment."""
         trials = [trial.to_json() for trial in self._trials.values()]
         return {"experiment": self.experiment, "trials": trials, **self.snapshot()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore `state_dict`; the space must be bound."""
+        """Restore `state_dict`; the space must be bound. What the memory knows is newer, and has been recalled."""
+        if self._trials and self.experiment == state_dict["experiment"]:
+            return
         self.experiment = state_dict["experiment"]
         self._trials, self._known = {}, set()
         self.restore([Trial.from_json(body) for body in state_dict["trials"]], state_dict)

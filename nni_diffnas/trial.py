@@ -11,7 +11,19 @@ from .cost import Cost
 from .errors import JobError
 from .space import Architecture, Value
 
-__all__ = ["UNRANKED", "Direction", "Metrics", "Objective", "Origin", "Status", "Suggestion", "Trial"]
+__all__ = [
+    "FAULTLESS",
+    "REFUSED",
+    "STOPPED_EARLY",
+    "UNRANKED",
+    "Direction",
+    "Metrics",
+    "Objective",
+    "Origin",
+    "Status",
+    "Suggestion",
+    "Trial",
+]
 
 Metrics = Mapping[str, Any]
 """What a trial reports, by name: numbers; the one exception is a block trial's front, lists of numbers in a list."""
@@ -21,6 +33,11 @@ UNRANKED = "unranked"
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
+
+STOPPED_EARLY = "stopped early, by the assessor or by maxTrialDuration"
+REFUSED = "refused by a filter before it was trained"
+FAULTLESS = (STOPPED_EARLY, REFUSED)
+"""Reasons of failed trials that say nothing against the job."""
 
 Status = Literal["pending", "succeeded", "failed"]
 Direction = Literal["minimize", "maximize"]

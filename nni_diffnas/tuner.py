@@ -8,6 +8,8 @@ gives each its own name. Light to import, for the reason that `driver` gives.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nni.tuner import Tuner
@@ -36,6 +38,7 @@ class DiffNASTuner(Tuner):
         super().__init__()
         self._job, self._strategy, self._optimize_mode, self._options = job, strategy, optimize_mode, options
         self._manager = ManagerInfo.read()
+        self._manager.end_with_manager()
         self._driver: Driver | None = None
 
     @property
@@ -51,35 +54,46 @@ class DiffNASTuner(Tuner):
         Raises:
             DiffNASError: bad input; the sentence is printed to the terminal and the experiment ends as ERROR.
         """
-        from .driver import Driver
+        with self._telling():
+            from .driver import Driver
 
-        try:
             if self._driver is not None:
                 raise StrategyError("The search space of a running search cannot be changed: start a new experiment.")
             self._driver = Driver(
                 self._manager, self._job, self._strategy, self._optimize_mode, self._options, search_space
             )
-        except DiffNASError as error:
-            print(f"nni-diffnas: {error}", file=sys.stderr, flush=True)
-            self._manager.fail(str(error))
-            raise
 
     def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> list[dict[str, Value]]:
         """Ask for as many architectures as NNI has free workers."""
-        return self.driver.ask(parameter_id_list, kwargs.get("st_callback"))
+        with self._telling():
+            return self.driver.ask(parameter_id_list, kwargs.get("st_callback"))
 
     def receive_trial_result(self, parameter_id: int, parameters: dict[str, Value], value: Any, **kwargs: Any) -> None:
         """Hand over a trial's complete metric dictionary."""
-        self.driver.tell(parameters, value, str(kwargs.get("trial_job_id") or ""))
+        with self._telling():
+            self.driver.tell(parameters, value, str(kwargs.get("trial_job_id") or ""))
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
-        """Receive trials that finished before a resume, or while it was under way."""
-        self.driver.import_results(data)
+        """Receive trials that finished before a resume, or were run again after it."""
+        with self._telling():
+            self.driver.import_results(data)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Learn that a trial's process ended."""
         if self._driver is not None:
-            self._driver.ended(success)
+            with self._telling():
+                self._driver.ended(success)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell manager and user of an error: NNI's dispatcher ends without a word, and the manager waits for ever."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
+            print(f"nni-diffnas: {reason}", file=sys.stderr, flush=True)
+            self._manager.fail(reason)
+            raise
 
     def _on_exit(self) -> None:
         if self._driver is not None:

@@ -6,13 +6,15 @@ cannot give.
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from .blocks import BlockFamily
 from .errors import JobError
@@ -23,10 +25,13 @@ from .runner import build_seeded
 from .space import Architecture, Value
 from .trial import Objective, Trial
 
-__all__ = ["FRESH_SEED", "Verdict", "judge"]
+__all__ = ["FRESH_SEED", "VERDICT_FILE", "Verdict", "judge", "read_verdict"]
 
 FRESH_SEED = 10_000
 """First of the fresh seeds, above the job's: far from those that searches use."""
+
+VERDICT_FILE = "verdict.json"
+"""In the verdict's folder: its scores, for the report."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Verdict:
         winner: value of the objective's metric for each seed.
         default: the same of the default network, for the same seeds.
         output: folder with the samples, the nearest training images beside them, and the weights.
+        trial: id of the winner.
     """
 
     objective: Objective
     winner: tuple[float, ...]
     default: tuple[float, ...]
     output: Path
+    trial: str = ""
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -70,6 +77,28 @@ class Verdict:
             return None
         return (high < 0) == (self.objective.direction == "minimize")
 
+    def save(self) -> None:
+        """Write `VERDICT_FILE` into the output folder."""
+        body: dict[str, Any] = {"objective": asdict(self.objective), "winner": self.winner, "default": self.default}
+        body["trial"] = self.trial
+        (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Verdict:
+        """Read what `save` has written.
+
+        Raises:
+            JobError: the file is damaged.
+        """
+        try:
+            body = json.loads(file.read_text())
+            scores = tuple(body["winner"]), tuple(body["default"])
+            return cls(Objective(**body["objective"]), *scores, file.parent, str(body["trial"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JobError(
+                f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
+            ) from error
+
     def describe(self) -> str:
         """Write the verdict for the terminal."""
         name = self.objective.metric
@@ -84,6 +113,16 @@ class Verdict:
             f"Samples, with the nearest training images beside them: {self.output}",
         ]
         return "\n".join(lines)
+
+
+def read_verdict(experiment: Path) -> Verdict | None:
+    """The verdict in an experiment's folder; ``None`` where none was computed.
+
+    Raises:
+        JobError: its file is damaged.
+    """
+    file = experiment / "verdict" / VERDICT_FILE
+    return Verdict.load(file) if file.is_file() else None
 
 
 def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], seed: int, output: Path) -> float:
@@ -135,4 +174,6 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
         scores = [future.result() for future in futures]
-    return Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output)
+    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id)
+    verdict.save()
+    return verdict

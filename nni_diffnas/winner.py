@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from .errors import JobError
 from .experiment import ExperimentFolder
 from .job import Job
 from .memory import SearchMemory
+from .model_card import write_card
 from .outcome import Outcome
 from .trial import Trial
+from .verdict import Verdict, read_verdict
 
 __all__ = ["Search", "export_trial", "read_search"]
 
@@ -79,15 +81,25 @@ def read_search(folder: ExperimentFolder) -> Search:
     return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
 
 
-def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path) -> Path:
-    """Write the trained network of a trial as a diffusers pipeline folder.
+def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, trials: Sequence[Trial] = ()) -> Path:
+    """Write the trained network of a trial as a diffusers pipeline folder with a model card.
+
+    Args:
+        folder: of the experiment.
+        job: of the search.
+        trial: whose network it is.
+        to: folder that is written.
+        trials: all trials of the search, for the card.
 
     Raises:
         JobError: its weights are not on this machine, or its evaluator makes no pipelines.
     """
     scheduler = job.make_evaluation().scheduler_config()
     if scheduler is None:
-        raise JobError(f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines: there is nothing to export.")
+        raise JobError(
+            f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines of what this job trains: there is nothing "
+            f"to export."
+        )
     output = folder.trial_output(trial.job_id)
     if output is None or not (output / WEIGHTS).is_file():
         raise JobError(
@@ -99,4 +111,11 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path) -> 
     pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
     if (output / SAMPLES).is_file():
         shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
+    write_card(pipeline, job, trial, trials, _verdict_of(folder, trial))
     return pipeline
+
+
+def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:
+    """The verdict in the experiment's folder, if it judges this trial."""
+    verdict = read_verdict(folder.path)
+    return verdict if verdict is not None and verdict.trial == trial.id else None

@@ -61,7 +61,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
     def __init__(self, data: dict[str, Any], **options: Any) -> None:
         super().__init__(data, **options)
-        named = {"prediction", "schedule", "timesteps", "class_conditional", "compile"}
+        named = {
+            "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
+            "compile",
+        }  # fmt: skip
         for name in sorted(named & self.settings.training.model_fields_set):
             raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")
         if self.settings.inherit == "nothing" and self.settings.beta == "constant0":

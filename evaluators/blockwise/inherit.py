@@ -72,7 +72,9 @@ def _strongest(prefix: str, state: Mapping[str, Tensor], groups: int, count: int
     strength = first.flatten(1).norm(dim=1) * state[f"{prefix}norm2.weight"].abs()
     strength = strength * second.transpose(0, 1).flatten(1).norm(dim=1)
     best = strength.view(groups, -1).topk(count // groups, dim=1).indices.sort(dim=1).values
-    return (best + torch.arange(groups, device=best.device)[:, None] * (len(strength) // groups)).flatten()
+    starts = torch.arange(groups, device=best.device)[:, None] * (len(strength) // groups)
+    chosen: Tensor = (best + starts).flatten()
+    return chosen
 
 
 def _fitted(weight: Tensor, kernel: Sequence[int]) -> Tensor:

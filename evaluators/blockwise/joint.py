@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from nni_diffnas.errors import TrialFailure
 
-from ..ema import PowerAverage
-from ..optimizer import AdamW, learning_rate
-from ..training import Progress, Recipe
+from ..recipe import Recipe
+from ..training import Progress
 from .pipeline import Noised, NoisedImages, TeacherPipeline
 from .tape import Call, block_loss, record
 
@@ -104,7 +103,7 @@ class _JointLoss:
 
 
 def _name(teacher: TeacherPipeline) -> str:
-    return {"epsilon": "epsilon", "v_prediction": "v"}[teacher.parameterisation.diffusers_name]
+    return {"epsilon": "epsilon", "v_prediction": "v"}[str(teacher.parameterisation.diffusers_name)]
 
 
 def retrain(
@@ -137,7 +136,7 @@ def retrain(
     torch.manual_seed(seed)
     joint = _JointLoss(student, teacher, recipe, soft_target)
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer, average = AdamW(parameters, decay=recipe.weight_decay), PowerAverage(parameters, recipe.ema_width)
+    optimizer, average = recipe.optimizer(parameters), recipe.average(parameters)
     student.train()
     step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
     losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
@@ -153,7 +152,7 @@ def retrain(
             spent += recipe.batch_size * (per_image + watches * teacher.family.teacher_cost.macs)
             step += 1
             fraction = recipe.spent(step, time.monotonic() - began - paused)
-            optimizer.step(learning_rate(recipe.learning_rate, fraction, recipe.warmup), recipe.clip)
+            optimizer.step(recipe.rate(fraction), recipe.clip)
             average.update()
             losses, counted = losses + loss.detach(), counted + 1
             if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from nni_diffnas.errors import TrialFailure
-from nni_diffnas.evaluators.ema import PowerAverage, power_for_width
-from nni_diffnas.evaluators.losses import PARAMETERISATIONS, MinSNRWeighting
+from nni_diffnas.evaluators.batches import Batches
+from nni_diffnas.evaluators.ema import ConstantAverage, PowerAverage, power_for_width
+from nni_diffnas.evaluators.losses import (
+    PARAMETERISATIONS,
+    EDMPreconditioning,
+    EDMWeighting,
+    MinSNRWeighting,
+    VPrediction,
+)
 from nni_diffnas.evaluators.optimizer import AdamW, learning_rate
-from nni_diffnas.evaluators.schedules import SCHEDULES
-from nni_diffnas.evaluators.training import Progress, Recipe, TrainingResult, train
+from nni_diffnas.evaluators.recipe import Recipe
+from nni_diffnas.evaluators.schedules import SCHEDULES, CosineSchedule, LogNormalTimesteps, UniformTimesteps
+from nni_diffnas.evaluators.training import Progress, Training, TrainingResult, train
 
 PIXELS = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -82,7 +90,7 @@ def test_swapping_twice_changes_nothing() -> None:
     assert weight.tolist() == [5.0] * 3
 
 
-@pytest.mark.parametrize("name", ["v", "epsilon"])
+@pytest.mark.parametrize("name", ["v", "epsilon", "edm"])
 def test_the_target_leads_back_to_the_image(name: str) -> None:
     clean, noise = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
     a, s = torch.tensor(0.8), torch.tensor(0.6)
@@ -101,6 +109,76 @@ def test_min_snr_caps_the_weight_of_clean_images() -> None:
         [0.1 / 1.1, 5 / 6, 5 / 51]
     )
     assert MinSNRWeighting(5.0).weights(snr, PARAMETERISATIONS["epsilon"]()).tolist() == pytest.approx([1, 1, 0.1])
+
+
+def test_the_constant_average_is_the_usual_one() -> None:
+    weight = torch.zeros(1)
+    average = ConstantAverage([weight], 0.75)
+    for value in (4.0, 8.0):
+        weight.fill_(value)
+        average.update()
+    assert average.average[0].item() == pytest.approx(0.75 * 1.0 + 0.25 * 8.0)
+
+
+def test_edm_with_unit_deviation_is_minus_v() -> None:
+    clean, noise = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    a, s = torch.tensor(0.28), torch.tensor(0.96)
+    edm, v = EDMPreconditioning(1.0), VPrediction()
+    assert torch.allclose(edm.target(clean, noise, a, s), -v.target(clean, noise, a, s), atol=1e-6)
+    noised = a * clean + s * noise
+    assert torch.allclose(edm.network_input(noised, a, s), noised)
+    snr = (a / s).square()
+    assert EDMWeighting(1.0).weights(snr, v).item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("deviation", [0.3, 0.5])
+def test_edm_gives_its_network_unit_variance(deviation: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = deviation * torch.randn(200_000, generator=generator)
+    noise = torch.randn(200_000, generator=generator)
+    edm = EDMPreconditioning(deviation)
+    for a, s in ((0.1, 0.99**0.5), (0.8, 0.6)):
+        signal, level = torch.tensor(a), torch.tensor(s)
+        assert edm.network_input(signal * clean + level * noise, signal, level).std().item() == pytest.approx(
+            1, rel=0.02
+        )
+        assert edm.target(clean, noise, signal, level).std().item() == pytest.approx(1, rel=0.02)
+        # The same as the paper's formula, with x = x_0 + sigma eps.
+        sigma = s / a
+        skip = deviation**2 / (sigma**2 + deviation**2)
+        out = sigma * deviation / (sigma**2 + deviation**2) ** 0.5
+        literal = (clean - skip * (clean + sigma * noise)) / out
+        assert torch.allclose(edm.target(clean, noise, signal, level), literal, atol=1e-3)
+    snr = torch.tensor([0.01, 1.0, 100.0])
+    sigma2 = 1 / snr
+    literal = (sigma2 + deviation**2) / (sigma2 * deviation**2)
+    weights = EDMWeighting(deviation).weights(snr, PARAMETERISATIONS["epsilon"]())
+    assert torch.allclose(weights * snr, literal)
+
+
+def test_timesteps_are_drawn_as_their_distribution_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    schedule = CosineSchedule(4000)
+    times = LogNormalTimesteps(schedule, -1.2, 1.2).draw(20_000, generator)
+    alpha_bar = schedule.alpha_bar()[times]
+    levels = 0.5 * ((1 - alpha_bar) / alpha_bar).log()
+    assert levels.mean().item() == pytest.approx(-1.2, abs=0.01)
+    assert levels.std().item() == pytest.approx(1.2, abs=0.02)
+    independent = UniformTimesteps(100, stratified=False).draw(5000, generator)
+    assert (independent.min(), independent.max()) == (0, 99)
+    assert len(set(UniformTimesteps(100).draw(100, generator).tolist())) == 100
+    assert len(set(UniformTimesteps(100, stratified=False).draw(100, generator).tolist())) < 80
+
+
+def test_only_whole_images_are_mirrored_and_only_when_asked() -> None:
+    draw = UniformTimesteps(10)
+    plain = Batches(PIXELS, None, 96, draw, False, 0).draw()
+    mirrored = Batches(PIXELS, None, 96, draw, True, 0).draw()
+    assert torch.equal(plain.noise, mirrored.noise)
+    kept = [torch.equal(one, other) for one, other in zip(plain.clean, mirrored.clean, strict=True)]
+    turned = [torch.equal(one.flip(-1), other) for one, other in zip(plain.clean, mirrored.clean, strict=True)]
+    assert all(a != b for a, b in zip(kept, turned, strict=True))
+    assert 30 < sum(turned) < 66
 
 
 def test_alpha_bar_falls_from_signal_to_noise() -> None:
@@ -122,6 +200,67 @@ def test_training_repeats_to_the_bit_and_learns(small_denoiser: type[nn.Module])
     assert not torch.equal(states[0], states[2])
     assert (result.images, result.steps) == (960, 60)
     assert result.loss < 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prediction": "edm", "weighting": "edm", "drawn": "log-normal"},
+        {"recipe": "iddpm", "learned_sigma": False, "learning_rate": 2e-3},
+    ],
+)
+def test_every_recipe_learns_digits(small_denoiser: type[nn.Module], settings: dict[str, Any]) -> None:
+    from sklearn.datasets import load_digits
+
+    pixels = torch.from_numpy(load_digits().images * (255 / 16)).to(torch.uint8).unsqueeze(1)
+    torch.manual_seed(0)
+    model, reports = small_denoiser(), list[Progress]()
+    recipe = Recipe(**{**settings, "steps": 300, "batch_size": 32, "ema": "power"})
+    train(model, pixels, None, recipe, 0, reports.append)
+    assert reports[-1].loss < 0.6 * reports[0].loss
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(small_denoiser: type[nn.Module]) -> None:
+    sizes: list[int] = []
+
+    class Narrow(small_denoiser):  # type: ignore[misc, valid-type]
+        def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+            sizes.append(len(sample))
+            if len(sample) > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            result: Tensor = super().forward(sample, timestep)
+            return result
+
+    gradients, models = [], []
+    for kind in (small_denoiser, Narrow):
+        torch.manual_seed(0)
+        model = kind()
+        training = Training(model, PIXELS, None, Recipe(steps=2, batch_size=16), 0)
+        training.gradient(training.batches.draw())
+        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+        models.append(model)
+    assert sizes == [16, 8, 4, 4, 4, 4]
+    assert training.micro_batch == 4
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    assert run(models[1]).micro_batch == 4
+
+
+def test_a_network_too_large_for_one_image_fails_with_a_sentence(small_denoiser: type[nn.Module]) -> None:
+    class Huge(small_denoiser):  # type: ignore[misc, valid-type]
+        def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrialFailure, match="no memory to train this network on a single image"):
+        run(Huge())
+
+
+def test_dropout_is_the_recipes_where_it_names_one() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout(0.1))
+    Training(model, PIXELS, None, Recipe(steps=1), 0)
+    assert model[1].p == 0.1
+    Training(model, PIXELS, None, Recipe(steps=1, dropout=0.3), 0)
+    assert model[1].p == 0.3
 
 
 def test_every_architecture_sees_the_same_numbers() -> None:
@@ -167,8 +306,39 @@ def test_divergence_is_a_failure_with_its_reason(small_denoiser: type[nn.Module]
             result: Tensor = super().forward(sample, timestep) * math.inf
             return result
 
-    with pytest.raises(TrialFailure, match=r"diverged: the loss is nan.*learning rate"):
+    with pytest.raises(TrialFailure, match=r"diverged: the loss is inf after 1 steps.*learning rate"):
         run(Broken())
+
+
+def test_a_loss_that_grows_is_a_failure_long_before_the_next_report(small_denoiser: type[nn.Module]) -> None:
+    class Leaving(small_denoiser):  # type: ignore[misc, valid-type]
+        calls = 0
+
+        def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+            self.calls += 1
+            result: Tensor = super().forward(sample, timestep) * 3.0**self.calls
+            return result
+
+    with pytest.raises(TrialFailure, match=r"diverged: the loss is .* after 4 steps"):
+        run(Leaving(), steps=1000, reports=1)
+
+
+def test_a_recipe_is_its_name_and_what_is_said_otherwise() -> None:
+    iddpm = Recipe(recipe="iddpm", steps=9, learning_rate=3e-4)
+    assert (iddpm.timesteps, iddpm.learned_sigma, iddpm.clip, iddpm.dropout) == (4000, True, None, 0.3)
+    assert (iddpm.batch_size, iddpm.ema, iddpm.ema_decay, iddpm.learning_rate) == (128, "constant", 0.9999, 3e-4)
+    assert iddpm.rate(0.01) == iddpm.rate(1.0) == 3e-4
+    assert Recipe(**iddpm.model_dump()) == iddpm
+    assert Recipe(recipe="rapid", steps=9) == Recipe(steps=9)
+    with pytest.raises(ValueError, match=r"rapid.*iddpm"):
+        Recipe(recipe="slow", steps=9)  # type: ignore[arg-type]
+
+
+def test_the_fingerprint_tells_what_trains_differently() -> None:
+    base = Recipe(steps=9)
+    assert base.fingerprint == Recipe(steps=9, reports=3).fingerprint
+    others = {Recipe(steps=9, **change).fingerprint for change in ({"gamma": 4.0}, {"clip": None}, {"dropout": 0.1})}  # type: ignore[arg-type]
+    assert len(others | {base.fingerprint}) == 4
 
 
 @pytest.mark.parametrize("budget", [{}, {"images": 5, "steps": 5}])

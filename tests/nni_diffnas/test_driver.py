@@ -1,101 +1,239 @@
-"""`Driver` without NNI's manager: what is asked when, and that nobody waits for the memory meanwhile."""
+"""The tuner door's driver with a stand-in for NNI's manager: resume, trials run again, a limit that is raised."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from nni_diffnas import driver as driver_module
 from nni_diffnas.driver import Driver
-from nni_diffnas.errors import JobError
-from nni_diffnas.experiment import ExperimentFolder, ManagerInfo
+from nni_diffnas.experiment import ExperimentFolder, TrialJobs
 from nni_diffnas.job import load_job
-from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Value
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
-
-JOB = {
-    "space": {"type": "mlp"},
-    "evaluator": {"type": "denoise2d", "steps": 20},
-    "objective": {"metric": "error", "direction": "minimize"},
-}
+from nni_diffnas.runner import TRIAL_ID
 
 
-class OneAtATime(AskTellStrategy):
-    """Slow to prepare, and with nothing to suggest while a trial is under way."""
+@dataclass
+class Manager:
+    """What a driver asks of `ManagerInfo`, with NNI's records as a list."""
 
-    waits: list[float]
+    path: Path
+    concurrency: int = 2
+    max_trials: int | None = 50
+    resumed: bool = False
+    listed: list[Any] = field(default_factory=list)
+    ended_after: int | None = None
 
-    def prepare(self, count: int) -> None:
-        began = time.monotonic()
-        assert self.folder is not None
-        with SearchMemory(self.folder / "memory.sqlite") as another:  # as another process would
-            another.log("probe", "other", {"count": count})
-        self.waits.append(time.monotonic() - began)
+    @property
+    def folder(self) -> ExperimentFolder:
+        return ExperimentFolder(self.path / "exp1")
 
-    def suggest(self, count: int) -> Sequence[Suggestion]:
-        found = None if self.pending else self.draw()
-        return () if found is None else [Suggestion(found, "random")]
+    @property
+    def code_directory(self) -> Path:
+        return self.path
 
-    def update(self, trials: Sequence[Trial]) -> None:
-        """Remember nothing."""
+    def jobs(self) -> TrialJobs:
+        return TrialJobs(self.folder, self.listed)
 
+    def trial_limit(self) -> int | None:
+        return self.max_trials
 
-KEY = "sk-planted-0123456789abcdefghij"
+    def end_after(self, trials: int) -> None:
+        self.ended_after = trials
 
-
-def make_driver(folder: Path, **options: Any) -> Driver:
-    (folder / "job.yml").write_text(yaml.safe_dump(JOB))
-    space = load_job(folder / "job.yml").make_family().space.to_nni()
-    (folder / "exp").mkdir()
-    manager = ManagerInfo(ExperimentFolder(folder / "exp"), folder, 10, 3, None, False)
-    return Driver(manager, "job.yml", "any", "minimize", options, json.loads(json.dumps(space)))
+    def record(self, number: int, parameters: dict[str, Any], status: str, rfid: float | None = None) -> Any:
+        given = SimpleNamespace(parameter_id=number, parameters=parameters)
+        final = [] if rfid is None else [SimpleNamespace(parameterId=number, data={"default": rfid, "rfid": rfid})]
+        job = SimpleNamespace(trialJobId=f"j{number}", status=status, hyperParameters=[given], finalMetricData=final)
+        self.listed.append(job)
+        return job
 
 
 @pytest.fixture
-def driver(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    monkeypatch.setattr(OneAtATime, "waits", [], raising=False)
-    monkeypatch.setattr(driver_module, "find_plugin", lambda group, name: OneAtATime)
-    return make_driver(tmp_path, start_with_default=False)
+def folder(tmp_path: Path) -> Path:
+    choices = np.array([[a, b, c] for a in range(5) for b in range(5) for c in range(5)])
+    np.savez(
+        tmp_path / "table.npz",
+        labels=["a", "b", "c"],
+        choices=choices,
+        metrics=["rfid"],
+        values=choices.sum(axis=1, keepdims=True) * 1.0,
+        maximize=False,
+    )
+    job = {
+        "space": {"type": "table", "path": "table.npz"},
+        "data": {"path": "table.npz"},
+        "evaluator": {"type": "tabular"},
+        "seed": 3,
+    }
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(job))
+    return tmp_path
 
 
-def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> None:
-    sent: list[tuple[int, dict[str, Any]]] = []
+def start(manager: Manager) -> Driver:
+    manager.folder.path.mkdir(exist_ok=True)
+    space = load_job(manager.path / "job.yml").make_family().space.to_nni()
+    options = {"population": 2, "sample": 2}
+    return Driver(manager, "job.yml", "RegularizedEvolution", "minimize", options, space)  # type: ignore[arg-type]
 
-    def send(parameter_id: int, parameters: dict[str, Value]) -> None:
-        sent.append((parameter_id, parameters))
 
-    asked = driver.ask([0, 1, 2], send)
-    assert len(asked) == 1
-    driver.tell(asked[0], {"error": 0.5}, "job0")
-    assert [number for number, _ in sent] == [1], "the worker that was owed a trial is served when a result arrives"
-    driver.tell(sent[0][1], {"error": 0.4}, "job1")
-    assert [number for number, _ in sent] == [1, 2]
-    driver.ended(success=True)
-    waits = driver.strategy.waits  # type: ignore[attr-defined]
-    assert len(waits) == 3
-    assert max(waits) < 2.0, "another process had to wait for the memory"
-    memory = driver.strategy.memory
-    assert memory is not None
-    assert [event.body["count"] for event in memory.events("probe")] == [3, 2, 1]
-    assert [trial.status for trial in memory.trials()] == ["succeeded", "succeeded", "pending"]
+def rfid(parameters: dict[str, Any]) -> float:
+    return float(parameters["a"] + parameters["b"] * 2 + parameters["c"] * 3)
+
+
+def result(parameters: dict[str, Any]) -> dict[str, float]:
+    return {"default": rfid(parameters), "rfid": rfid(parameters)}
+
+
+def quiet(driver: Driver) -> list[tuple[int, Any]]:
+    """Make a list of what the driver sends without being asked."""
+    sent: list[tuple[int, Any]] = []
+    driver._send = lambda number, parameters: sent.append((number, parameters))
+    return sent
+
+
+def undisturbed(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Parameters of a search at concurrency 1 without any interruption."""
+    driver = start(Manager(folder / "other", concurrency=1))
+    seen = []
+    for number in range(count):
+        (parameters,) = driver.ask([number], None)
+        seen.append(parameters)
+        driver.tell(parameters, result(parameters), f"j{number}")
+    driver.close()
+    return seen
+
+
+def without_id(parameters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in one.items() if name != TRIAL_ID} for one in parameters]
+
+
+@pytest.fixture
+def other(folder: Path) -> Path:
+    (folder / "other").mkdir()
+    for name in ("job.yml", "table.npz"):
+        (folder / "other" / name).write_bytes((folder / name).read_bytes())
+    return folder / "other"
+
+
+Ending = Callable[[Manager, dict[str, Any]], None]
+
+
+def was_running(manager: Manager, parameters: dict[str, Any]) -> None:
+    manager.record(3, parameters, "RUNNING")
+
+
+def had_reported(manager: Manager, parameters: dict[str, Any]) -> None:
+    manager.record(3, parameters, "SUCCEEDED", rfid(parameters))
+
+
+def had_reported_and_runs_again(manager: Manager, parameters: dict[str, Any]) -> None:
+    manager.record(3, parameters, "RUNNING", rfid(parameters))
+
+
+def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
+    """The dispatcher died between its memory and the manager."""
+
+
+@pytest.mark.parametrize("ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni])
+def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
+    ending: Ending, folder: Path, other: Path
+) -> None:
+    expected = without_id(undisturbed(folder, 8))
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    seen = []
+    for number in range(4):
+        (parameters,) = driver.ask([number], None)
+        seen.append(parameters)
+        if number < 3:
+            driver.tell(parameters, result(parameters), f"j{number}")
+            manager.record(number, parameters, "SUCCEEDED", rfid(parameters))
+    driver.strategy.memory.close()  # type: ignore[union-attr]  # killed
+    ending(manager, seen[3])
+
+    manager.resumed = True
+    driver = start(manager)
+    sent = quiet(driver)
+    driver.import_results([])
+    asked = driver.ask([4], driver._send)  # NNI asks for all its workers, whatever it runs again
+    if ending is was_running or ending is had_reported_and_runs_again:
+        assert asked == []
+        driver.import_results([{"parameter": seen[3], "value": result(seen[3])}])
+        asked = driver.ask([5], driver._send)
+    elif ending is never_reached_nni:
+        assert asked == [seen[3]]
+        driver.tell(seen[3], result(seen[3]), "j4")
+        asked = driver.ask([5], driver._send)
+    asked += [parameters for _, parameters in sent]
+    for number in range(6, 10):
+        (parameters,) = asked
+        seen.append(parameters)
+        driver.tell(parameters, result(parameters), f"j{number}")
+        sent.clear()
+        asked = driver.ask([number], driver._send) + [parameters for _, parameters in sent]
+    assert without_id(seen) == expected
+    assert all(trial.status == "succeeded" for trial in driver.strategy.trials[:8])
     driver.close()
 
 
-@pytest.mark.parametrize(
-    "options", [{"api_key": "short"}, {"note": KEY}, {"headers": {"Authorization": "x"}}, {"more": [f"Bearer {KEY}"]}]
-)
-def test_a_key_in_class_args_is_refused_and_not_repeated(
-    tmp_path: Path, plugin_site: Path, options: dict[str, Any]
-) -> None:
-    with pytest.raises(JobError, match=r"classArgs.*OPENAI_API_KEY") as caught:
-        make_driver(tmp_path, **options)
-    assert KEY not in str(caught.value)
-    assert not list((tmp_path / "exp").iterdir()), "nothing was started"
+def test_a_result_that_comes_twice_counts_once(folder: Path) -> None:
+    driver = start(Manager(folder))
+    first, second = driver.ask([0, 1], None)
+    driver.tell(first, result(first), "j0")
+    driver.tell(first, {"rfid": -1.0}, "j0")
+    assert driver.strategy.trials[0].metrics["rfid"] == rfid(first)
+    assert len(driver.ask([2], None)) == 1
+    driver.tell(second, result(second), "j1")
+    driver.close()
+
+
+def test_a_trial_that_was_killed_without_a_word_is_settled_when_its_worker_is_free(folder: Path) -> None:
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    (first,) = driver.ask([0], None)
+    manager.record(0, first, "USER_CANCELED")
+    assert len(driver.ask([1], None)) == 1
+    assert driver.strategy.trials[0].status == "failed"
+    assert "killed" in driver.strategy.trials[0].reason
+    driver.close()
+
+
+def test_trials_stopped_early_do_not_end_the_search(folder: Path) -> None:
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    for number in range(8):
+        (parameters,) = driver.ask([number], None)
+        manager.record(number, parameters, "EARLY_STOPPED")
+        driver.ended(success=False)
+    assert manager.ended_after is None
+    for number in range(8, 13):
+        (parameters,) = driver.ask([number], None)
+        manager.record(number, parameters, "FAILED")
+        driver.ended(success=False)
+    assert manager.ended_after == 13
+    driver.close()
+
+
+def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> None:
+    manager = Manager(folder, concurrency=2, max_trials=2)
+    driver = start(manager)
+    sent: list[dict[str, Any]] = []
+    asked = driver.ask([0, 1], lambda number, parameters: sent.append(parameters))
+    for number, parameters in enumerate(asked):
+        driver.tell(parameters, result(parameters), f"j{number}")
+    time.sleep(2.5)
+    assert sent == []
+    manager.max_trials = 22
+    until = time.monotonic() + 10
+    while len(sent) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(sent) == 2
+    assert len({str(one) for one in without_id([*asked, *sent])}) == 4
+    driver.close()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nni_diffnas.experiment import NO_REASON, ExperimentFolder, TrialJobs
-from nni_diffnas.runner import RESULT_FILE, claim_trial
+from nni_diffnas.record import RESULT_FILE, TrialRecord
 
 
 def job(folder: Path, name: str, status: str, recorded: str, claimed: str = "") -> Any:
@@ -15,7 +15,7 @@ def job(folder: Path, name: str, status: str, recorded: str, claimed: str = "") 
     output = folder / "environments" / "local-env" / "trials" / name
     output.mkdir(parents=True)
     if claimed:
-        claim_trial(output, claimed)
+        TrialRecord(output, claimed).claim()
     given = SimpleNamespace(parameters={"run.trial": recorded})
     return SimpleNamespace(trialJobId=name, status=status, hyperParameters=[given])
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from nni_diffnas.errors import JobError
 from nni_diffnas.export import export_pipeline
 from nni_diffnas.family import Family
+from nni_diffnas.onnx_export import export_onnx
 from nni_diffnas.search_spaces import UNetFamily
 
 SCHEDULER = {"_class_name": "DDPMScheduler", "num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2"}
@@ -151,3 +152,31 @@ def test_random_networks_are_stock_exactly_when_uniform() -> None:
         config = family.config(family.space.sample(rng))
         if len(set(config.depths)) > 1 or config.inner_width != 1:
             assert stock_config(config) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [({}, {}), ({"num_classes": 3}, {"level1.depth": 1, "inner_width": 1.5})],
+    ids=["stock", "own, classes"],
+)
+def test_onnx_predicts_the_same_for_any_batch(tmp_path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    family = UNetFamily("digits", base_width=8, **options)
+    architecture = {**family.default, **changes}
+    network = randomised(family, architecture, tmp_path / "weights.safetensors")
+    folder = export_pipeline(family, architecture, tmp_path / "weights.safetensors", SCHEDULER, tmp_path / "pipeline")
+    session = runtime.InferenceSession(str(export_onnx(folder)), providers=["CPUExecutionProvider"])
+    inputs = {"sample": torch.randn(5, 1, 8, 8), "timestep": torch.tensor([0, 1, 10, 50, 99])}
+    if options:
+        inputs["class_labels"] = torch.tensor([0, 1, 2, 0, 1])
+    with torch.no_grad():
+        wanted = network(*inputs.values())
+    (found,) = session.run(["prediction"], {name: value.numpy() for name, value in inputs.items()})
+    torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_without_the_extra_onnx_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nni_diffnas.onnx_export.find_spec", lambda name: None)
+    with pytest.raises(JobError, match=r"nni-diffnas\[onnx\]"):
+        export_onnx(tmp_path)

@@ -1,0 +1,240 @@
+"""Several searches side by side: the best so far of each arm, with a confidence band over its seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import JobError
+from ..trial import Objective
+from .charts import Band, draw_curves, number
+from .source import Source, start_body
+from .statistics import best_so_far
+
+__all__ = ["Arm", "Comparison", "compare"]
+
+STYLES = ("c0", "c2", "c4", "c3", "c5", "c1")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Searches that differ in their seed only.
+
+    Args:
+        name: of the strategy, with what tells the arm from others.
+        curves: best objective so far after each ended trial, one list for each search.
+        sources: names of the searches.
+    """
+
+    name: str
+    curves: tuple[tuple[float, ...], ...]
+    sources: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        """Trials that all its searches have."""
+        return min(len(curve) for curve in self.curves)
+
+    def best(self, trials: int) -> tuple[float, ...]:
+        """Best objective after so many trials, search by search; NaN where none had a score."""
+        return tuple(curve[trials - 1] for curve in self.curves)
+
+    def band(self, style: str) -> Band:
+        """Mean over the searches, with its 95 % interval (Student t); no interval for a single search."""
+        table = np.array([curve[: self.length] for curve in self.curves])
+        mean = table.mean(axis=0)
+        if len(table) < 2:
+            return Band(self.name, mean.tolist(), style=style)
+        half = _t(len(table) - 1) * table.std(axis=0, ddof=1) / math.sqrt(len(table))
+        return Band(self.name, mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), style)
+
+
+def _t(degrees: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, degrees))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms of one objective, space and protocol.
+
+    Args:
+        objective: that all were searched for.
+        protocol: of all scores.
+        arms: in the order in which they were named.
+    """
+
+    objective: Objective
+    protocol: str
+    arms: tuple[Arm, ...]
+
+    @cached_property
+    def length(self) -> int:
+        """Trials that all searches have: the arms are compared after these."""
+        return min(arm.length for arm in self.arms)
+
+    def difference(self, a: Arm, b: Arm) -> tuple[float, float, float] | None:
+        """Mean of ``a`` minus mean of ``b`` after `length` trials, with its 95 % interval (Welch's t).
+
+        ``None`` where an arm has a single search, which has no spread.
+        """
+        x, y = np.array(a.best(self.length)), np.array(b.best(self.length))
+        if min(len(x), len(y)) < 2:
+            return None
+        u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+        mean = float(x.mean() - y.mean())
+        if u + v == 0:
+            return mean, mean, mean
+        degrees = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1))
+        half = _t(float(degrees)) * math.sqrt(u + v)
+        return mean, mean - half, mean + half
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each arm; differences are to the first arm."""
+        found = []
+        for arm in self.arms:
+            best = arm.best(self.length)
+            difference = None if arm is self.arms[0] else self.difference(arm, self.arms[0])
+            sure = difference is not None and not difference[1] <= 0 <= difference[2]
+            found.append(
+                {
+                    "name": arm.name,
+                    "searches": len(arm.curves),
+                    "trials": arm.length,
+                    "mean": float(np.mean(best)),
+                    "low": min(best),
+                    "high": max(best),
+                    "difference": difference,
+                    "sure": sure,
+                }
+            )
+        return found
+
+    def describe(self) -> str:
+        """Write the comparison for the terminal."""
+        metric = self.objective.metric
+        width = max(len(arm.name) for arm in self.arms)
+        lines = [
+            f"{metric} ({self.objective.direction}) after {self.length} trials; "
+            f"scores are {self.protocol or 'unnamed'}:"
+        ]
+        for row in self.rows():
+            seeds = f"{row['searches']} search{'es' * (row['searches'] != 1)}"
+            spread = f"{number(row['low'])} to {number(row['high'])}"
+            line = f"  {row['name']:{width}}  {number(row['mean'])}  ({spread}, {seeds})"
+            if row["difference"] is not None:
+                mean, low, high = row["difference"]
+                line += f"  {mean:+.4g} to the first, 95 % interval [{low:+.4g}, {high:+.4g}]"
+            lines.append(line)
+        if any(len(arm.curves) < 2 for arm in self.arms):
+            lines.append("An arm of one search has no interval: run it with more seeds.")
+        return "\n".join(lines)
+
+    def render(self) -> str:
+        """The comparison as one self-contained HTML page."""
+        from .page import drawn, render
+
+        bands = [arm.band(STYLES[i % len(STYLES)]) for i, arm in enumerate(self.arms)]
+        # The first trials of a search are as bad as any: the axis starts where half of all curves have got to.
+        starts = [value for band in bands for value in band.mean[: max(1, len(band.mean) // 10)]]
+        finite = [value for value in starts if math.isfinite(value)]
+        limit = float(np.median(finite)) if finite else math.nan
+        lower = self.objective.direction == "minimize"
+        shown = [band.clipped(limit, lower_is_better=lower) for band in bands] if finite else bands
+        return render(
+            "compare.html",
+            metric=self.objective.metric,
+            lower_is_better=lower,
+            protocol=self.protocol,
+            length=self.length,
+            rows=self.rows(),
+            arms=self.arms,
+            styles=[STYLES[i % len(STYLES)] for i in range(len(self.arms))],
+            drawing=drawn(draw_curves(shown, self.objective.metric)),
+            single=any(len(arm.curves) < 2 for arm in self.arms),
+            written=time.strftime("%Y-%m-%d %H:%M"),
+        )
+
+
+def _searches(source: Source) -> list[Source]:
+    """The searches of a source one by one: a memory may hold several."""
+    from dataclasses import replace
+
+    found = []
+    for experiment in dict.fromkeys(trial.experiment for trial in source.trials):
+        own = tuple(trial for trial in source.trials if trial.experiment == experiment)
+        events = tuple(event for event in source.events if event.experiment == experiment)
+        name = source.name if source.folder is not None else f"{source.name}:{experiment}"
+        found.append(replace(source, name=name, trials=own, events=events))
+    return found
+
+
+def _setup(source: Source) -> dict[str, Any]:
+    """What makes an arm: strategy, options and job, but not the seed and not where the files lie."""
+    body = start_body(source)
+    job = {k: v for k, v in dict(body.get("job", {})).items() if k not in ("seed", "memory")}
+    strategies = sorted({trial.origin.strategy for trial in source.trials})
+    return {
+        "strategy": body.get("strategy", ", ".join(strategies)),
+        "options": dict(body.get("options", {})),
+        "job": job,
+    }
+
+
+def compare(sources: Sequence[Source]) -> Comparison:
+    """Group searches into arms and set them side by side.
+
+    Searches with the same strategy, options and job belong to one arm, whatever their seed.
+
+    Args:
+        sources: at least two searches, in one or several memories.
+
+    Raises:
+        JobError: fewer than two searches, other objectives, spaces or protocols, or a search without an ended trial.
+    """
+    searches = [search for source in sources for search in _searches(source)]
+    if len(searches) < 2:
+        raise JobError("A comparison needs at least two searches: name another experiment or memory.")
+    first = searches[0]
+    for search in searches:
+        for what, ours, theirs in (
+            ("objective", first.objective, search.objective),
+            ("search space", first.space.key, search.space.key),
+            ("protocol", first.trials[-1].protocol, search.trials[-1].protocol),
+        ):
+            if ours != theirs:
+                raise JobError(f"{search.name!r} has another {what} than {first.name!r}: {theirs} instead of {ours}.")
+        if not search.outcome.ranked:
+            raise JobError(f"{search.name!r} has no scored trial yet: leave it out, or wait for one.")
+    groups: dict[str, list[Source]] = {}
+    for search in searches:
+        groups.setdefault(json.dumps(_setup(search), sort_keys=True), []).append(search)
+    setups = [json.loads(key) for key in groups]
+    arms = tuple(
+        Arm(
+            _name(setup, setups, members),
+            tuple(tuple(best_so_far(member.ended, member.objective).tolist()) for member in members),
+            tuple(member.name for member in members),
+        )
+        for setup, members in zip(setups, groups.values(), strict=True)
+    )
+    return Comparison(first.objective, first.trials[-1].protocol, arms)
+
+
+def _name(setup: dict[str, Any], setups: Sequence[dict[str, Any]], members: Sequence[Source]) -> str:
+    """The strategy's name, with its options where others share it, with its searches where that is not enough."""
+    alike = [other for other in setups if other["strategy"] == setup["strategy"]]
+    name = str(setup["strategy"])
+    if len(alike) > 1 and setup["options"]:
+        name += " " + ", ".join(f"{option} {value}" for option, value in setup["options"].items())
+    if sum(other["options"] == setup["options"] for other in alike) > 1:
+        name += f" ({', '.join(member.name for member in members)})"
+    return name

@@ -1,0 +1,172 @@
+"""What a report is made of: the trials of an experiment or of a whole search memory, and where their files lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import DiffNASError, JobError
+from ..experiment import ExperimentFolder, find_experiment
+from ..family import Family
+from ..job import Job, load_job
+from ..memory import Event, SearchMemory
+from ..outcome import TEACHER, Outcome
+from ..record import RESULT_FILE
+from ..space import Architecture, Space
+from ..trial import Objective, Trial
+from ..verdict import Verdict, read_verdict
+from .statistics import fence
+
+__all__ = ["Source", "read_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Trials that may be ranked together, with all that is known of how they came to be.
+
+    Args:
+        name: experiment id, or the memory's file name.
+        memory: the search memory.
+        folder: of the experiment; ``None`` where a memory was named.
+        trials: of one space and one protocol, in order of submission.
+        space: their search space.
+        job: of the latest search; ``None`` where no door has recorded one.
+        objective: what ranks the trials.
+        events: entries of the journal that are no trials.
+        left_out: trials of the memory that were scored by another protocol or come from another space.
+    """
+
+    name: str
+    memory: Path
+    folder: ExperimentFolder | None
+    trials: tuple[Trial, ...]
+    space: Space
+    job: Job | None
+    objective: Objective
+    events: tuple[Event, ...]
+    left_out: int = 0
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Ranking of the trials."""
+        return Outcome.of(self.trials, self.objective)
+
+    @cached_property
+    def ended(self) -> tuple[Trial, ...]:
+        """Trials that have succeeded or failed, in the order of submission."""
+        return tuple(trial for trial in self.trials if trial.status != "pending")
+
+    @cached_property
+    def limit(self) -> float:
+        """Worst value of the objective that is drawn: one diverged network must not flatten all charts."""
+        return fence([float(trial.metrics[self.objective.metric]) for trial in self.outcome.ranked], self.objective)
+
+    def drawable(self, trial: Trial) -> bool:
+        """Whether a trial has a score within `limit`."""
+        if trial.status != "succeeded" or self.objective.score(trial.metrics) is None:
+            return False
+        value = float(trial.metrics[self.objective.metric])
+        return value <= self.limit if self.objective.direction == "minimize" else value >= self.limit
+
+    @property
+    def starts(self) -> list[Event]:
+        """The starts of the searches, oldest first."""
+        return [event for event in self.events if event.kind == "experiment"]
+
+    @cached_property
+    def planned(self) -> int | None:
+        """Number of trials that the latest search was allowed."""
+        count = self.starts[-1].body.get("max_trials") if self.starts else None
+        return int(count) if count else None
+
+    @cached_property
+    def family(self) -> Family | None:
+        """Builds and prices the networks; ``None`` where its plug-in or its files are not here."""
+        try:
+            return None if self.job is None else self.job.make_family()
+        except DiffNASError:
+            return None
+
+    @cached_property
+    def default(self) -> Architecture | None:
+        """The network that the search has to beat, trained or not."""
+        trained = next((trial for trial in self.trials if trial.origin.kind in ("default", TEACHER)), None)
+        if trained is not None:
+            return trained.architecture
+        return None if self.family is None else self.family.space.validate(self.family.default)
+
+    def describe(self, label: str) -> str:
+        """What a label means, in one line."""
+        return label if self.family is None else self.family.describe(label)
+
+    @cached_property
+    def _outputs(self) -> Mapping[str, Path]:
+        """Output folders by trial id, of the trials that lie beside the memory (a search from Python)."""
+        found: dict[str, Path] = {}
+        for file in self.memory.parent.glob(f"*/environments/*/trials/*/{RESULT_FILE}"):
+            try:
+                found[str(json.loads(file.read_text()).get("trial"))] = file.parent
+            except (OSError, ValueError, AttributeError):
+                continue
+        return found
+
+    def output(self, trial: Trial) -> Path | None:
+        """Output folder of a trial; ``None`` where it is not on this machine."""
+        folder = self.folder.trial_output(trial.job_id) if self.folder is not None else None
+        if folder is None and self.folder is None:
+            folder = self._outputs.get(trial.id)
+        return folder
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """The verdict in the experiment's folder, where one was computed."""
+        return None if self.folder is None else read_verdict(self.folder.path)
+
+
+def read_source(name: str, job_file: Path | None = None) -> Source:
+    """Read an experiment, live or finished, or a search memory.
+
+    Args:
+        name: experiment id, its folder, or a search-memory file. Of a memory, the trials of all experiments that share
+            space and protocol with its latest one.
+        job_file: says what the objective is, where the memory does not.
+
+    Raises:
+        JobError: nothing of that name, no trials, or an objective that nobody has stated.
+        MemoryFileError: the file is no search memory.
+    """
+    path = Path(name).expanduser()
+    folder = None if path.is_file() else find_experiment(name)
+    file = path.resolve() if folder is None else folder.memory
+    experiment = None if folder is None else folder.id
+    with SearchMemory(file, create=False) as memory:
+        events = tuple(memory.events(experiment=experiment))
+        spaces = memory.spaces()
+        known = memory.trials(experiment=experiment)
+        if not known:
+            raise JobError(f"{name!r} holds no trials yet: wait for the first one.")
+        latest = known[-1]
+        groups = {key: memory.trials(experiment, key, protocol=latest.protocol) for key in spaces}
+        key = next(key for key, group in groups.items() if latest in group)
+        trials, space = groups[key], spaces[key]
+    starts = [event for event in events if event.kind == "experiment"]
+    job = load_job(job_file) if job_file else None
+    if job is None and starts:
+        job = Job.model_validate(starts[-1].body["job"])
+    objective = job.make_objective() if job else Objective()
+    scored = [trial for trial in trials if trial.status == "succeeded"]
+    if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):
+        raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
+    label = name if folder is None else folder.id
+    return Source(
+        Path(label).name, file, folder, tuple(trials), space, job, objective, events, len(known) - len(trials)
+    )
+
+
+def start_body(source: Source) -> Mapping[str, Any]:
+    """What the door recorded when the latest search started; empty where it was a search from Python."""
+    return source.starts[-1].body if source.starts else {}

@@ -1,0 +1,90 @@
+"""Searches side by side: arms by set-up, intervals against scipy's own, refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+from searches import run_search
+
+from nni_diffnas.errors import JobError
+from nni_diffnas.report import compare, read_source
+from nni_diffnas.report.source import Source
+
+
+def sources(tmp_path: Path, strategy: str, seeds: int, **options: int) -> list[Source]:
+    named = "-".join([strategy, *(f"{k}{v}" for k, v in options.items())])
+    folders = [run_search(tmp_path / f"{named}-{s}", strategy, 10 + s, seed=s, **options) for s in range(seeds)]
+    return [read_source(str(folder.path)) for folder in folders]
+
+
+def test_searches_that_differ_in_their_seed_only_are_one_arm(tmp_path: Path) -> None:
+    listed = [
+        *sources(tmp_path, "RandomSearch", 3),
+        *sources(tmp_path, "RegularizedEvolution", 2, population=4, sample=2),
+        *sources(tmp_path, "RegularizedEvolution", 2, population=8, sample=2),
+    ]
+    found = compare(listed)
+    assert [(arm.name, len(arm.curves)) for arm in found.arms] == [
+        ("RandomSearch", 3),
+        ("RegularizedEvolution population 4, sample 2", 2),
+        ("RegularizedEvolution population 8, sample 2", 2),
+    ]
+    assert found.length == 10
+    for arm in found.arms[:1]:
+        for curve, source in zip(arm.curves, listed, strict=False):
+            values = [trial.metrics["rfid"] for trial in source.ended]
+            assert curve[-1] == min(values)
+
+
+def test_the_interval_of_the_difference_is_welch_s(tmp_path: Path) -> None:
+    found = compare(
+        [*sources(tmp_path, "RandomSearch", 4), *sources(tmp_path, "RegularizedEvolution", 3, population=3, sample=3)]
+    )
+    a, b = found.arms
+    difference = found.difference(b, a)
+    wanted = ttest_ind(b.best(10), a.best(10), equal_var=False).confidence_interval(0.95)
+    assert difference is not None
+    assert difference[1:] == pytest.approx((wanted.low, wanted.high))
+    band = a.band("c0")
+    assert np.all(np.array(band.low) <= np.array(band.mean))
+
+
+def test_one_search_has_no_band_and_says_so(tmp_path: Path) -> None:
+    found = compare([*sources(tmp_path, "RandomSearch", 1), *sources(tmp_path, "RegularizedEvolution", 1)])
+    assert found.arms[0].band("c0").low == ()
+    assert "has no interval" in found.describe()
+    assert "has no interval" in found.render()
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    one = read_source(str(run_search(tmp_path / "one").path))
+    other = read_source(str(run_search(tmp_path / "other", protocol="toy/2").path))
+    with pytest.raises(JobError, match="'other' has another protocol than 'one'"):
+        compare([one, other])
+    with pytest.raises(JobError, match="at least two"):
+        compare([one])
+
+
+def test_the_commands_write_pages(tmp_path: Path) -> None:
+    shared = tmp_path / "memory.sqlite"
+    for seed in range(2):
+        run_search(tmp_path / f"seed{seed}", seed=seed, memory=shared)
+    for arguments, said in (
+        (["report", "memory.sqlite", "--output", "r.html"], "r.html"),
+        (["compare", "memory.sqlite", "--output", "c.html"], "RandomSearch"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "nni_diffnas.cli", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert (tmp_path / arguments[-1]).read_text().startswith("<!doctype html>")

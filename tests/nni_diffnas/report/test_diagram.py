@@ -1,0 +1,54 @@
+"""The drawing of a UNet: bars as many as blocks, as long as channels, differences marked."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from nni_diffnas.report.diagram import differences, draw_unet, is_unet
+from nni_diffnas.space import Architecture
+
+SVG = "{http://www.w3.org/2000/svg}"
+DEFAULT: Architecture = {
+    "time_embedding": 64,
+    "level0.width": 16,
+    "level0.depth": 2,
+    "level0.attention": False,
+    "level1.width": 32,
+    "level1.depth": 1,
+    "level1.attention": True,
+    "middle": "attention",
+    "heads": 2,
+}
+
+
+def rects(drawing: str, style: str) -> list[ET.Element]:
+    return [rect for rect in ET.fromstring(drawing).iter(f"{SVG}rect") if rect.get("class") == style]
+
+
+def test_every_layer_is_a_bar_as_long_as_it_is_wide() -> None:
+    drawing = draw_unet(DEFAULT, DEFAULT)
+    blocks = rects(drawing, "block")
+    assert len(blocks) == (2 + 3) + (1 + 2) + 2
+    lengths = sorted({float(rect.get("width", 0)) for rect in blocks})
+    assert lengths[1] == 2 * lengths[0]
+    assert len(rects(drawing, "attends")) == (1 + 2) + 1
+    assert not rects(drawing, "ghost")
+    assert "changed" not in drawing
+
+
+def test_what_differs_is_marked_with_the_default_s_value() -> None:
+    chosen: Architecture = {**DEFAULT, "level0.width": 32, "level1.attention": False, "middle": "none", "heads": 1}
+    drawing = draw_unet(chosen, DEFAULT)
+    text = " ".join(ET.fromstring(drawing).itertext())
+    for words in ("32 channels (default 16)", "no attention (default yes)", "no middle block (default attention)"):
+        assert words in text
+    assert "heads 1 (default 2)" in text
+    assert len(rects(drawing, "ghost")) == 2
+    assert not rects(drawing, "attends")
+    assert set(differences(chosen, DEFAULT)) == {"level0.width", "level1.attention", "middle", "heads"}
+
+
+def test_one_is_not_true() -> None:
+    assert "1 block" in draw_unet({**DEFAULT, "level0.depth": 1}, None)
+    assert is_unet(DEFAULT)
+    assert not is_unet({"cell/0_1": "conv_3x3"})

@@ -1,0 +1,188 @@
+"""The report as a reader gets it: what it says, that it needs nothing else, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from searches import run_search
+from toy_family import ToyFamily
+
+from nni_diffnas.errors import JobError
+from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.report import Source, read_source, render_report
+from nni_diffnas.trial import Objective
+from nni_diffnas.verdict import Verdict
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed, and collects text and addresses."""
+
+    VOID = ("meta", "img", "br", "link", "hr")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Nothing to close."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+
+def report(experiment: ExperimentFolder, against: Source | None = None) -> tuple[str, Page]:
+    html = render_report(read_source(str(experiment.path)), against)
+    return html, Page(html)
+
+
+def samples_of(experiment: ExperimentFolder, job_id: str) -> bytes:
+    folder = experiment.path / "environments" / "local-env" / "trials" / job_id
+    folder.mkdir(parents=True)
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), 128).save(buffer, "png")
+    (folder / "samples.png").write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def test_a_search_with_failures_tells_scores_origins_reasons_and_how_to_repeat_it(tmp_path: Path) -> None:
+    search = read_source(str(run_search(tmp_path / "abc", "RegularizedEvolution", 30, fail=7, population=6).path))
+    html, page = report(ExperimentFolder(tmp_path / "abc"))
+    best = search.outcome.best
+    assert best is not None
+    assert f"{best.metrics['rfid']:.4g}" in page.text
+    assert best.id in page.text
+    assert "30 of 30 trials, 4 failed" in page.text
+    assert "loss is not finite <step 3>" in page.text
+    assert "<step 3>" not in html
+    for words in ("mutation", "random", "default", "population: 6", "nni 3.0", "nni-diffnas verdict abc"):
+        assert words in page.text
+    assert "still running" not in page.text
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc")
+    samples_of(experiment, "job0")
+    html, page = report(experiment)
+    assert page.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not re.search(r"@import|url\(|<link", html)
+
+
+def test_samples_of_best_median_and_default_are_shown_once(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", trials=5)
+    source = read_source(str(experiment.path))
+    for trial in source.trials:
+        samples_of(experiment, trial.job_id)
+    _, page = report(experiment)
+    shown = {t.id for t in (source.outcome.best, source.outcome.median, source.outcome.default) if t}
+    assert len(page.addresses) == len(shown)
+
+
+def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> None:
+    html, _ = report(run_search(tmp_path / "abc", trials=12, fail=4))
+    found = re.search(r'id="trials">(.*?)</script>', html, re.DOTALL)
+    assert found
+    known = json.loads(found[1])
+    assert len(known) == 9
+    assert set(re.findall(r'data-trial="([^"]+)"', html)) <= set(known)
+
+
+def test_a_running_search_says_so(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", trials=4)
+    source = read_source(str(experiment.path))
+    with SearchMemory(experiment.memory) as memory:
+        memory.log("experiment", "abc", {**source.starts[-1].body, "max_trials": 9})
+        pending = next(t for t in source.trials if t.origin.kind == "random")
+        memory.add(
+            type(pending)("abc-pending", "abc", pending.architecture, pending.origin, protocol=pending.protocol),
+            ToyFamily().space,
+        )
+    _, page = report(experiment)
+    assert "still running" in page.text
+    assert "4 of 9 trials" in page.text
+
+
+def test_few_random_trials_give_no_expectation_and_a_random_search_does(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", "RegularizedEvolution", 8, population=2, sample=1)
+    _, page = report(experiment)
+    assert "No expectation of random search" in page.text
+    random = read_source(str(run_search(tmp_path / "random", trials=20, seed=1).path))
+    _, page = report(experiment, random)
+    assert "19 random trials of random" in page.text
+
+
+def test_a_random_search_of_another_protocol_is_refused(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc")
+    other = read_source(str(run_search(tmp_path / "other", protocol="toy/2").path))
+    with pytest.raises(JobError, match="'other' cannot be compared"):
+        report(experiment, other)
+
+
+def test_the_verdict_is_shown_where_one_was_computed(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc")
+    assert "Not known yet" in report(experiment)[1].text
+    folder = experiment.path / "verdict"
+    folder.mkdir()
+    Verdict(Objective(), (1.0, 1.1, 1.2), (3.0, 3.2, 3.1), folder).save()
+    text = report(experiment)[1].text
+    assert "better than the default network" in text.replace("  ", " ")
+    assert "-2 rfid" in text
+
+
+def test_the_ledger_of_a_language_model_is_summed_up(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc")
+    row = {"model": "gpt-4", "outcome": "ok", "prompt_tokens": 100, "completion_tokens": 7, "latency_s": 2.0}
+    with SearchMemory(experiment.memory) as memory:
+        for _ in range(3):
+            memory.log("ledger", "abc", {**row, "cost_usd": 0.25})
+    text = report(experiment)[1].text
+    assert "gpt-4 ok 3 300 21 6 s 0.7500" in text
+
+
+def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(tmp_path: Path) -> None:
+    shared = tmp_path / "shared.sqlite"
+    run_search(tmp_path / "old", trials=3, protocol="toy/0", memory=shared)
+    run_search(tmp_path / "one", trials=5, memory=shared)
+    run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, start_with_default=False)
+    source = read_source(str(shared))
+    assert (len(source.trials), source.left_out) == (11, 3)
+    text = Page(render_report(source)).text
+    assert "3 trials of this memory are left out" in text
+    assert "RandomSearch" in text
+    assert "RegularizedEvolution" in text
+
+
+def test_a_search_from_python_is_shown_by_its_memory(tmp_path: Path) -> None:
+    run_search(tmp_path / "abc", job=False)
+    page = Page(render_report(read_source(str(tmp_path / "abc" / "memory.sqlite"))))
+    assert "holds no job file" in page.text
+
+
+def test_nothing_to_show_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    SearchMemory(tmp_path / "empty.sqlite").close()
+    with pytest.raises(JobError, match="holds no trials yet"):
+        read_source(str(tmp_path / "empty.sqlite"))
+    with pytest.raises(JobError, match="nonesuch"):
+        read_source("nonesuch")

@@ -1,0 +1,101 @@
+"""`Driver` without NNI's manager: what is asked when, and that nobody waits for the memory meanwhile."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nni_diffnas import opening
+from nni_diffnas.driver import Driver
+from nni_diffnas.errors import JobError
+from nni_diffnas.experiment import ExperimentFolder, ManagerInfo
+from nni_diffnas.job import load_job
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.space import Value
+from nni_diffnas.strategy import AskTellStrategy
+from nni_diffnas.trial import Suggestion, Trial
+
+JOB = {
+    "space": {"type": "mlp"},
+    "evaluator": {"type": "denoise2d", "steps": 20},
+    "objective": {"metric": "error", "direction": "minimize"},
+}
+
+
+class OneAtATime(AskTellStrategy):
+    """Slow to prepare, and with nothing to suggest while a trial is under way."""
+
+    waits: list[float]
+
+    def prepare(self, count: int) -> None:
+        began = time.monotonic()
+        assert self.folder is not None
+        with SearchMemory(self.folder / "memory.sqlite") as another:  # as another process would
+            another.log("probe", "other", {"count": count})
+        self.waits.append(time.monotonic() - began)
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        found = None if self.pending else self.draw()
+        return () if found is None else [Suggestion(found, "random")]
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Remember nothing."""
+
+
+KEY = "sk-planted-0123456789abcdefghij"
+
+
+def make_driver(folder: Path, **options: Any) -> Driver:
+    (folder / "job.yml").write_text(yaml.safe_dump(JOB))
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    (folder / "exp").mkdir()
+    manager = ManagerInfo(ExperimentFolder(folder / "exp"), folder, 10, 3, None, False)
+    return Driver(manager, "job.yml", "any", "minimize", options, json.loads(json.dumps(space)))
+
+
+@pytest.fixture
+def driver(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    monkeypatch.setattr(OneAtATime, "waits", [], raising=False)
+    monkeypatch.setattr(opening, "find_plugin", lambda group, name: OneAtATime)
+    return make_driver(tmp_path, start_with_default=False)
+
+
+def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> None:
+    sent: list[tuple[int, dict[str, Any]]] = []
+
+    def send(parameter_id: int, parameters: dict[str, Value]) -> None:
+        sent.append((parameter_id, parameters))
+
+    asked = driver.ask([0, 1, 2], send)
+    assert len(asked) == 1
+    driver.tell(asked[0], {"error": 0.5}, "job0")
+    assert [number for number, _ in sent] == [1], "the worker that was owed a trial is served when a result arrives"
+    driver.tell(sent[0][1], {"error": 0.4}, "job1")
+    assert [number for number, _ in sent] == [1, 2]
+    driver.ended(success=True)
+    waits = driver.strategy.waits  # type: ignore[attr-defined]
+    assert len(waits) == 3
+    assert max(waits) < 2.0, "another process had to wait for the memory"
+    memory = driver.strategy.memory
+    assert memory is not None
+    assert [event.body["count"] for event in memory.events("probe")] == [3, 2, 1]
+    assert [trial.status for trial in memory.trials()] == ["succeeded", "succeeded", "pending"]
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"api_key": "short"}, {"note": KEY}, {"headers": {"Authorization": "x"}}, {"more": [f"Bearer {KEY}"]}]
+)
+def test_a_key_in_class_args_is_refused_and_not_repeated(
+    tmp_path: Path, plugin_site: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(JobError, match=r"classArgs.*OPENAI_API_KEY") as caught:
+        make_driver(tmp_path, **options)
+    assert KEY not in str(caught.value)
+    assert not list((tmp_path / "exp").iterdir()), "nothing was started"

@@ -1,0 +1,383 @@
+"""Searches that are killed at random moments and resumed until they are done, and what that has cost.
+
+As a script: ``python tests/support/killed_search.py tuner|nas --kills 20`` prints the counts by kind of kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+from nni_experiment import BIN, Running, environment_of, free_port, run
+
+from nni_diffnas.family import Family
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.search_spaces.tabular import TableFamily
+from nni_diffnas.search_spaces.unet.family import UNetFamily
+from nni_diffnas.strategies import RegularizedEvolution
+from nni_diffnas.trial import Trial
+
+# What a trial does instead of training: it writes down that it starts and that it has finished.
+TOY = """
+import hashlib, json, os, time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+def log(event, architecture):
+    line = json.dumps([event, os.environ["NNI_TRIAL_JOB_ID"], architecture]) + "\\n"
+    descriptor = os.open(HERE / "trials.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+def toy(architecture):
+    architecture = dict(architecture)
+    log("start", architecture)
+    time.sleep(SECONDS)
+    log("finish", architecture)
+    text = json.dumps(architecture, sort_keys=True)
+    return {"rfid": int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32}
+"""
+# A trial without torch: it takes a second on a machine that has other things to do.
+TRIAL = """
+import toy
+from nni_diffnas import runner
+from nni_diffnas.evaluators.tabular import TabularEvaluation
+from nni_diffnas.job import load_job
+
+runner.build_seeded = lambda *given: None
+TabularEvaluation.evaluate = lambda self, model, context: toy.toy(context.architecture)
+runner.run_trial(load_job("job.yml"))
+"""
+NAS_EVALUATOR = """
+import nni
+import toy
+from nni_diffnas.evaluators import DiffusionEvaluator
+
+@nni.trace
+class ToyEvaluator(DiffusionEvaluator):
+    def _evaluate(self, model, architecture, settings):
+        return toy.toy(architecture)
+"""
+NAS_DRIVER = """
+import sys
+from pathlib import Path
+from nni.nas.experiment import NasExperiment
+from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.strategies import RegularizedEvolution
+from toy_evaluator import ToyEvaluator
+
+if __name__ == "__main__":
+    port, trials, concurrency, identity = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    strategy = RegularizedEvolution(population=3, sample=2, seed=5)
+    experiment = NasExperiment(UNetSpace(preset="digits"), ToyEvaluator({"source": "digits"}), strategy, id=identity)
+    experiment.config.max_trial_number = trials
+    experiment.config.trial_concurrency = concurrency
+    experiment.config.experiment_working_directory = str(Path("exp").resolve())
+    if len(sys.argv) > 5:
+        experiment.resume(port)
+    else:
+        experiment.run(port)
+    experiment.stop()
+    print("FINISHED", flush=True)
+"""
+
+
+@dataclass
+class Counts:
+    """What happened to the trials of one search."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    finished: int = 0
+    lost: int = 0
+    repeated: int = 0
+    interrupted: int = 0
+    failed: int = 0
+    as_undisturbed: bool = True
+    trials: list[Trial] = field(default_factory=list)
+
+
+@dataclass
+class Search:
+    """One search that can be killed."""
+
+    door: str
+    folder: Path
+    trials: int
+    concurrency: int
+    seconds: float = 1.0
+    identity: str = "killed01"
+    driver: subprocess.Popen[bytes] | None = None
+    port: int = 0
+
+    def prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "toy.py").write_text(TOY.replace("SECONDS", str(self.seconds)))
+        if self.door == "nas":
+            (self.folder / "toy_evaluator.py").write_text(NAS_EVALUATOR)
+            (self.folder / "driver.py").write_text(NAS_DRIVER)
+            return
+        (self.folder / "trial.py").write_text(TRIAL)
+        choices = np.array(list(itertools.product(range(6), repeat=4)))
+        np.savez(
+            self.folder / "table.npz",
+            labels=list("abcd"),
+            choices=choices,
+            metrics=["rfid"],
+            values=choices.sum(axis=1, keepdims=True).astype(float),
+            maximize=False,
+        )
+        job = {
+            "space": {"type": "table", "path": "table.npz"},
+            "data": {"path": "table.npz"},
+            "evaluator": {"type": "tabular"},
+            "seed": 5,
+        }
+        (self.folder / "job.yml").write_text(yaml.safe_dump(job))
+        run(["nni-diffnas", "space", "job.yml", "--output", "search_space.json"], self.environment, self.folder)
+        run(["nni-diffnas", "register"], self.environment, self.folder)
+        config = {
+            "searchSpaceFile": "search_space.json",
+            "trialCommand": f"{sys.executable} trial.py",
+            "trialCodeDirectory": ".",
+            "trialConcurrency": self.concurrency,
+            "maxTrialNumber": self.trials,
+            "experimentWorkingDirectory": str(self.folder / "exp"),
+            "tuner": {
+                "name": "RegularizedEvolution",
+                "classArgs": {"job": "job.yml", "optimize_mode": "minimize", "population": 3, "sample": 2},
+            },
+            "trainingService": {"platform": "local"},
+        }
+        (self.folder / "config.yml").write_text(yaml.safe_dump(config))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**environment_of(self.folder), "PYTHONPATH": str(self.folder)}
+
+    @property
+    def running(self) -> Running:
+        return Running(self.port, self.environment, self.folder)
+
+    def start(self, *, resume: bool) -> None:
+        self.port = free_port()
+        if self.door == "nas":
+            command = [sys.executable, "driver.py", str(self.port), str(self.trials), str(self.concurrency)]
+            with (self.folder / "driver.log").open("ab") as log:
+                self.driver = subprocess.Popen(
+                    [*command, self.identity, *(["resume"] if resume else [])],
+                    cwd=self.folder,
+                    env=self.environment,
+                    stdout=log,
+                    stderr=log,
+                )
+            return
+        if resume:
+            directory = str(self.folder / "exp")
+            command = ["nnictl", "resume", self.identity, "--port", str(self.port), "--experiment_dir", directory]
+        else:
+            command = ["nnictl", "create", "--config", "config.yml", "--port", str(self.port)]
+        run(command, self.environment, self.folder)
+        if not resume:
+            self.identity = self.running.id
+
+    def processes(self, kind: str) -> Iterator[psutil.Process]:
+        """Living processes of this experiment: ``manager``, ``dispatcher`` or ``trial``."""
+        for process in psutil.process_iter():
+            try:
+                variables, command = process.environ(), process.cmdline()
+            except (psutil.Error, OSError):
+                continue
+            logs = variables.get("NNI_LOG_DIRECTORY", "")
+            found = {
+                "manager": self.identity in command and any(part.endswith("main.js") for part in command),
+                "dispatcher": variables.get("SDK_PROCESS") == "dispatcher" and f"/{self.identity}/" in logs + "/",
+                "trial": variables.get("NNI_EXP_ID") == self.identity and "NNI_TRIAL_JOB_ID" in variables,
+            }
+            if found[kind] and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+    def stop(self) -> None:
+        """End the experiment as a user would, whatever is left of it."""
+        command = [str(BIN / "nnictl"), "stop", self.identity]
+        subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, timeout=120)
+        if self.driver is not None:
+            if self.driver.poll() is None:
+                try:
+                    self.driver.wait(30)
+                except subprocess.TimeoutExpired:
+                    self.driver.kill()
+            self.driver.wait()
+        until = time.monotonic() + 40
+        while any(self.processes("manager")) and time.monotonic() < until:
+            time.sleep(0.2)
+
+    def kill(self, kind: str) -> bool:
+        """Kill; whether the search has to be resumed."""
+        if kind == "stop":
+            self.stop()
+            return True
+        if kind == "driver":
+            assert self.driver is not None
+            self.driver.kill()
+            self.driver.wait()
+        else:
+            until = time.monotonic() + 30
+            while not (victims := list(self.processes(kind))) and time.monotonic() < until:
+                time.sleep(0.1)
+            for process in victims:
+                process.send_signal(signal.SIGKILL)
+        if kind == "trial":
+            return False
+        if kind != "manager":
+            time.sleep(random.uniform(0, 4))  # the others go on for a while
+        self.stop()
+        return True
+
+    def done(self) -> bool:
+        if self.door == "nas":
+            return self.driver is not None and self.driver.poll() is not None
+        try:
+            return self.running.status == "DONE"
+        except OSError:
+            return False
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "exp" / self.identity / "memory.sqlite"
+
+    def log(self) -> list[tuple[str, str, dict[str, Any]]]:
+        file = self.folder / "trials.log"
+        return [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def kinds_of(door: str) -> list[str]:
+    return ["manager", "driver", "trial", "stop"] if door == "nas" else ["manager", "dispatcher", "trial", "stop"]
+
+
+def family_of(search: Search) -> Family:
+    return UNetFamily(preset="digits") if search.door == "nas" else TableFamily(str(search.folder / "table.npz"))
+
+
+def undisturbed(family: Family, trials: list[Trial]) -> list[dict[str, Any]]:
+    """What the strategy suggests, one after the other, when these trials end as they did and nothing is ever killed."""
+    strategy = RegularizedEvolution(population=3, sample=2, seed=5)
+    strategy.bind(family.space, family)
+    suggested = []
+    for recorded in trials:
+        (trial,) = strategy.ask(1)
+        suggested.append(dict(trial.architecture))
+        if recorded.status == "failed":
+            strategy.tell_failed(trial.id, recorded.reason)
+        elif recorded.status == "succeeded":
+            strategy.tell(trial.id, recorded.metrics)
+    return suggested
+
+
+def at_a_random_moment(search: Search, rng: random.Random) -> None:
+    """Wait for a moment during the start, or after some more trials have started or finished."""
+    events = rng.choice([0, 1, 2, 3])
+    aim, until = len(search.log()) + events, time.monotonic() + 150
+    while events and len(search.log()) < aim and time.monotonic() < until and not search.done():
+        time.sleep(0.1)
+    time.sleep(rng.uniform(0, 1.5 * search.seconds if events else 8))
+
+
+def killed_search(search: Search, kills: list[str], rng: random.Random) -> Counts:
+    """Run a search to its end, with a kill at a random moment after each start, and count."""
+    counts = Counts()
+    search.prepare()
+    resumed = False
+    try:
+        search.start(resume=False)
+        for kind in kills:
+            if resumed:
+                search.start(resume=True)
+            at_a_random_moment(search, rng)
+            if search.door == "nas":
+                until = time.monotonic() + 60  # before there is anything to resume
+                while not search.memory.exists() and time.monotonic() < until:
+                    time.sleep(0.5)
+            if search.done():
+                break
+            resumed = search.kill(kind)
+            counts.kills[kind] += 1
+            print(f"{time.strftime('%H:%M:%S')} {kind}: {len(search.log())} lines of log", flush=True)
+        if resumed:
+            search.start(resume=True)
+        until = time.monotonic() + 120 + 60 * search.trials
+        while not search.done() and time.monotonic() < until:
+            time.sleep(0.5)
+        assert search.done(), f"not done in time: see {search.folder}"
+    finally:
+        search.stop()
+        for process in search.processes("trial"):
+            process.kill()
+    return count(search, counts)
+
+
+def count(search: Search, counts: Counts) -> Counts:
+    with SearchMemory(search.memory, create=False) as memory:
+        counts.trials = memory.trials(experiment=search.identity)
+    known = {json.dumps(dict(t.architecture), sort_keys=True): t for t in counts.trials}
+    finished: dict[str, int] = {}
+    family = family_of(search)
+    for event, _, architecture in search.log():
+        key = json.dumps(dict(family.space.validate(architecture)), sort_keys=True)
+        if event == "finish":
+            finished[key] = finished.get(key, 0) + 1
+        elif key in finished:
+            counts.repeated += 1
+        else:
+            counts.interrupted += 1
+    counts.finished = len(finished)
+    counts.interrupted -= len(finished)
+    counts.lost = sum(known[key].status != "succeeded" for key in finished)
+    counts.failed = sum(trial.status == "failed" for trial in counts.trials)
+    if search.concurrency == 1:
+        ended = [trial for trial in counts.trials if trial.status != "pending"]
+        counts.as_undisturbed = [dict(trial.architecture) for trial in ended] == undisturbed(family, ended)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("door", choices=["tuner", "nas"])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    kinds = kinds_of(arguments.door)
+    kills = [kinds[i % len(kinds)] for i in range(arguments.kills)]
+    rng.shuffle(kills)
+    folder = arguments.folder or Path(tempfile.mkdtemp())
+    search = Search(arguments.door, folder, arguments.trials, arguments.concurrency)
+    counts = killed_search(search, kills, rng)
+    ended = sum(trial.status != "pending" for trial in counts.trials)
+    print(
+        f"{arguments.door} door, {arguments.concurrency} at once: {dict(counts.kills)}; {ended} trials ended, "
+        f"{counts.failed} of them failed; {counts.finished} finished, {counts.lost} lost, {counts.repeated} repeated, "
+        f"{counts.interrupted} attempts interrupted; as undisturbed: {counts.as_undisturbed}"
+    )
+
+
+if __name__ == "__main__":
+    main()
