@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
-from .experiment import SILENT, ManagerInfo, TrialJobs
+from .experiment import ManagerInfo, TrialJobs
 from .family import Family
 from .forecast import forecast_search
 from .gpus import gpu_count
@@ -25,10 +25,10 @@ from .memory import SearchMemory
 from .nni_repairs import number_after
 from .opening import make_strategy, restrict_space
 from .outcome import Outcome, format_cost, why_broken
-from .runner import TRIAL_ID
+from .runner import TRIAL_ID, parameters_of
 from .space import Value
-from .strategy import AskTellStrategy, parameters_of
-from .trial import Trial
+from .strategy import AskTellStrategy
+from .trial import SILENT, Trial
 from .winner import export_trial
 
 __all__ = ["Driver"]
@@ -165,7 +165,10 @@ class Driver:
         interrupted. Served at once, the strategy would suggest before their results are known, and otherwise than
         without the interruption.
         """
-        return max(0, self._granted - self._done - self._active)
+        room = self._granted - self._done - self._active
+        if self._active + room > self._manager.concurrency:
+            self._manager = self._manager.refreshed()
+        return max(0, min(room, self._manager.concurrency - self._active))
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones."""
@@ -205,11 +208,13 @@ class Driver:
                 self._tell(str(trial_id), row["value"], job_id)
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
-        if trial_id not in {trial.id for trial in self.strategy.pending}:
+        if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:
             return  # reported twice, or run again after a resume although its result was known
+        given_up = trial_id not in {trial.id for trial in self.strategy.pending}
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
         before = Outcome.of(self.strategy.trials, self.strategy.objective).best
         trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
+        self._done -= given_up  # counted when it was given up
         self._after(trial, before)
 
     def ended(self, success: bool) -> None:
@@ -250,7 +255,8 @@ class Driver:
         self._report(trial, before)
         self._serve_owed()
         if self._ended == self._limit and not self._closed:
-            self._limit = self._manager.trial_limit()
+            self._manager = self._manager.refreshed()
+            self._limit = self._manager.max_trials
             if self._ended == self._limit:
                 self._finish()
                 threading.Thread(target=self._await_more, daemon=True).start()
@@ -314,7 +320,7 @@ class Driver:
         while True:
             time.sleep(2)
             try:
-                limit = self._manager.trial_limit()
+                limit = self._manager.refreshed().max_trials
             except Exception:  # the manager is ending, and says so by errors of several kinds
                 return
             with self._lock:
