@@ -129,8 +129,8 @@ class Scoring:
             )
         if self.count is not None and found < self.count:
             raise DataError(
-                f"evaluator.reference_images is {self.count}, but evaluator.reference {self.reference!r} of data.source "
-                f"{self.images.source!r} has {found}: lower it."
+                f"evaluator.reference_images is {self.count}, but evaluator.reference {self.reference!r} of "
+                f"data.source {self.images.source!r} has {found}: lower it."
             )
 
         def make(folder: Path) -> None:

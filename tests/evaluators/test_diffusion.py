@@ -105,7 +105,8 @@ def test_the_protocol_tells_what_changes_a_score() -> None:
     assert "100 images/4 dpm-solver++ steps/1280 images" in base
     others: list[Mapping[str, Any]] = [
         {"score_images": 101}, {"sampler_steps": 5}, {"sampler": "ddim"}, {"extractor": "labels"},
-        {"extractor_seed": 1}, {"reference": "held_out"}, {"reference_images": 500}, {"training": {"images": 1280, "gamma": 4.0}},
+        {"extractor_seed": 1}, {"reference": "held_out"}, {"reference_images": 500},
+        {"training": {"images": 1280, "gamma": 4.0}},
     ]  # fmt: skip
     protocols = {quick(**other).protocol for other in others}
     assert len(protocols | {base}) == len(others) + 1
