@@ -84,7 +84,7 @@ def cases() -> dict[str, Case]:
             digits, levels((16, 32), 1, 8, 1, 4, 1), 64_000, 12_000, 300, score_images=1000, sampler_steps=12
         ),
         "mnist16": Case(
-            {**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 600_000, 60_000, 300, sampler_steps=16
+            {**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 240_000, 24_000, 150, sampler_steps=16
         ),
         "mnist32-latent": Case(
             {**mnist, "size": 32}, levels((32, 64), 2, 8, 4, 8, 1), 2_000_000, 200_000, 1500, latent=True

@@ -9,25 +9,49 @@ range, and the preset's default network. Every finished training is kept in FOLD
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reporting import report
+from scipy.stats import t
 
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluation
-from nni_diffnas.evaluators.calibration import Journal, Run, Sampling, measure, spread_over, within
+from nni_diffnas.evaluators.calibrate import compare
+from nni_diffnas.evaluators.calibration import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over, within
+from nni_diffnas.evaluators.calibration_plot import draw
+from nni_diffnas.evaluators.ranking import Measured, noise, read
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.space import Architecture
 
-REFERENCE_SEED = 1000
-"""First seed of the reference, which shares no random number with the protocols under test."""
-
 
 def trainings(network: Architecture, seed: int, arguments: argparse.Namespace) -> list[Run]:
-    """The protocol under test, at its own and (first seed) the double length, and the reference."""
+    """The protocol under test, of several lengths for the first seed, and the reference."""
     brief = (Sampling(10, (125, 250, 500, 1000) if seed == 0 else (125, 250, 500)), Sampling(5, (500,)))
-    runs = [Run(network, seed, factor, brief) for factor in ((1.0, 2.0) if seed == 0 else (1.0,))]
+    runs = [Run(network, seed, factor, brief) for factor in (arguments.factors if seed == 0 else [1.0])]
     reference = Run(network, REFERENCE_SEED + seed, arguments.longer, (Sampling(10, (250, 500, 1000, 2000)),), curve=3)
     return [*runs, reference]
+
+
+def better(measured: Measured, default: int) -> list[tuple[float, ...]]:
+    """MACs, distance and difference from the default, with 95 % interval, of networks that cost no more; best first.
+
+    The interval is that of Student's t with the noise pooled over all networks; it knows nothing of having chosen.
+    """
+    own, columns = noise(measured.reference), measured.reference.shape[1]
+    complete = np.isfinite(measured.reference).all(axis=1)
+    freedom = (complete.sum() - 1) * (columns - 1)
+    half = float(t.ppf(0.975, freedom)) * own.common_seeds * math.sqrt(2 / columns) if freedom else math.nan
+    means = measured.reference.mean(axis=1)
+    rows = []
+    for row in np.argsort(means):
+        if complete[row] and measured.macs[row] <= measured.macs[default]:
+            gain = float(means[default] - means[row])
+            rows.append((measured.macs[row] / 1e6, float(means[row]), gain, gain - half, gain + half))
+    return rows
 
 
 def main() -> None:
@@ -39,6 +63,8 @@ def main() -> None:
     parser.add_argument("--band", type=float, default=1.5e6, help="MACs of half of the networks, +-10 %%")
     parser.add_argument("--range", type=float, nargs=2, default=(6.7e5, 6.7e6), help="MACs of the others")
     parser.add_argument("--networks", type=int, default=16, help="in each half")
+    parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 2.0], help="lengths of it, first seed")
+    parser.add_argument("--only-report", action="store_true", help="of what is finished")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
 
@@ -53,8 +79,29 @@ def main() -> None:
     order = [([*band, family.default], (0, 1)), (spread, (0, 1)), ([*band, *spread, family.default], (2,))]
     wanted = ((seed, networks) for networks, seeds in order for seed in seeds if seed < arguments.seeds)
     runs = [run for seed, networks in wanted for network in networks for run in trainings(network, seed, arguments)]
-    for number, result in enumerate(measure(family, evaluation, runs, journal), start=1):
+    for number, result in enumerate([] if arguments.only_report else measure(family, evaluation, runs, journal), 1):
         print(f"{number}/{len(runs)}: {result.get('failure') or result['scores'][-1]}", file=sys.stderr, flush=True)
+
+    measured = read(journal.records.values())
+    low, high = 0.9 * arguments.band, 1.1 * arguments.band
+    parts = {"band": measured.of((low <= measured.macs) & (measured.macs <= high)), "whole range": measured}
+    body: dict[str, Any] = {"benchmark": "rfid_rank", "protocol": evaluation.protocol, "longer": arguments.longer}
+    for name, part in parts.items():
+        found = compare(part, wanted=0.6 if name == "band" else 0.8)
+        print(f"\n{name}\n{found.describe()}")
+        spread = noise(part.reference)
+        body[name] = {
+            "networks": len(part.macs), "seeds": part.seeds, "ceiling": found.ceiling, "rows": found.rows(),
+            "reference_noise": spread.common_seeds, "reference_spread": spread.networks,
+        }  # fmt: skip
+        draw(found, arguments.folder / f"{name.replace(' ', '_')}.png")
+    default = [dict(each) == dict(family.default) for each in measured.architectures]
+    if any(default):
+        rows = better(measured, default.index(True))
+        print("\nReference distance, no dearer than the default network:")
+        report(["million MACs", "distance", "less than default's", "low", "high"], rows[:10], body)
+    else:
+        report([], [], body)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import torch
 from reporting import report
 
 from nni_diffnas.plugins import find_plugin
+from nni_diffnas.search_spaces import TableFamily
 from nni_diffnas.table import Table, load_table
 from nni_diffnas.trial import Objective
 
@@ -43,8 +44,10 @@ def score(table: Table, row: int | None) -> float | None:
 def plugin_search(name: str) -> Search:
     def search(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
         objective = Objective("score", "maximize")
-        strategy = find_plugin("strategies", PLUGINS[name])(objective=objective, seed=seed, **options)
-        strategy.bind(table.space)
+        strategy = find_plugin("strategies", PLUGINS[name])(
+            objective=objective, seed=seed, start_with_default=False, **options
+        )
+        strategy.bind(table.space, TableFamily.of(table))
         for _ in range(evaluations):
             asked = strategy.ask(1)
             if not asked:

@@ -29,7 +29,10 @@ from .compute import choose_device, threads
 from .diffusion import DiffusionEvaluation
 from .zero_cost import gradient_norm, naswot
 
-__all__ = ["Journal", "Run", "Sampling", "measure", "spread_over", "within"]
+__all__ = ["REFERENCE_SEED", "Journal", "Run", "Sampling", "measure", "spread_over", "within"]
+
+REFERENCE_SEED = 1000
+"""First seed of the reference, which shares no random number with the protocols under test."""
 
 # Images that are scored once for nothing.
 WARM_UP = 32
@@ -203,7 +206,9 @@ def _untrained(evaluation: DiffusionEvaluation, model: torch.nn.Module, seed: in
     noise = torch.randn(clean.shape, generator=generator)
     alpha_bar = recipe.noise_schedule().alpha_bar()[times].float().view(-1, 1, 1, 1)
     a, s = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
-    noised, target = a * clean + s * noise, recipe.parameterisation().target(clean, noise, a, s)
+    parameterisation = recipe.parameterisation()
+    noised = parameterisation.network_input(a * clean + s * noise, a, s)
+    target = parameterisation.target(clean, noise, a, s)
     began = time.process_time()
     with torch.random.fork_rng(devices=[]):
         model.eval()

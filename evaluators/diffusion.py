@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,18 +20,21 @@ from torch import Tensor, nn
 from nni_diffnas.errors import DataError, JobError
 from nni_diffnas.evaluation import Evaluation, TrialContext
 from nni_diffnas.family import Family
+from nni_diffnas.trial import UNRANKED
 
-from .compute import DeviceName, choose_device, threads
+from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .curve import Curve, Stopped
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
 from .pictures import TensorBoardLog, grid, nearest_beside, png
 from .recipe import Recipe
-from .sampling import Solver, initial_noise, sample, to_uint8
+from .sampling import SOLVERS, initial_noise
+from .schedulers import Sampler, make_scheduler
 from .scoring import ReferenceName, Scoring, make_extractor
-from .training import Progress, TrainingResult, call_network, train
+from .training import TrainingResult, call_network, train
 
-__all__ = ["DiffusionEvaluation", "Settings"]
+__all__ = ["DiffusionEvaluation", "Settings", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
@@ -47,10 +50,11 @@ class Settings(BaseModel):
         extractor_weights: file of the Inception weights.
         extractor_seed: of the ``labels`` and ``random`` networks.
         score_images: generated for the final score.
-        sampler: solver that generates them.
+        sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
         sampler_steps: network evaluations an image.
-        sampling_batch: images generated at once.
+        sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
+        reference_images: so many of them, drawn by chance. Unset: all.
         curve_points: how many of the intermediate reports carry an RFID, evenly spread.
         curve_images: generated for each of these.
         threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
@@ -64,10 +68,11 @@ class Settings(BaseModel):
     extractor_weights: Path | None = None
     extractor_seed: int = 0
     score_images: int = Field(default=1000, ge=2)
-    sampler: Solver = "dpm-solver++"
+    sampler: str = "dpm-solver++"
     sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: ReferenceName = "training"
+    reference_images: int | None = Field(default=None, ge=2)
     curve_points: int = Field(default=3, ge=0)
     curve_images: int = Field(default=200, ge=2)
     threads: int | None = Field(default=None, ge=1)
@@ -94,13 +99,15 @@ class DiffusionEvaluation(Evaluation):
     """Options of a subclass."""
 
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
-        self.data = _validated(DataSettings, "data", data)
-        self.settings = _validated(self.settings_kind, "evaluator", options)
+        self.data = validated(DataSettings, "data", data)
+        self.settings = validated(self.settings_kind, "evaluator", options)
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
                 f"{self.settings.training.timesteps} of training.timesteps: lower it."
             )
+        if self.settings.sampler not in SOLVERS:
+            make_scheduler(self.settings.sampler, self.scheduler_config())
 
     @cached_property
     def images(self) -> ImageSet:
@@ -115,7 +122,8 @@ class DiffusionEvaluation(Evaluation):
             extractor = make_extractor(
                 settings.extractor, self.images, settings.extractor_seed, settings.extractor_weights
             )
-        return Scoring(self.images, settings.reference, extractor, choose_device(settings.device))
+        device, count = choose_device(settings.device), settings.reference_images
+        return Scoring(self.images, settings.reference, extractor, device, count)
 
     @property
     def protocol(self) -> str:
@@ -124,7 +132,7 @@ class DiffusionEvaluation(Evaluation):
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
-            f"{settings.reference} {self.images.split}"
+            f"{settings.reference} {settings.reference_images or ''}{self.images.split}"
         )
 
     def prepare(self) -> None:
@@ -137,7 +145,7 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads):
             self.scoring.prepare()
 
-    def held_out(self) -> DiffusionEvaluation:
+    def held_out(self) -> Self:
         """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
 
         Raises:
@@ -145,9 +153,9 @@ class DiffusionEvaluation(Evaluation):
         """
         if self.data.held_out == 0:
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
-        return self.changed(reference="held_out")
+        return self.changed(reference="held_out", reference_images=None)
 
-    def longer(self, factor: float) -> DiffusionEvaluation:
+    def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
         training = self.settings.training
         images, steps = (
@@ -155,11 +163,12 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(), **budget})
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
 
-    def changed(self, **options: Any) -> DiffusionEvaluation:
+    def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""
-        return DiffusionEvaluation(self.data.model_dump(), **{**self.settings.model_dump(), **options})
+        # Only what was set: a subclass may refuse an option that is named, were it at its default.
+        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
@@ -195,6 +204,7 @@ class DiffusionEvaluation(Evaluation):
             "data": self.data.model_dump(mode="json"),
             "evaluator": self.settings.model_dump(mode="json"),
             "scheduler": self.scheduler_config(),
+            "computing": computing(choose_device(self.settings.device)),
         }
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
@@ -203,7 +213,13 @@ class DiffusionEvaluation(Evaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
             device = choose_device(self.settings.device)
-            training = self.fit(model, context, log)
+            curve = self.curve(model, context, log)
+            try:
+                training = self.fit(model, context, curve)
+            except Stopped as stopped:
+                return self._stopped(str(stopped), context, curve, began)
+            if Team.number() > 0:
+                return {}
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
@@ -214,16 +230,22 @@ class DiffusionEvaluation(Evaluation):
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
                 "trained_images": float(training.images),
+                **curve.rungs,
             }
             picture = grid(pixels[:64])
             log.scalar("rfid", metrics["rfid"], training.images)
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
-        self._write(model, context, metrics, png(picture), device)
+        how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
+        self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
-            known = self.images.pixels[self.images.training]
-            (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
+            self._show_nearest(pixels, context)
         return metrics
+
+    def _show_nearest(self, pixels: NDArray[np.uint8], context: TrialContext) -> None:
+        """Samples with the nearest training images beside them: what is copied, shows."""
+        known = self.images.pixels[self.images.training]
+        (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
         """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.
@@ -233,31 +255,19 @@ class DiffusionEvaluation(Evaluation):
             count: of the images.
             seed: of the noise.
         """
-        device = next(model.parameters()).device
-        recipe, size = self.settings.training, self.settings.sampling_batch
+        device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
         labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        batches = [
-            to_uint8(
-                sample(
-                    denoise,
-                    noise[start : start + size].to(device),
-                    recipe.noise_schedule().alpha_bar(),
-                    recipe.parameterisation(),
-                    self.settings.sampler_steps,
-                    labels=None if labels is None else labels[start : start + size].to(device),
-                    solver=self.settings.sampler,
-                )
-            ).cpu()
-            for start in range(0, count, size)
-        ]
-        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        alpha_bar, name, steps = recipe.noise_schedule().alpha_bar(), self.settings.sampler, self.settings.sampler_steps
+        sampler = Sampler(name, steps, alpha_bar, recipe.parameterisation(), self.scheduler_config())
+        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
+        pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
     def forecast(self, model: nn.Module) -> tuple[float, float]:
@@ -281,32 +291,35 @@ class DiffusionEvaluation(Evaluation):
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
 
-    def fit(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> TrainingResult:
-        """Train ``model`` in place, on the device of the settings, and report to ``context`` and ``log``."""
-        settings, recipe = self.settings, self.settings.training
-        device = choose_device(settings.device)
-        model.to(device)
-        if device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
+    def fit(self, model: nn.Module, context: TrialContext, curve: Curve | None = None) -> TrainingResult:
+        """Train ``model`` in place, on the device of the settings, and report to ``curve``; unset: to ``context``.
+
+        Raises:
+            Stopped: a threshold of ``context.settings`` ended the training.
+        """
+        device = choose_device(self.settings.device)
+        place(model, device)
         pixels, labels = self._resident(device)
-        scored = 0
+        heard = curve or self.curve(model, context)
+        return train(model, pixels, labels, self.settings.training, context.seed, heard)
 
-        def report(progress: Progress) -> None:
-            nonlocal scored
-            metrics = {"loss": progress.loss, "images": float(progress.images)}
-            if 1.0 > progress.fraction >= (scored + 1) / (settings.curve_points + 1):
-                scored = int(progress.fraction * (settings.curve_points + 1))
-                generated = self.generate(model, settings.curve_images, context.seed)
-                metrics["rfid"] = self.scoring.score(generated)["rfid"]
-                if log is not None:
-                    log.picture("samples", grid(generated[:64]), progress.images)
-            if log is not None:
-                for name in metrics.keys() - {"images"}:
-                    title = name if name == "loss" else f"{name} of {settings.curve_images} images"
-                    log.scalar(title, metrics[name], progress.images)
-            context.report(metrics)
+    def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
+        """Scores ``model`` on its way, as the settings say."""
+        settings = self.settings
+        return Curve(
+            settings.curve_points,
+            lambda: self.generate(model, settings.curve_images, context.seed),
+            self.scoring.score,
+            context.report,
+            log,
+            context.settings,
+        )
 
-        return train(model, pixels, labels, recipe, context.seed, report)
+    def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
+        metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
+        result = {"stopped": why, "metrics": metrics, "architecture": dict(context.architecture), **self.resolved()}
+        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        return metrics
 
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""
@@ -321,7 +334,7 @@ class DiffusionEvaluation(Evaluation):
         context: TrialContext,
         metrics: Mapping[str, float],
         picture: bytes,
-        device: torch.device,
+        how: Mapping[str, Any],
     ) -> None:
         from safetensors.torch import save_model
 
@@ -332,8 +345,8 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             **self.resolved(),
+            "computing": dict(how),
             "torch": torch.__version__,
         }
         (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
@@ -343,7 +356,12 @@ def _steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
 
 
-def _validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
+def validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
+    """Settings from what a job says in a section.
+
+    Raises:
+        JobError: an unknown field, or a value out of range.
+    """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""AdamW and the learning rate's course, without `torch.optim.Optimizer`.
+"""AdamW and the learning rate: its course, and its share for each width; without `torch.optim.Optimizer`.
 
 Constructing that class imports ``torch._dynamo`` (over a second, and a trial is paid once an architecture), since its
 methods are wrapped by ``torch._disable_dynamo``. The functional form below is the same arithmetic and needs none of it.
@@ -7,13 +7,13 @@ methods are wrapped by ``torch._disable_dynamo``. The functional form below is t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-__all__ = ["AdamW", "learning_rate"]
+__all__ = ["AdamW", "learning_rate", "width_scales"]
 
 
 class AdamW:
@@ -23,13 +23,21 @@ class AdamW:
 
     Args:
         parameters: leaf tensors of one device.
+        betas: decays of the first and second moment.
         decay: weight decay, as a multiple of the learning rate.
+        scales: of the learning rate, by parameter; one where a parameter is not named.
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], betas: tuple[float, float] = (0.9, 0.99), decay: float = 0.0
+        self,
+        parameters: Sequence[Tensor],
+        betas: tuple[float, float] = (0.9, 0.99),
+        decay: float = 0.0,
+        scales: Mapping[Tensor, float] | None = None,
     ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        scaled = [(scales or {}).get(parameter, 1.0) for parameter in self.parameters]
+        self._groups = [(scale, [i for i, s in enumerate(scaled) if s == scale]) for scale in dict.fromkeys(scaled)]
         self.betas = betas
         self.decay = decay
         self._first = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -44,15 +52,19 @@ class AdamW:
             rate: learning rate.
             clip: longest allowed gradient (Euclidean norm over all parameters); ``None``: any.
         """
-        used = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
-        parameters = [self.parameters[index] for index in used]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if clip is not None:
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
             torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
+        for scale, group in self._groups:
+            self._step(scale * rate, [index for index in group if self.parameters[index].grad is not None])
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _step(self, rate: float, used: Sequence[int]) -> None:
         adamw(
-            parameters,
-            gradients,
+            [self.parameters[index] for index in used],
+            [grad for index in used if (grad := self.parameters[index].grad) is not None],
             [self._first[index] for index in used],
             [self._second[index] for index in used],
             [],
@@ -66,8 +78,6 @@ class AdamW:
             eps=1e-8,
             maximize=False,
         )
-        for parameter in parameters:
-            parameter.grad = None
 
 
 def learning_rate(peak: float, progress: float, warmup: float, final: float = 0.0) -> float:
@@ -85,3 +95,25 @@ def learning_rate(peak: float, progress: float, warmup: float, final: float = 0.
         return peak * progress / warmup
     done = (progress - warmup) / max(1.0 - warmup, 1e-12)
     return peak * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0))))
+
+
+def width_scales(model: nn.Module, base: int, channels: int) -> dict[Tensor, float]:
+    """Scale of the learning rate of each weight matrix or kernel: base / (channels that it reads).
+
+    So that one learning rate suits wide and narrow networks. Biases, normalisations, embeddings and the layers that
+    read the image keep the rate as it is.
+    Yang et al., "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer" (2022),
+    table 3, column Adam. Its scaling of initial weights is left out: residual branches start at zero here.
+
+    Args:
+        model: of convolutions and linear layers.
+        base: width at which the rate is as given.
+        channels: of the images.
+    """
+    scales: dict[Tensor, float] = {}
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            scales[module.weight] = base / module.in_features
+        elif isinstance(module, nn.Conv2d) and module.in_channels != channels:
+            scales[module.weight] = base / module.in_channels
+    return scales

@@ -6,9 +6,9 @@ Every score here is turned so that less is better, as of a distance.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,15 @@ class Proxy:
         values: float64 ``[networks, seeds]``, NaN where it was not measured.
         seeds: of the columns; none of a score that has no seed.
         seconds: that it takes, mean over networks.
+        settings: of a protocol that a job can ask for: ``factor`` of the training, ``score_images``,
+            ``sampler_steps``; empty for other scores.
     """
 
     name: str
     values: Matrix
     seeds: tuple[int, ...]
     seconds: float
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,7 @@ class Measured:
     def of(self, rows: Sequence[int] | NDArray[np.bool_]) -> Measured:
         """The same of some of the networks."""
         chosen = np.arange(len(self.macs))[np.asarray(rows)]
-        proxies = {
-            name: Proxy(name, proxy.values[chosen], proxy.seeds, proxy.seconds) for name, proxy in self.proxies.items()
-        }
+        proxies = {name: replace(proxy, values=proxy.values[chosen]) for name, proxy in self.proxies.items()}
         architectures = tuple(self.architectures[row] for row in chosen)
         seconds = self.reference_seconds
         return Measured(architectures, self.macs[chosen], self.reference[chosen], self.seeds, seconds, proxies)
@@ -80,6 +81,7 @@ def read(records: Iterable[Mapping[str, Any]]) -> Measured:
     reference: dict[tuple[int, int], float] = {}
     spent: list[float] = []
     scores: dict[str, dict[tuple[int, int], tuple[float, float]]] = defaultdict(dict)
+    offered: dict[str, Mapping[str, float]] = {}
     for record in sorted(done, key=lambda record: -float(record["factor"])):
         name, seed = repr(sorted(record["architecture"].items())), int(record["seed"])
         if name not in names:
@@ -92,18 +94,18 @@ def read(records: Iterable[Mapping[str, Any]]) -> Measured:
             best = max(record["scores"], key=lambda score: (score["images"], score["steps"]))
             reference[at] = best["rfid"]
             spent.append(record["train_seconds"] + best["seconds"])
-        for label, value, seconds in _proxies(record, longest):
+        for label, value, seconds, settings in _proxies(record, longest):
             scores[label][at] = value, seconds
-    seeds = tuple(sorted({seed for _, seed in reference}))
-    proxies = {
-        label: Proxy(
-            label,
-            _matrix({at: value for at, (value, _) in found.items()}, len(rows), own := _seeds(found)),
-            own,
-            float(np.mean([seconds for _, seconds in found.values()])),
-        )
-        for label, found in scores.items()
-    }
+            offered[label] = settings
+    # A seed of which most networks are still missing would leave few networks to compare.
+    have = Counter(seed for _, seed in reference)
+    seeds = tuple(seed for seed in sorted(have) if 2 * have[seed] > len(rows))
+    proxies = {}
+    for label, found in scores.items():
+        own = tuple(sorted({seed for _, seed in found}))
+        values = _matrix({at: value for at, (value, _) in found.items()}, len(rows), own)
+        seconds = float(np.mean([seconds for _, seconds in found.values()]))
+        proxies[label] = Proxy(label, values, own, seconds, offered[label])
     for label in ("params", "macs"):
         values = np.array([[-float(row[label])] for row in rows]).reshape(-1, 1)
         proxies[label] = Proxy(label, values, (), 0.0)
@@ -117,36 +119,34 @@ def read(records: Iterable[Mapping[str, Any]]) -> Measured:
     )
 
 
-def _proxies(record: Mapping[str, Any], longest: float) -> Iterable[tuple[str, float, float]]:
-    """Name, value and seconds of each score that one result offers."""
-    trained, seconds = f"x{record['factor']:g}", record["train_seconds"]
-    if record["factor"] == longest:
+def _proxies(record: Mapping[str, Any], longest: float) -> Iterable[tuple[str, float, float, Mapping[str, float]]]:
+    """Name, value, seconds and settings of each score that one result offers."""
+    factor, seconds = record["factor"], record["train_seconds"]
+    if factor == longest:
         best = max(record["scores"], key=lambda score: (score["images"], score["steps"]))
         for point in record["curve"]:
             if "rfid" in point:
                 share = point["images"] / record["images"]
-                yield f"rfid on the way at {share:.1f} of the reference", point["rfid"], seconds * share
-        yield f"{trained} rfid, one seed of the reference", best["rfid"], seconds + best["seconds"]
+                yield f"rfid on the way, at {share:.2f} of the reference", point["rfid"], seconds * share, {}
+        yield "one seed of the reference", best["rfid"], seconds + best["seconds"], {}
         return
     untrained = record["untrained"]
     for name in ("gradient_norm", "naswot"):
-        yield name, -untrained[name], untrained["seconds"]
-    yield f"{trained} loss", record["loss"], seconds
+        yield name, -untrained[name], untrained["seconds"], {}
+    yield f"loss, training x {factor:g}", record["loss"], seconds, {}
     for score in record["scores"]:
         for name in ("rfid", "rfid_inf", "kid"):
             if name in score:
-                label = f"{trained} {name}, {score['images']} samples of {score['steps']} steps"
-                yield label, score[name], seconds + score["seconds"]
-
-
-def _seeds(found: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    return tuple(sorted({seed for _, seed in found}))
+                settings = {"factor": factor, "score_images": score["images"], "sampler_steps": score["steps"]}
+                label = f"{name}, training x {factor:g}, {score['images']} images of {score['steps']} steps"
+                yield label, score[name], seconds + score["seconds"], settings
 
 
 def _matrix(values: Mapping[tuple[int, int], float], rows: int, seeds: tuple[int, ...]) -> Matrix:
     matrix = np.full((rows, len(seeds)), np.nan)
     for (row, seed), value in values.items():
-        matrix[row, seeds.index(seed)] = value
+        if seed in seeds:
+            matrix[row, seeds.index(seed)] = value
     return matrix
 
 
@@ -288,6 +288,6 @@ def noise(values: Matrix) -> Noise:
 
 
 def recommend(agreements: Mapping[str, Agreement], proxies: Mapping[str, Proxy], wanted: float) -> str | None:
-    """Name of the cheapest proxy whose tau reaches ``wanted``; ``None`` where none does."""
-    good = [name for name, found in agreements.items() if found.tau >= wanted]
+    """Name of the cheapest protocol whose tau reaches ``wanted``; ``None`` where none does."""
+    good = [name for name, found in agreements.items() if proxies[name].settings and found.tau >= wanted]
     return min(good, key=lambda name: proxies[name].seconds, default=None)

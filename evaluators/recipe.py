@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from nni_diffnas.cache import fingerprint
 
 from .ema import Average, ConstantAverage, PowerAverage
 from .losses import PARAMETERISATIONS, WEIGHTINGS, EDMPreconditioning, EDMWeighting, MinSNRWeighting, Parameterisation
-from .optimizer import AdamW, learning_rate
+from .optimizer import AdamW, learning_rate, width_scales
 from .schedules import SCHEDULES, LogNormalTimesteps, Schedule, Timesteps, UniformTimesteps
 
 __all__ = ["RECIPES", "Recipe"]
@@ -68,6 +68,8 @@ class Recipe(BaseModel):
         weighting: of the timesteps.
         gamma: of min-SNR weighting.
         learning_rate: its peak.
+        width_base: channels at which a layer learns at that rate, wider ones slower; null: all alike. See
+            `width_scales`.
         warmup: part of the budget in which the learning rate rises, 0 to 1.
         decay: how the learning rate falls after that.
         beta2: decay of Adam's second moment, 0 to 1.
@@ -79,7 +81,8 @@ class Recipe(BaseModel):
         dropout: probability in all dropout layers of the network; null: what the network says.
         flip: mirror every other image, by chance. Only for images that could as well be mirrored: not for digits.
         class_conditional: whether the network takes class labels.
-        compile: whether to use ``torch.compile`` (a minute or more of compiling: for long trainings on a GPU).
+        compile: whether to use ``torch.compile``, which takes a minute or more; null: on a GPU, when the first steps
+            show that the training will be long.
         reports: number of intermediate reports.
     """
 
@@ -101,6 +104,7 @@ class Recipe(BaseModel):
     weighting: Literal["min-snr", "uniform", "edm"] = "min-snr"
     gamma: float = Field(default=5.0, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    width_base: int | None = Field(default=None, ge=1)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     decay: Literal["cosine", "none"] = "cosine"
     beta2: float = Field(default=0.99, gt=0, lt=1)
@@ -112,7 +116,7 @@ class Recipe(BaseModel):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     flip: bool = False
     class_conditional: bool = False
-    compile: bool = False
+    compile: bool | None = None
     reports: int = Field(default=12, ge=1)
 
     @model_validator(mode="before")
@@ -174,9 +178,10 @@ class Recipe(BaseModel):
         """Learning rate when this part of the budget is spent, 0 to 1."""
         return learning_rate(self.learning_rate, progress, self.warmup, final=1.0 if self.decay == "none" else 0.0)
 
-    def optimizer(self, parameters: Sequence[Tensor]) -> AdamW:
-        """A new optimiser of these parameters."""
-        return AdamW(parameters, betas=(0.9, self.beta2), decay=self.weight_decay)
+    def optimizer(self, model: nn.Module, channels: int) -> AdamW:
+        """A new optimiser of the network's parameters; the images have so many channels."""
+        scales = width_scales(model, self.width_base, channels) if self.width_base is not None else {}
+        return AdamW(list(model.parameters()), betas=(0.9, self.beta2), decay=self.weight_decay, scales=scales)
 
     def average(self, parameters: Sequence[Tensor]) -> Average:
         """A new average of these parameters."""

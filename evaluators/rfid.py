@@ -70,8 +70,9 @@ def standard_error(features: NDArray[np.float32], reference: Statistics) -> floa
     The infinitesimal jackknife, std(I) / sqrt(N), with an image's influence on d^2 (d = x - m_1)
     I(x) = 2 (m_1 - m_2)^T d + d^T (1 - T) d, T = C_2^(1/2) (C_2^(1/2) C_1 C_2^(1/2))^(-1/2) C_2^(1/2), the gradient of
     d^2 in C_1 being 1 - T, the map of optimal transport. Efron, "Nonparametric Estimates of Standard Error" (1981).
-    It costs two eigenvalue problems, and, unlike a bootstrap, is free of the bias that repeated images bring.
-    The training's own spread from seed to seed comes on top.
+    It costs two eigenvalue problems, and, unlike a bootstrap, is free of the bias that repeated images bring. Where
+    images are few it is rather too large, up to a third. The training's own spread from seed to
+    seed comes on top.
     """
     own = statistics(features)
     root = _root(reference.covariance)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nni_diffnas.errors import TrialFailure
 
 from .batches import Batch, Batches
+from .compute import Team, autocast
 from .recipe import Recipe
 from .variational import LearnedVariance
 
@@ -20,6 +21,8 @@ __all__ = ["Progress", "Recipe", "Training", "TrainingResult", "call_network", "
 
 # A loss is looked at after so many steps at the latest; more often, a GPU would be waited for too often.
 LOOK = 64
+# Steps whose time tells how long the training will take, and how long it has to be for compiling to pay.
+TIMED, WORTH_COMPILING = 20, 600.0
 # The loss of a network that has learned nothing, times this, is a divergence even where it is a number.
 DIVERGED = 10.0
 
@@ -43,6 +46,7 @@ class TrainingResult:
         loss: mean weighted loss since the last report but one.
         images, steps, seconds: that it took, reports not counted.
         micro_batch: images that went through the network at once in the end.
+        compiled: whether ``torch.compile`` came to be used.
     """
 
     loss: float
@@ -50,6 +54,7 @@ class TrainingResult:
     steps: int
     seconds: float
     micro_batch: int
+    compiled: bool
 
 
 def call_network(model: nn.Module, images: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
@@ -72,8 +77,7 @@ class Training:
 
     def __init__(self, model: nn.Module, pixels: Tensor, labels: Tensor | None, recipe: Recipe, seed: int) -> None:
         device = pixels.device
-        self.model, self.recipe = model, recipe
-        self.on_gpu = device.type == "cuda"
+        self.model, self.recipe, self.device, self.team = model, recipe, device, Team()
         alpha_bar = recipe.noise_schedule().alpha_bar()
         self.signal = alpha_bar.sqrt().float().to(device)
         self.noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
@@ -82,9 +86,11 @@ class Training:
         self.variance = LearnedVariance(recipe.noise_schedule(), device) if recipe.learned_sigma else None
         torch.manual_seed(seed)
         self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
-        self.network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer, self.average = recipe.optimizer(parameters), recipe.average(parameters)
+        self.network = model
+        if recipe.compile:
+            self.compile()
+        self.optimizer = recipe.optimizer(model, pixels.shape[1])
+        self.average = recipe.average(self.optimizer.parameters)
         self.micro_batch = recipe.batch_size
         if recipe.dropout is not None:
             for module in model.modules():
@@ -92,12 +98,21 @@ class Training:
                     module.p = recipe.dropout
         model.train()
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the network is compiled."""
+        return self.network is not self.model
+
+    def compile(self) -> None:
+        """Compile the network; the next step takes a minute or more."""
+        self.network = torch.compile(self.model)  # type: ignore[assignment]
+
     def loss(self, batch: Batch) -> Tensor:
         """Weighted loss of each image, ``[batch]``."""
         times, parameterisation = batch.times, self.parameterisation
         a, s = self.signal[times].view(-1, 1, 1, 1), self.noise_level[times].view(-1, 1, 1, 1)
         noised = a * batch.clean + s * batch.noise
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.on_gpu):
+        with autocast(self.device):
             given = parameterisation.network_input(noised, a, s)
             prediction = call_network(self.network, given, times, batch.labels).float()
         extra: Tensor | float = 0.0
@@ -117,12 +132,21 @@ class Training:
         Raises:
             TrialFailure: the memory does not suffice for a single image.
         """
+        size = len(batch.times)
+        start, stop = self.team.share(size)
+        mean = self._accumulate(batch.part(start, stop) if self.team.count > 1 else batch, size)
+        gradients = [parameter.grad for parameter in self.optimizer.parameters if parameter.grad is not None]
+        self.team.total([*gradients, mean])
+        return mean
+
+    def _accumulate(self, batch: Batch, of: int) -> Tensor:
+        """Gradient and value of the batch's part in the mean loss of ``of`` images."""
         while True:
-            size, mean = len(batch.times), torch.zeros((), device=batch.clean.device)
+            size, mean = len(batch.times), torch.zeros((), device=self.device)
             try:
                 for start in range(0, size, self.micro_batch):
                     part = batch.part(start, start + self.micro_batch) if self.micro_batch < size else batch
-                    loss = self.loss(part).sum() / size
+                    loss = self.loss(part).sum() / of
                     loss.backward()  # type: ignore[no-untyped-call]
                     mean += loss.detach()
                 return mean
@@ -130,10 +154,10 @@ class Training:
                 if self.micro_batch == 1:
                     raise TrialFailure("The device has no memory to train this network on a single image.") from error
             # Only here is the failed pass forgotten, and its memory free.
-            self.micro_batch = (self.micro_batch + 1) // 2
+            self.micro_batch = (min(self.micro_batch, size) + 1) // 2
             for parameter in self.optimizer.parameters:
                 parameter.grad = None
-            if self.on_gpu:
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def update(self, progress: float) -> None:
@@ -208,8 +232,13 @@ def train(
     while fraction < 1.0:
         loss = training.gradient(training.batches.draw())
         step += 1
-        fraction = recipe.spent(step, time.monotonic() - began - paused)
+        elapsed = time.monotonic() - began - paused
+        fraction = recipe.spent(step, elapsed)
+        if recipe.seconds is not None:
+            fraction = training.team.first(fraction)
         training.update(fraction)
+        if step == TIMED and recipe.compile is None and _long(training, fraction, elapsed):
+            training.compile()
         watch.add(loss, step)
         if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:
             last = watch.look(step)
@@ -218,10 +247,24 @@ def train(
             halted = time.monotonic()
             training.average.swap()
             model.eval()
-            report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+            ended = None
+            if training.team.rank == 0:
+                try:
+                    report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
+                except Exception as error:  # the other processes must not wait for this one
+                    ended = error
+            if training.team.first(float(ended is not None)):
+                if ended is not None:
+                    raise ended
+                break
             if fraction < 1.0:
                 training.average.swap()
                 model.train()
             paused += time.monotonic() - halted
     seconds = time.monotonic() - began - paused
-    return TrainingResult(last, step * recipe.batch_size, step, seconds, training.micro_batch)
+    return TrainingResult(last, step * recipe.batch_size, step, seconds, training.micro_batch, training.compiled)
+
+
+def _long(training: Training, fraction: float, elapsed: float) -> bool:
+    """Whether what is left will take a GPU so long that compiling pays."""
+    return training.device.type == "cuda" and elapsed / fraction - elapsed > WORTH_COMPILING

@@ -24,7 +24,8 @@ def gradient_norm(model: nn.Module, images: Tensor, times: Tensor, target: Tenso
         times: int64 ``[batch]``.
         target: of the prediction, the shape of ``images``.
     """
-    error = (call_network(model, images, times, None) - target).square().mean()
+    prediction = call_network(model, images, times, None)[:, : target.shape[1]]  # without learned variances
+    error = (prediction - target).square().mean()
     gradients = torch.autograd.grad(error, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
 

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from .errors import DiffNASError, JobError
 from .forecast import forecast_search
+from .gpus import GpuRequest, gpu_count
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
 from .versions import installed_version
 
-__all__ = ["Finding", "check_config", "check_environment", "check_gpus", "gpu_count"]
+__all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
 Level = Literal["ok", "note", "FAIL"]
 
@@ -90,48 +91,16 @@ def _writable(folder: Path, what: str) -> Finding:
     return Finding("FAIL", f"{what} cannot be written: make {folder} writable.")
 
 
-def gpu_count() -> int:
-    """Number of NVIDIA GPUs that NNI's scheduler will see."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        try:
-            return int(pynvml.nvmlDeviceGetCount())
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # no driver, no library: pynvml raises its own errors and OSError alike
-        return 0
-
-
-def check_gpus(trial_gpus: float | None, concurrency: int, per_gpu: int, gpus: int) -> Finding:
-    """Refuse what NNI's local scheduler cannot place: it would retry without delay until memory is full.
-
-    Args:
-        trial_gpus: ``trialGpuNumber`` of the config; ``None`` when unset.
-        concurrency: ``trialConcurrency``.
-        per_gpu: ``maxTrialNumberPerGpu``.
-        gpus: of this machine.
-    """
-    remedy = "leave trialGpuNumber unset and use trialConcurrency: 1"
-    if not trial_gpus:
-        if trial_gpus is None and gpus and concurrency > gpus:
-            return Finding("note", f"{concurrency} trials at once will share {gpus} GPU(s) and their memory.")
-        return Finding("ok", f"trials {'see all' if trial_gpus is None else 'are hidden from'} {gpus} GPU(s)")
-    if trial_gpus != int(trial_gpus):
-        return Finding("FAIL", f"trialGpuNumber is {trial_gpus}: NNI takes whole numbers; {remedy}.")
-    if trial_gpus >= gpus:
-        return Finding(
-            "FAIL",
-            f"trialGpuNumber is {trial_gpus:.0f} and this machine has {gpus} GPU(s), which NNI never places: {remedy}.",
-        )
-    if trial_gpus * concurrency > gpus * per_gpu:
-        return Finding(
-            "FAIL",
-            f"{concurrency} trials of {trial_gpus:.0f} GPU(s) do not fit {gpus} GPU(s) with maxTrialNumberPerGpu "
-            f"{per_gpu}, and NNI would retry without end: use trialConcurrency: {int(gpus * per_gpu // trial_gpus)}.",
-        )
-    return Finding("ok", f"{concurrency} trials of {trial_gpus:.0f} GPU(s) fit {gpus} GPU(s)")
+def check_gpus(request: GpuRequest, gpus: int) -> Finding:
+    """Check what a config asks of the ``gpus`` GPUs of this machine."""
+    if problem := request.problem(gpus):
+        return Finding("FAIL", problem)
+    if request.per_trial is None and gpus and request.concurrency > gpus:
+        return Finding("note", f"{request.concurrency} trials at once will share {gpus} GPU(s) and their memory.")
+    if not request.per_trial:
+        seen = "see all" if request.per_trial is None else "are hidden from"
+        return Finding("ok", f"trials {seen} {gpus} GPU(s)")
+    return Finding("ok", f"{request.concurrency} trials of {request.per_trial:.0f} GPU(s) fit {gpus} GPU(s)")
 
 
 def _load_config(path: Path) -> Any:
@@ -163,15 +132,9 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
             yield Finding("FAIL", f"Port {port} is in use: choose another with 'nnictl create --port'.")
-    services = config.training_service if isinstance(config.training_service, list) else [config.training_service]
-    for service in services:
-        if service.platform == "local":
-            yield check_gpus(
-                config.trial_gpu_number,
-                config.trial_concurrency,
-                getattr(service, "max_trial_number_per_gpu", None) or 1,
-                gpu_count(),
-            )
+    request = GpuRequest.of(config.json())
+    if request is not None:
+        yield check_gpus(request, gpu_count())
     tuner = config.tuner
     if tuner is None or (tuner.name not in plugin_names("strategies") and not tuner.class_name):
         yield Finding(

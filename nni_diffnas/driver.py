@@ -16,9 +16,10 @@ from typing import Any
 
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
-from .experiment import SILENT, ManagerInfo, TrialJobs
+from .experiment import ManagerInfo, TrialJobs
 from .family import Family
 from .forecast import forecast_search
+from .gpus import gpu_count
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .nni_repairs import number_after
@@ -27,8 +28,8 @@ from .outcome import Outcome, format_cost, why_broken
 from .progress import Pace
 from .runner import TRIAL_ID
 from .space import Value
-from .strategy import AskTellStrategy, parameters_of
-from .trial import Trial
+from .strategy import AskTellStrategy
+from .trial import SILENT, Trial
 from .versions import versions
 from .winner import export_trial
 
@@ -82,6 +83,8 @@ class Driver:
     def _open(
         self, job: Job, name: str, optimize_mode: str, options: Mapping[str, Any], search_space: Mapping[str, Any]
     ) -> AskTellStrategy:
+        if self._manager.gpus is not None and (problem := self._manager.gpus.problem(gpu_count())):
+            raise JobError(problem)
         wanted = job.make_objective().direction
         if optimize_mode != wanted:
             raise JobError(
@@ -148,7 +151,7 @@ class Driver:
             self._owed += parameter_ids[len(asked) :]
             if room > 0 and not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
-            return [parameters_of(trial, self.strategy.space) for trial in asked]
+            return [self.strategy.parameters(trial) for trial in asked]
 
     @property
     def _active(self) -> int:
@@ -163,7 +166,10 @@ class Driver:
         interrupted. Served at once, the strategy would suggest before their results are known, and otherwise than
         without the interruption.
         """
-        return max(0, self._granted - self._done - self._active)
+        room = self._granted - self._done - self._active
+        if self._active + room > self._manager.concurrency:
+            self._manager = self._manager.refreshed()
+        return max(0, min(room, self._manager.concurrency - self._active))
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones.
@@ -181,7 +187,7 @@ class Driver:
         if self._owed and self._send is not None:
             for trial in self._next(min(len(self._owed), self._room)):
                 parameter_id = self._owed.pop(0)
-                self._send(parameter_id, parameters_of(trial, self.strategy.space))
+                self._send(parameter_id, self.strategy.parameters(trial))
 
     def _catch_up(self) -> None:
         """After a resume, learn what has happened while no tuner was there, and what NNI is going to run again."""
@@ -210,11 +216,13 @@ class Driver:
                 self._tell(str(trial_id), row["value"], job_id)
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
-        if trial_id not in {trial.id for trial in self.strategy.pending}:
+        if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:
             return  # reported twice, or run again after a resume although its result was known
+        given_up = trial_id not in {trial.id for trial in self.strategy.pending}
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
         before = Outcome.of(self.strategy.trials, self.strategy.objective).best
         trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
+        self._done -= given_up  # counted when it was given up
         self._after(trial, before)
 
     def ended(self, success: bool) -> None:
@@ -253,7 +261,8 @@ class Driver:
         self._done += 1
         self._report(trial, before)
         if self._ended == self._limit and not self._closed:
-            self._limit = self._manager.trial_limit()
+            self._manager = self._manager.refreshed()
+            self._limit = self._manager.max_trials
             if self._ended == self._limit:
                 self._finish()
                 threading.Thread(target=self._await_more, daemon=True).start()
@@ -328,7 +337,7 @@ class Driver:
         while True:
             time.sleep(2)
             try:
-                limit = self._manager.trial_limit()
+                limit = self._manager.refreshed().max_trials
             except Exception:  # the manager is ending, and says so by errors of several kinds
                 return
             with self._lock:

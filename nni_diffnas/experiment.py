@@ -9,21 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from .errors import JobError
+from .gpus import GpuRequest
 from .record import RESULT_FILE, TrialRecord
 from .runner import TRIAL_ID
-from .trial import STOPPED_EARLY
+from .trial import KILLED, NO_REASON, STOPPED_EARLY
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
-
-NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
-KILLED = "the trial's process was killed: by the system, where memory ran out, or by hand"
-SILENT = "the trial ended without reporting a final result"
 
 _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
 """Reasons by NNI's status of a job, for trials that could not say themselves."""
@@ -132,8 +129,9 @@ class TrialJobs:
             return str(claimed)
         own = [given.parameter_id for given in job.hyperParameters or ()]
         for metric in job.finalMetricData or ():
-            if metric.parameterId not in own and metric.parameterId in owners:
-                return owners[metric.parameterId]
+            number = int(metric.parameterId)
+            if number not in own and number in owners:
+                return owners[number]
         return self._recorded(job)
 
     @property
@@ -146,13 +144,15 @@ class TrialJobs:
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def results(self) -> dict[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them to NNI."""
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report."""
         owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
-        return {
-            self._ran(job, owners): (str(job.trialJobId), job.finalMetricData[-1].data)
-            for job in self.jobs
-            if job.finalMetricData
-        }
+        found: dict[str, tuple[str, Any]] = {}
+        for job in self.jobs:
+            written = self.folder.trial_result(str(job.trialJobId)).get("metrics")
+            if job.finalMetricData or written is not None:
+                value = job.finalMetricData[-1].data if job.finalMetricData else written
+                found[self._ran(job, owners)] = (str(job.trialJobId), value)
+        return found
 
     def ended(self) -> dict[str, str]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
@@ -187,6 +187,7 @@ class ManagerInfo:
         concurrency: trials at once.
         channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
         resumed: the experiment was started before.
+        gpus: what the config asks of this machine's GPUs; ``None`` where the trials run elsewhere.
     """
 
     folder: ExperimentFolder
@@ -195,6 +196,7 @@ class ManagerInfo:
     concurrency: int
     channel: str | None
     resumed: bool
+    gpus: GpuRequest | None = None
 
     @classmethod
     def read(cls, argv: Sequence[str] | None = None) -> ManagerInfo:
@@ -211,6 +213,7 @@ class ManagerInfo:
             concurrency=int(config.get("trialConcurrency") or 1),
             channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
             resumed=os.environ.get("NNI_MODE") == "resume",
+            gpus=GpuRequest.of(config),
         )
 
     def end_after(self, trials: int) -> None:
@@ -220,15 +223,14 @@ class ManagerInfo:
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
 
-    def trial_limit(self) -> int | None:
-        """``maxTrialNumber`` of this moment: the user may have raised it since the start."""
+    def refreshed(self) -> ManagerInfo:
+        """The same with the limit and the concurrency of this moment: the user may have changed them."""
         if self.channel is None:
-            return self.max_trials
+            return self
         from nni.experiment import Experiment
 
-        profile = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()
-        limit = profile["params"].get("maxTrialNumber")
-        return None if limit is None else int(limit)
+        params = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()["params"]
+        return replace(self, max_trials=params.get("maxTrialNumber"), concurrency=int(params["trialConcurrency"]))
 
     def end_with_manager(self) -> None:
         """End this process soon after NNI's manager has died.

@@ -64,6 +64,14 @@ class Family(ABC):
         return label
 
     @property
+    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
+        """Label to its values that let nothing through (``none``, say); none by default.
+
+        Strategies that look at the data flow then see that networks are alike which differ only behind a cut.
+        """
+        return {}
+
+    @property
     def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
         return None

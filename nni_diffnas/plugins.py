@@ -1,4 +1,4 @@
-"""Plug-ins: spaces, strategies and evaluators that installed packages offer as entry points.
+"""Plug-ins: spaces, strategies, evaluators and commands that installed packages offer as entry points.
 
 A package offers one by declaring, in its own ``pyproject.toml``, e.g.
 ``[project.entry-points."nni_diffnas.strategies"] mine = "my_package:MyStrategy"``.
@@ -13,7 +13,7 @@ from .errors import PluginError
 
 __all__ = ["Kind", "find_plugin", "plugin_names"]
 
-Kind = Literal["spaces", "strategies", "evaluators"]
+Kind = Literal["spaces", "strategies", "evaluators", "commands"]
 
 
 def plugin_names(kind: Kind) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DiffNASError
+from .trial import STOPPED_EARLY
 
 __all__ = ["RESULT_FILE", "TrialRecord", "reason_of"]
 
@@ -111,7 +112,9 @@ class TrialRecord:
         """
         if not self.trial_id:
             return None
-        for file in self.folder.parent.glob(f"*/{RESULT_FILE}"):
+        # Locally a job's folder is its output; on other machines the output lies within it.
+        beside = self.folder.parent.glob(f"*/{RESULT_FILE}")
+        for file in (*beside, *self.folder.parent.parent.glob(f"*/{self.folder.name}/{RESULT_FILE}")):
             content = self.read(file)
             if content.get("trial") == self.trial_id and "metrics" in content:
                 return content
@@ -132,6 +135,11 @@ class TrialRecord:
             faulthandler.dump_traceback_later(max_seconds + _GRACE, exit=True)
         try:
             yield
+        except KeyboardInterrupt:  # so NNI stops a trial; in its records, that looks like a process that was killed
+            with self._lock:
+                self._over.set()
+                self.fail(STOPPED_EARLY)
+            raise
         except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
             with self._lock:
                 self._over.set()

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from .evaluation import TrialContext
 from .family import Family
 from .job import Job
 from .record import TrialRecord, finite
-from .space import Architecture, Value
-from .trial import Metrics, Objective
+from .space import Architecture, Space, Value
+from .trial import Metrics, Objective, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,7 @@ __all__ = [
     "TRIAL_ID",
     "build_seeded",
     "check_objective",
+    "parameters_of",
     "report_final",
     "report_intermediate",
     "run_trial",
@@ -53,11 +55,22 @@ def split_parameters(parameters: Mapping[str, Value]) -> tuple[Architecture, dic
     return architecture, settings
 
 
+def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
+    """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
+    settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
+    return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
+
+
 def trial_output() -> Path:
     """The trial's output folder: NNI's inside NNI, ``./trial-output`` when a trial runs alone."""
     folder = Path(os.environ.get("NNI_OUTPUT_DIR") or "trial-output")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _first() -> bool:
+    """Whether this is the only process of the trial, or the first of those that ``accelerate launch`` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def _plain(value: Any) -> Any:
@@ -121,6 +134,8 @@ def run_trial(
 ) -> dict[str, Any]:
     """Run one trial, inside NNI or alone, and return its metrics.
 
+    Of several processes that train together, only the first writes and reports; the others return nothing.
+
     Args:
         job: space, data, evaluator, objective.
         architecture: what to train; by default the parameters that NNI sends, or the default network when alone.
@@ -146,10 +161,11 @@ def run_trial(
     record = TrialRecord(folder, trial_id)
     earlier = record.earlier()
     if earlier is not None:  # finished before a resume that NNI did not hear of
-        record.succeed(earlier)
-        report_final(earlier["metrics"], objective, maximize=False)
+        if _first():
+            record.succeed(earlier)
+            report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
-    with record.attempt(job.max_trial_seconds):
+    with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if architecture is None else architecture)
         evaluation.prepare()
@@ -162,6 +178,8 @@ def run_trial(
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
         metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
+        if not _first():
+            return {}
         check_objective(metrics, objective)
     metrics["seconds"] = round(time.monotonic() - started, 3)
     record.succeed(

@@ -12,6 +12,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,8 +23,9 @@ from nni.nas.strategy import Strategy
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
+from .halving import Halving
 from .nas_loop import EngineLoop, memory_of
-from .runner import SETTING_PREFIX, TRIAL_ID
+from .runner import SETTING_PREFIX, parameters_of
 from .space import Architecture, Space, Value, digest
 from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
 
@@ -32,17 +34,11 @@ if TYPE_CHECKING:
 
     from .memory import SearchMemory
 
-__all__ = ["AskTellStrategy", "parameters_of"]
+__all__ = ["AskTellStrategy"]
 
 _logger = logging.getLogger(__name__)
 
 _STATE = "strategy"
-
-
-def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
-    """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
-    settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
-    return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
 
 
 class AskTellStrategy(Strategy):
@@ -56,6 +52,8 @@ class AskTellStrategy(Strategy):
         memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
         warm_start: trials of earlier experiments on the same space, used as if they had been run.
         start_with_default: train the space's default network first, so that every search knows what it has to beat.
+        halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
+            evaluator's curve points); ``None``: all train to the end. See `Halving`.
     """
 
     max_rejections: ClassVar[int] = 20
@@ -71,6 +69,7 @@ class AskTellStrategy(Strategy):
         memory: SearchMemory | None = None,
         warm_start: Sequence[Trial] = (),
         start_with_default: bool = True,
+        halving: float | None = None,
     ) -> None:
         super().__init__()
         if direction not in ("minimize", "maximize"):
@@ -86,6 +85,7 @@ class AskTellStrategy(Strategy):
         self.folder: Path | None = None
         self._warm_start = tuple(warm_start)
         self.start_with_default = start_with_default
+        self.halving = None if halving is None else Halving(halving)
         self._space: Space | None = None
         self._family: Family | None = None
         self._trials: dict[str, Trial] = {}
@@ -108,7 +108,8 @@ class AskTellStrategy(Strategy):
     def update(self, trials: Sequence[Trial]) -> None:
         """Receive finished and failed trials, each once, in the order in which they ended, with all metrics.
 
-        Trials of a warm start come first, before the first `suggest`.
+        Trials of a warm start come first, before the first `suggest`. A trial that was given up as failed, because its
+        process ended without a word, may come once more when it reports after all.
         """
 
     def check_budget(self) -> None:
@@ -290,8 +291,15 @@ class AskTellStrategy(Strategy):
         default = self.space.validate(self._family.default)
         return () if self.rejection(default) else (Suggestion(default, "default"),)
 
+    def parameters(self, trial: Trial) -> dict[str, Value]:
+        """Everything that travels to a trial: `parameters_of` it, and the thresholds of `halving` as they are now."""
+        stops = {} if self.halving is None else self.halving.settings(self.trials, self.objective)
+        return {**parameters_of(trial, self.space), **{f"{SETTING_PREFIX}{name}": stops[name] for name in stops}}
+
     def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
-        """Record the final metrics of a trial; a second report of the same trial is ignored."""
+        """Record the final metrics of a trial, even of one that was given up; a second report is ignored."""
+        if trial_id in self._trials and self._trials[trial_id].open:
+            self._trials[trial_id] = replace(self._trials[trial_id], status="pending")
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
 
     def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:
@@ -354,7 +362,7 @@ class AskTellStrategy(Strategy):
 
     def freeze(self, trial: Trial) -> ExecutableModelSpace:
         """NNI's model of a trial: the frozen model space that the engine trains."""
-        return self.model_space.freeze(parameters_of(trial, self.space))
+        return self.model_space.freeze(self.parameters(trial))
 
     # State -----------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Table:
         report: metric by which the selected architecture is judged.
         maximize: whether more of the objective is better.
         costs: ``macs``, ``params`` or ``latency_ms`` to ``N`` numbers, where the table states them.
+        cuts: label to the values that let nothing through; see `nni_diffnas.family.Family.cuts`.
     """
 
     space: Space
@@ -52,6 +53,7 @@ class Table:
     report: str
     maximize: bool = True
     costs: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    cuts: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     @cached_property
     def _rows(self) -> dict[tuple[int, ...], int]:
@@ -195,7 +197,8 @@ def _nasbench201(content: Mapping[str, Any], dataset: str | None) -> Table:
         "params": np.asarray(content["mparams"], dtype=np.float64) * 1e6,
         "latency_ms": np.asarray(content["latency_ms"], dtype=np.float64)[:, 0],
     }
-    return Table(space, choices, metrics, values, "valid_200", "test_200", True, costs)
+    cuts: dict[str, tuple[Value, ...]] = dict.fromkeys(labels, ("none",))
+    return Table(space, choices, metrics, values, "valid_200", "test_200", True, costs, cuts)
 
 
 def _parse_cell(text: str) -> dict[str, str]:

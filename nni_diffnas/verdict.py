@@ -16,12 +16,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from .blocks import BlockFamily
 from .errors import JobError
 from .evaluation import TrialContext
 from .job import Job
+from .outcome import TEACHER
 from .progress import progress_bar
 from .runner import build_seeded
-from .space import Architecture
+from .space import Architecture, Value
 from .trial import Objective, Trial
 
 __all__ = ["FRESH_SEED", "VERDICT_FILE", "Verdict", "judge", "read_verdict"]
@@ -124,13 +126,14 @@ def read_verdict(experiment: Path) -> Verdict | None:
     return Verdict.load(file) if file.is_file() else None
 
 
-def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> float:
+def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], seed: int, output: Path) -> float:
     family = job.make_family()
     evaluation = job.make_evaluation().held_out()
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)
+    context = TrialContext(architecture, output, seed, settings=settings)
     metrics: Mapping[str, float] = {
-        **evaluation.evaluate(build_seeded(family, architecture, seed), TrialContext(architecture, output, seed)),
+        **evaluation.evaluate(build_seeded(family, architecture, seed), context),
         **family.cost(architecture).as_metrics(),
     }
     if job.objective.metric not in metrics:
@@ -141,9 +144,11 @@ def _score(job: Job, architecture: Architecture, seed: int, output: Path) -> flo
 def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2), workers: int = 2) -> Verdict:
     """Train winner and default again, seed by seed, and score them on held-out images.
 
+    A student is compared with its teacher, which is not trained again: only its samples differ from seed to seed.
+
     Args:
         job: of the search.
-        winner: its best trial.
+        winner: its best trial; trained again with the same settings.
         output: folder for samples and weights.
         seeds: added to `FRESH_SEED` and the job's seed.
         workers: processes that train at once.
@@ -158,13 +163,17 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     if chosen == default:
         raise JobError("The default network itself won: compare another trial with it by --trial ID.")
     job.make_evaluation().held_out().prepare()
+    settings_of_default: Mapping[str, Value] = {"task": TEACHER} if isinstance(family, BlockFamily) else {}
     runs = [
-        (name, architecture, job.seed + FRESH_SEED + seed)
+        (name, architecture, settings, job.seed + FRESH_SEED + seed)
         for seed in seeds
-        for name, architecture in (("winner", chosen), ("default", default))
+        for name, architecture, settings in (
+            ("winner", chosen, winner.settings),
+            ("default", default, settings_of_default),
+        )
     ]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_score, job, a, seed, output / f"{name}-{seed}") for name, a, seed in runs]
+        futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
         with progress_bar("training winner and default", len(futures)) as advance:
             for future in as_completed(futures):
                 future.result()  # a failed training ends the verdict at once

@@ -72,6 +72,11 @@ class NASBench201Family(Family):
             {**chosen, "cell/0_1": "conv_3x3", "cell/1_3": "conv_3x3", "cell/0_3": "skip_connect"}
         )
 
+    @property
+    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
+        """The operation ``none`` of every label."""
+        return dict.fromkeys(_labels(), ("none",))
+
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """NNI's network, frozen to the architecture. Imports NNI's NAS package.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nni_diffnas.cost import Cost
 from nni_diffnas.family import Family
 from nni_diffnas.space import Architecture, Space, Value
-from nni_diffnas.table import load_table
+from nni_diffnas.table import Table, load_table
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,13 @@ class TableFamily(Family):
     def __init__(self, path: str, dataset: str | None = None) -> None:
         self.table = load_table(path, dataset)
 
+    @classmethod
+    def of(cls, table: Table) -> TableFamily:
+        """The family of a table that has been read."""
+        family = cls.__new__(cls)
+        family.table = table
+        return family
+
     @property
     def space(self) -> Space:
         """The labels of the table, with the values that occur in it."""
@@ -39,6 +46,11 @@ class TableFamily(Family):
     def default(self) -> Architecture:
         """The first row: a table does not say what everybody copies."""
         return self.table.architecture(0)
+
+    @property
+    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
+        """What the table states."""
+        return self.table.cuts
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """An empty module: what is known of the network stands in the table.

@@ -20,13 +20,15 @@ from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
 from nni_diffnas.trial import UNRANKED
 
-from ..compute import choose_device, threads
+from ..compute import choose_device, computing, threads
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
-from ..sampling import initial_noise, sample, to_uint8
+from ..sampling import initial_noise
+from ..schedulers import Sampler
 from ..training import Progress
 from .choosing import compare, front_of
-from .inherit import ends_of, fill_matching
+from .forecast import forecast_seconds
+from .inherit import ends_of, fill_fitting
 from .joint import retrain
 from .pipeline import NoisedImages, TeacherPipeline, weights_hash
 from .settings import BETAS, BlockwiseSettings
@@ -76,7 +78,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     @property
     def protocol(self) -> str:
         """That of the scores, and what the students are trained with."""
-        options = self.settings.model_dump(mode="json", include={"supernet", "inherit", "prompts"})
+        options = self.settings.model_dump(mode="json", include={"supernet", "inherit", "soft_target", "prompts"})
         return f"{super().protocol}/blockwise {fingerprint(sorted(options.items()))[:8]}"
 
     def check(self, family: Family) -> None:
@@ -105,9 +107,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             JobError: an unknown task or block, or a network of another family.
             TrialFailure: the training diverged.
         """
-        family = getattr(model, "family", None)
-        if not isinstance(family, BlockFamily):
-            raise JobError(f"Evaluator 'blockwise' needs a student of a teacher, not a {type(model).__name__}.")
+        family = _family_of(model)
         task = context.settings.get("task", "retrain")
         if task not in TASKS:
             raise JobError(f"The trial's task is {task!r}: {', '.join(TASKS)} are known.")
@@ -125,8 +125,15 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         return metrics
 
     def forecast(self, model: nn.Module) -> tuple[float, float]:
-        """Not judged: a search has trials of several kinds."""
-        return math.nan, math.nan
+        """Mean seconds and bytes over one trial of each kind (every block, and a student), from a few timed steps."""
+        family = _family_of(model)
+        device = choose_device(self.settings.device)
+        teacher = self._pipeline(family).to(device)
+        with threads(self.settings.threads), torch.random.fork_rng():
+            images = NoisedImages(teacher, *self._clean(teacher, 4 * self.settings.training.batch_size), 0)
+            seconds = forecast_seconds(family, teacher, images, self.settings, lambda m, n: self.generate(m, n, 0))
+        weights = 4.0 * family.teacher_cost.params + 64 * math.prod(self.images.shape) + 20_000
+        return seconds, weights / (len(family.blocks) + 1)
 
     # The three tasks -------------------------------------------------------------------------------------------------
 
@@ -161,6 +168,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             UNRANKED: 1,
             "front": rows,
             "teacher_loss": choosing.teacher.loss,
+            "output_variance": float(torch.stack(trained.variances).mean()),
             "block_loss": trained.loss,
             "compared": choosing.compared,
             "compared_images": choosing.teacher.images,
@@ -206,7 +214,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 log.scalar("loss", progress.loss, progress.images)
                 context.report(seen)
 
-            result = retrain(model, macs, teacher, images, recipe, BETAS[beta], context.seed, report)
+            result = retrain(
+                model, macs, teacher, images, recipe, BETAS[beta], context.seed, report, self.settings.soft_target
+            )
             metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs}
             metrics["trained_images"] = float(result.images)
         else:
@@ -218,7 +228,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         picture = grid(pixels[:64])
         log.scalar("rfid", metrics["rfid"], int(metrics.get("trained_images", 0)))
         log.picture("samples", picture, int(metrics.get("trained_images", 0)))
-        self._write(model, context, metrics, png(picture), teacher.device)
+        self._write(model, context, metrics, png(picture), computing(teacher.device))
+        if self.settings.reference == "held_out":
+            self._show_nearest(pixels, context)
         return metrics
 
     # Helpers ---------------------------------------------------------------------------------------------------------
@@ -233,7 +245,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         """
         family = model.family
         assert isinstance(family, BlockFamily)
-        device, size = next(model.parameters()).device, self.settings.sampling_batch
+        device = next(model.parameters()).device
         teacher = self._pipeline(family).to(device)
         noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
         labels = torch.arange(count) % max(self.images.classes, 1)
@@ -244,20 +256,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
                 return teacher.predict(model, noised, times, condition)
 
-        batches = []
-        for start in range(0, count, size):
-            made = sample(
-                denoise,
-                noise[start : start + size].to(device),
-                teacher.alpha_bar,
-                teacher.parameterisation,
-                self.settings.sampler_steps,
-                labels=labels[start : start + size].to(device),
-                solver=self.settings.sampler,
-                clip=teacher.clip,
-            )
-            batches.append(to_uint8(teacher.decode(made)).cpu())
-        pixels: NDArray[np.uint8] = torch.cat(batches).numpy()
+        name, steps = self.settings.sampler, self.settings.sampler_steps
+        sampler = Sampler(name, steps, teacher.alpha_bar, teacher.parameterisation, teacher.scheduler, teacher.clip)
+        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch, teacher.decode)
+        pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
     def _pipeline(self, family: BlockFamily) -> TeacherPipeline:
@@ -265,9 +267,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             self._teacher = TeacherPipeline(family, self.settings.prompts, self.settings.trust_remote_code)
         return self._teacher
 
-    def _clean(self, teacher: TeacherPipeline) -> tuple[Tensor, Tensor | None]:
-        """x_0 and labels of all training images, on the device."""
-        chosen, labels = self.images.training, self.images.labels
+    def _clean(self, teacher: TeacherPipeline, count: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """x_0 and labels of all training images, or the first ``count``, on the device."""
+        chosen, labels = self.images.training[:count], self.images.labels
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(teacher.device)
         classes = None if labels is None else torch.from_numpy(labels[chosen]).to(teacher.device)
         return teacher.encode(pixels), classes
@@ -276,9 +278,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         """Give the student the weights that it inherits."""
         inherit, state = self.settings.inherit, teacher.network.state_dict()
         if inherit == "teacher":
-            fill_matching(model, state)
+            fill_fitting(model, state)
         elif inherit != "nothing":
-            fill_matching(model, ends_of(state, [family.block_path(block.name) for block in family.blocks]))
+            fill_fitting(model, ends_of(state, [family.block_path(block.name) for block in family.blocks]))
         if inherit == "supernet":
             for block in family.blocks:
                 supernet = self._kept_supernet(family, block, context.seed)
@@ -290,8 +292,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             exclude={"choosing_share", "first_images", "candidates", "front"}
         )
         options = [layer.options for layer in block.layers]
-        key = fingerprint(weights_hash(family.folder), settings, options, seed, self.images.split)
-        return cache_folder() / "blockwise" / f"{block.name}-{key}.safetensors"
+        key = fingerprint(weights_hash(family.folder), settings, options, self.images.split)
+        return cache_folder() / "blockwise" / f"{block.name}-{key}-{seed}.safetensors"
 
     def _keep_supernet(self, supernet: nn.Module, family: BlockFamily, block: Block, seed: int) -> None:
         """Leave the weights where a retraining on this machine finds them; whole or not at all."""
@@ -307,6 +309,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         from safetensors.torch import load_file
 
         file = self._supernet_file(family, block, seed)
+        if not file.is_file():  # a student that is trained again with a fresh seed takes those of the search
+            name = f"{file.stem.rpartition('-')[0]}-*.safetensors"
+            file = min(file.parent.glob(name), default=file, key=lambda found: (len(found.name), found.name))
         if not file.is_file():
             raise TrialFailure(
                 f"The supernet of block {block.name} was not trained on this machine with these settings: set "
@@ -317,3 +322,15 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         self._teacher.network.to(self._teacher.device)
         supernet.load_state_dict(load_file(file))
         return supernet
+
+
+def _family_of(model: nn.Module) -> BlockFamily:
+    """The family that knows the student's teacher.
+
+    Raises:
+        JobError: a network without a teacher.
+    """
+    family = getattr(model, "family", None)
+    if not isinstance(family, BlockFamily):
+        raise JobError(f"Evaluator 'blockwise' needs a student of a teacher, not a {type(model).__name__}.")
+    return family

@@ -1,4 +1,9 @@
-"""Retraining a student: L = (1 - beta) L_block + beta L_noise, beta by a schedule."""
+"""Retraining a student: L = (1 - beta) L_block + beta L_noise, beta by a schedule.
+
+With ``soft_target`` d, L_noise compares the student's prediction with (1 - d) target + d teacher's prediction. The
+teacher's is the mean of what the noise could have been, so that its gradients are far less noisy (Hinton et al.,
+"Distilling the Knowledge in a Neural Network", 2015, has the idea; its use here is ours).
+"""
 
 from __future__ import annotations
 
@@ -45,8 +50,8 @@ class _JointLoss:
     teacher's inputs and skips, so all at once; L_noise is the ordinary weighted loss of the whole network.
     """
 
-    def __init__(self, student: nn.Module, teacher: TeacherPipeline, recipe: Recipe) -> None:
-        self.student, self.teacher = student, teacher
+    def __init__(self, student: nn.Module, teacher: TeacherPipeline, recipe: Recipe, soft_target: float) -> None:
+        self.student, self.teacher, self.soft_target = student, teacher, soft_target
         family = teacher.family
         self.blocks = {block.name: family.block_path(block.name) for block in family.blocks}
         snr = teacher.alpha_bar / (1.0 - teacher.alpha_bar).clamp(min=1e-12)
@@ -56,20 +61,20 @@ class _JointLoss:
         block_macs = sum(block.cost(block.teacher).macs for block in family.blocks)
         self.block_share = block_macs / max(family.teacher_cost.macs, 1)
 
-    def calls(self, batch: Noised) -> Mapping[str, Call]:
-        network = self.teacher.network
+    def observe(self, batch: Noised, *, whole: bool) -> tuple[Mapping[str, Call], Tensor | None]:
+        """The teacher's calls of the blocks, and its prediction where it runs as a ``whole``."""
+        network, made = self.teacher.network, []
         calls = record(
             network,
             self.blocks,
-            lambda: self.teacher.predict(network, batch.noised, batch.times, batch.condition),
-            last=list(self.blocks)[-1],
+            lambda: made.append(self.teacher.predict(network, batch.noised, batch.times, batch.condition)),
+            last=None if whole else list(self.blocks)[-1],
         )
         if self.variances is None:
             self.variances = {name: call.variances() for name, call in calls.items()}
-        return calls
+        return calls, made[0] if made else None
 
-    def blocks_loss(self, batch: Noised) -> Tensor:
-        calls = self.calls(batch)
+    def blocks_loss(self, calls: Mapping[str, Call]) -> Tensor:
         assert self.variances is not None
         losses = [
             block_loss(call.run(self.student.get_submodule(self.blocks[name])), call, self.variances[name])
@@ -77,19 +82,23 @@ class _JointLoss:
         ]
         return torch.stack(losses).mean()
 
-    def noise_loss(self, batch: Noised) -> Tensor:
+    def noise_loss(self, batch: Noised, teachers: Tensor | None) -> Tensor:
         prediction = self.teacher.predict(self.student, batch.noised, batch.times, batch.condition)
         target = self.teacher.parameterisation.target(batch.clean, batch.noise, batch.a, batch.s)
+        if teachers is not None:
+            target = torch.lerp(target, teachers.float(), self.soft_target)
         error = (prediction.float() - target).square().mean(dim=(1, 2, 3))
         weighted: Tensor = (self.weight.to(error.device)[batch.times] * error).mean()
         return weighted
 
     def __call__(self, batch: Noised, beta: float) -> Tensor:
         loss = torch.zeros((), device=batch.noised.device)
+        soft = beta > 0.0 and self.soft_target > 0.0
+        calls, teachers = self.observe(batch, whole=soft) if beta < 1.0 or soft else ({}, None)
         if beta < 1.0:
-            loss = loss + (1.0 - beta) * self.blocks_loss(batch)
+            loss = loss + (1.0 - beta) * self.blocks_loss(calls)
         if beta > 0.0:
-            loss = loss + beta * self.noise_loss(batch)
+            loss = loss + beta * self.noise_loss(batch, teachers)
         return loss
 
 
@@ -106,6 +115,7 @@ def retrain(
     beta: Callable[[float], float],
     seed: int,
     report: Callable[[Progress], None],
+    soft_target: float = 0.0,
 ) -> Retrained:
     """Train ``student`` in place; it ends with the averaged weights, and has them whenever ``report`` is called.
 
@@ -118,14 +128,15 @@ def retrain(
         beta: by the part of the training that is done.
         seed: of the student's dropout.
         report: hears of the progress, about ``recipe.reports`` times.
+        soft_target: part of the teacher's prediction in what the student learns to predict, 0 to 1.
 
     Raises:
         TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
     """
     torch.manual_seed(seed)
-    joint = _JointLoss(student, teacher, recipe)
+    joint = _JointLoss(student, teacher, recipe, soft_target)
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer, average = recipe.optimizer(parameters), recipe.average(parameters)
+    optimizer, average = recipe.optimizer(student, teacher.shape[0]), recipe.average(parameters)
     student.train()
     step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
     losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
@@ -137,7 +148,8 @@ def retrain(
                 loss = joint(batch, now)
             loss.backward()  # type: ignore[no-untyped-call]
             per_image = 3.0 * macs * ((now > 0.0) + (now < 1.0) * joint.block_share)
-            spent += recipe.batch_size * (per_image + (now < 1.0) * teacher.family.teacher_cost.macs)
+            watches = now < 1.0 or (now > 0.0 and soft_target > 0.0)
+            spent += recipe.batch_size * (per_image + watches * teacher.family.teacher_cost.macs)
             step += 1
             fraction = recipe.spent(step, time.monotonic() - began - paused)
             optimizer.step(recipe.rate(fraction), recipe.clip)

@@ -65,9 +65,11 @@ class BlockwiseSettings(Settings):
     Args:
         supernet: training of the blocks.
         beta: course of the joint loss.
-        inherit: where a student's weights start: the ``teacher``'s where shapes match, else fresh; the block
+        inherit: where a student's weights start: the ``teacher``'s, as far as they fit (see `inherit`); the block
             ``supernet``'s, which the same machine has trained before; fresh blocks between the teacher's ``ends``
             (stem, time embedding, head); or ``nothing``.
+        soft_target: part of the teacher's prediction in what the whole student learns to predict; 0 is the noise
+            itself, as in the paper.
         prompts: text for each class of the data (or one text for all), for a text-conditioned teacher.
         trust_remote_code: whether code in the teacher's folder may run, e.g. to encode the prompts.
     """
@@ -75,5 +77,6 @@ class BlockwiseSettings(Settings):
     supernet: SupernetSettings = SupernetSettings()
     beta: BetaName = "cosine"
     inherit: Inherit = "teacher"
+    soft_target: float = Field(default=0.0, ge=0, le=1)
     prompts: tuple[str, ...] = ()
     trust_remote_code: bool = False

@@ -20,7 +20,7 @@ from .pipeline import NoisedImages, TeacherPipeline
 from .settings import SupernetSettings
 from .tape import Call, block_loss, record
 
-__all__ = ["TrainedSupernet", "train_supernet"]
+__all__ = ["TrainedSupernet", "mean_macs", "train_supernet"]
 
 REPORTS = 10
 
@@ -76,7 +76,7 @@ def train_supernet(
     supernet.train()
     path, batch = teacher.family.block_path(block.name), min(settings.batch_size, settings.cached_images)
     held, variances, uses = None, None, 0
-    per_path = _mean_macs(block)
+    per_path = mean_macs(block)
     began, losses, recent, macs, teacher_macs = time.monotonic(), torch.zeros(()), math.nan, 0.0, 0.0
     order = torch.empty(0, dtype=torch.int64)
     counted = 0
@@ -112,7 +112,7 @@ def train_supernet(
     return TrainedSupernet(held, variances, recent, macs, teacher_macs, time.monotonic() - began)
 
 
-def _mean_macs(block: Block) -> float:
+def mean_macs(block: Block) -> float:
     """MACs of a uniformly drawn path, on one image."""
     layers = (sum(cost.macs for cost in layer.costs) / len(layer.costs) for layer in block.layers)
     return block.rest.macs + sum(layers)

@@ -203,8 +203,8 @@ class Ledger:
         """One line for the terminal and the report."""
         totals = self.totals()
         outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
-        names = sorted({row.model for row in self.rows})
-        unknown = f"price of {', '.join(names) or 'the model'} unknown (set prices)"
+        names = ", ".join(sorted({row.model for row in self.rows}))
+        unknown = f"price of {names} unknown (set prices)" if names else "nothing spent"
         cost = unknown if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
         return (
             f"{totals.requests} requests ({outcomes or 'none'}), {totals.prompt_tokens} + "

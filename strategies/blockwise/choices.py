@@ -4,6 +4,7 @@ Notation
     b, p         block, point of its front
     loss(b, p)   normalised distillation loss;  cost(b, p)  in the chosen quantity
     s            tolerance: how much worse than the teacher-shaped path a block may be
+    variance(b)  of the teacher's outputs, which losses are divided by
 """
 
 from __future__ import annotations
@@ -87,19 +88,19 @@ def choose_globally(
     population: int = 64,
     generations: int = 60,
 ) -> list[Point]:
-    """Evolve whole networks, the control for local choice.
+    """Evolve whole networks by the sum of their blocks' plain mean squared errors: the control for local choice.
 
-    Without a budget: the cheapest network whose *sum* of losses is at most s x that of the teacher-shaped paths. With
-    one: the least sum of losses within it. Tournament of four, uniform crossover, one mutated block a child, the better
-    half survives.
+    Without a budget: the cheapest network whose *sum* of errors is at most s x that of the teacher-shaped paths. With
+    one: the least sum of errors within it. Tournament of four, uniform crossover, one mutated block a child, the better
+    half survives. Errors are not normalised per block here: with normalised ones this is the knapsack, solved badly.
     """
     rng = np.random.default_rng(seed)
-    limit = tolerance * sum(front.teacher_loss for front in fronts)
+    limit = tolerance * sum(front.teacher_loss * front.variance for front in fronts)
     counts = [len(front.points) for front in fronts]
 
     def fitness(genes: tuple[int, ...]) -> tuple[float, float]:
         points = [front.points[gene] for front, gene in zip(fronts, genes, strict=True)]
-        loss = sum(point.loss for point in points)
+        loss = sum(point.loss * front.variance for point, front in zip(points, fronts, strict=True))
         if budget.windows:
             costs = {name: total(points, fixed, name) for name in budget.windows}
             return sum(abs(window.distance(costs[name])) for name, window in budget.windows.items()), loss

@@ -36,11 +36,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """Points of one block, and the loss of its teacher-shaped path in the same supernet."""
+    """Points of one block, and the loss of its teacher-shaped path in the same supernet.
+
+    Losses are in units of ``variance``, that of the teacher's outputs: times it, they are plain mean squared errors.
+    """
 
     block: Block
     points: tuple[Point, ...]
     teacher_loss: float
+    variance: float = 1.0
 
 
 def read_front(block: Block, metrics: Mapping[str, Any], space: Space) -> Front:
@@ -66,7 +70,8 @@ def read_front(block: Block, metrics: Mapping[str, Any], space: Space) -> Front:
             raise StrategyError(f"The front of block {block.name} is of another space: do not mix experiments.")
         if all(value in space.choices[label] for label, value in block.choices(path).items()):
             points.append(Point(path, block.cost(path), float(row[3])))
-    return Front(block, tuple(points) or teacher_only(block).points, float(loss))
+    variance = float(metrics.get("output_variance", 1.0))
+    return Front(block, tuple(points) or teacher_only(block).points, float(loss), variance)
 
 
 def teacher_only(block: Block) -> Front:

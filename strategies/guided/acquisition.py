@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .features import Features
-from .surrogate import SURROGATES, inputs
+from .surrogate import SURROGATES
 
 if TYPE_CHECKING:
     from botorch.models.model import Model
@@ -58,22 +58,58 @@ def fit_models(
 
 
 class _LogEI:
-    """BoTorch's LogEI (Ament et al. 2023, eq. 8), for all points in one call.
+    """BoTorch's LogEI (Ament et al. 2023, eq. 8), for all points in one call, on the closed form of the posterior.
 
     BoTorch's own class takes each point as a batch of its own, for which gpytorch builds the covariance of all trials
-    anew: seconds at 2,000 trials.
+    anew: seconds at 2,000 trials. Here the trials are factorised once and a point costs a product of matrices.
     """
 
-    def __init__(self, model: Any, best: torch.Tensor) -> None:
-        self.model, self.best = model.requires_grad_(False), best
+    def __init__(self, model: Any, pending: torch.Tensor | None) -> None:
+        x, y = model.train_inputs[0], model.train_targets
+        self._parts = [
+            (part.base_kernel.active_dims, part.base_kernel.lengthscale[0], part.outputscale)
+            for part in getattr(model.covar_module, "kernels", [model.covar_module])
+        ]
+        self._constant = model.mean_module.constant
+        self._prior = sum(scale for _, _, scale in self._parts)
+        noise = model.likelihood.noise
+        self._condition(x, y - self._constant, noise)
+        self.best = self.posterior(x)[0].max()
+        if pending is not None:
+            # Fantasies at their posterior mean leave the mean as it is and take away the doubt around them.
+            fantasies = self.posterior(pending)[0] - self._constant
+            self._condition(torch.cat([x, pending]), torch.cat([y - self._constant, fantasies]), noise)
+
+    def _condition(self, x: torch.Tensor, y: torch.Tensor, noise: torch.Tensor) -> None:
+        self._x = [(x[:, dims] / length) for dims, length, _ in self._parts]
+        covariance = self._kernel(x)
+        factor = torch.linalg.cholesky(covariance + (noise + 1e-6) * torch.eye(len(x), dtype=x.dtype))
+        self._weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
+        self._inverse = torch.cholesky_inverse(factor)
+
+    def _kernel(self, x: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for (dims, length, scale), known in zip(self._parts, self._x, strict=True):
+            ours = x[:, dims] / length
+            squares = ours.square().sum(1)[:, None] + known.square().sum(1) - 2 * ours @ known.T
+            part = scale * torch.exp(-0.5 * squares.clamp_min(0))
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``n x d`` inputs to ``n`` means and ``n`` variances, without noise."""
+        k = self._kernel(x)
+        variance = self._prior - ((k @ self._inverse) * k).sum(1)
+        return self._constant + k @ self._weights, variance.clamp_min(1e-12)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """``n x 1 x d`` inputs to ``n`` values."""
         from botorch.acquisition.analytic import _log_ei_helper
 
-        posterior = self.model.posterior(x[:, 0])
-        deviation = posterior.variance[:, 0].clamp_min(1e-12).sqrt()
-        values: torch.Tensor = _log_ei_helper((posterior.mean[:, 0] - self.best) / deviation) + deviation.log()
+        mean, variance = self.posterior(x[:, 0])
+        deviation = variance.sqrt()
+        values: torch.Tensor = _log_ei_helper((mean - self.best) / deviation) + deviation.log()
         return values
 
 
@@ -94,7 +130,7 @@ class Acquisition:
 
     def __init__(self, features: Features, known: Known, models: Sequence[Model], seed: int) -> None:
         self.features = features
-        observed, pending = inputs(features, known.matrices), inputs(features, known.pending)
+        observed, pending = features.inputs(known.matrices), features.inputs(known.pending)
         self._function = self._make(models, observed, known, pending if len(pending) else None, seed)
 
     @staticmethod
@@ -136,14 +172,12 @@ class Acquisition:
             )
         (model,) = models
         with torch.no_grad():
-            best_mean = model.posterior(observed).mean.max()
             if isinstance(model, SingleTaskGP):
-                if pending is not None:
-                    model = model.condition_on_observations(pending, model.posterior(pending).mean)
-                return _LogEI(model, best_mean)
+                return _LogEI(model.requires_grad_(False), pending)
+            best_mean = model.posterior(observed).mean.max()
         return qLogExpectedImprovement(model, best_f=best_mean, sampler=sampler_of(model), X_pending=pending)
 
     def __call__(self, p: torch.Tensor) -> torch.Tensor:
         """``n`` values of ``n x L x V`` matrices of probabilities."""
-        found: torch.Tensor = self._function(inputs(self.features, p)[:, None])
+        found: torch.Tensor = self._function(self.features.inputs(p)[:, None])
         return found

@@ -16,7 +16,6 @@ from nni_diffnas.family import Family
 
 from .encoding import Encoding
 from .features import Features
-from .surrogate import inputs
 
 __all__ = ["CostModel"]
 
@@ -27,7 +26,7 @@ _GOOD = 0.01
 class CostModel:
     """Logarithms of the costs of (relaxed) architectures.
 
-    A perceptron on the labels and counts, beside a linear map: sums of parts are linear, products are not.
+    A perceptron on the labels and what flows between them, beside a linear map: sums of parts are linear, products not.
 
     Args:
         features: views of the space.
@@ -51,9 +50,9 @@ class CostModel:
             if any(name not in cost for cost in costs):
                 raise BudgetError(f"This search space cannot say {name} before training: bound or weigh another cost.")
         y = torch.tensor([[max(cost[name], 1e-9) for name in names] for cost in costs]).log()
-        x = inputs(features, encoding.one_hot(drawn)).float()
-        self._mean, self._deviation = y.mean(0), y.std(0).clamp_min(1e-6)
-        y = (y - self._mean) / self._deviation
+        x = self._columns(encoding.one_hot(drawn))
+        self.mean, self.deviation = y.mean(0), y.std(0).clamp_min(1e-6)
+        y = (y - self.mean) / self.deviation
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self._linear = torch.nn.Linear(x.shape[1], len(names))
@@ -68,7 +67,7 @@ class CostModel:
         for _ in range(steps):
             rows = torch.randint(len(x), (256,), generator=order)
             squares = (self._linear(x[rows]) + self._bent(x[rows]) - y[rows]).square().mean(0)
-            recent = squares.detach() * self._deviation**2
+            recent = squares.detach() * self.deviation**2
             error = torch.where(error.isinf(), recent, 0.95 * error + 0.05 * recent)
             if float(error.max()) < _GOOD**2:
                 break
@@ -80,12 +79,17 @@ class CostModel:
         self._linear.requires_grad_(False)
         self._bent.requires_grad_(False)
 
-    def of_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """``... x d`` inputs of the surrogates to ``... x names`` logarithms."""
-        x = x.float()
-        logs: torch.Tensor = (self._linear(x) + self._bent(x)) * self._deviation + self._mean
-        return logs
+    def _columns(self, p: torch.Tensor) -> torch.Tensor:
+        p = p.float()
+        return torch.cat([self._features.labels(p), self._features.flow(p)], dim=-1)
+
+    def standard(self, p: torch.Tensor) -> torch.Tensor:
+        """``... x L x V`` probabilities to ``... x names`` logarithms, of mean 0 and deviation 1 in the space."""
+        x = self._columns(p)
+        found: torch.Tensor = self._linear(x) + self._bent(x)
+        return found
 
     def log(self, name: str, p: torch.Tensor) -> torch.Tensor:
-        """``n x L x V`` probabilities to ``n`` logarithms of one cost."""
-        return self.of_inputs(inputs(self._features, p))[..., self.names.index(name)]
+        """``... x L x V`` probabilities to ``...`` logarithms of one cost."""
+        at = self.names.index(name)
+        return self.standard(p)[..., at] * self.deviation[at] + self.mean[at]

@@ -26,37 +26,30 @@ FIT_POINTS = 250
 """Hyper-parameters are fitted to at most so many trials; the posterior uses all of them."""
 
 
-def inputs(features: Features, p: torch.Tensor) -> torch.Tensor:
-    """``... x L x V`` matrices to the ``... x d`` float64 inputs of the surrogates."""
-    p = p.double()
-    return torch.cat([features.labels(p), features.counts(p), features.pairs(p)], dim=-1)
-
-
 def _kernel(features: Features) -> Any:
-    """Sum of squared-exponential kernels, one for each view, with a length scale for each value of each label.
+    """Sum of squared-exponential kernels, one for each view; a length scale for each column, but one for all the flow.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
-    can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the
-    mode where theirs has the median, and narrower: a wide one lets few trials decide that a label does not matter.
+    can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the mode where theirs has the
+    median, and narrower: a wide one lets few trials decide that a label does not matter.
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
     from gpytorch.priors import LogNormalPrior
 
     probe = torch.zeros(1, features.encoding.labels, features.encoding.width)
-    sizes = [view(probe).shape[-1] for view in (features.labels, features.counts, features.pairs)]
+    sizes = [view.shape[-1] for view in features.views(probe)]
     parts, first = [], 0
     used = sum(size > 0 for size in sizes)
     for view, size in enumerate(sizes):
         if size == 0:
             continue
         # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
-        # Counts and pairs are scaled so that two random architectures lie about 1 apart.
-        labels_prior = LogNormalPrior(math.sqrt(2) + 0.5 * math.log(size) + 0.25, 0.5)
-        prior = labels_prior if view == 0 else LogNormalPrior(1.0, 1.0)
+        # In the other views two random architectures lie about sqrt(2) apart.
+        mode, width = (math.sqrt(2) + 0.5 * math.log(size), 0.5) if view == 0 else (math.log(2), 0.7)
+        prior = LogNormalPrior(mode + width**2, width)
         base = RBFKernel(
-            # Counts and pairs have many columns and little data: one length scale for all pairs.
-            ard_num_dims=size if view < 2 else None,
+            ard_num_dims=None if view == 1 else size,  # the flow has many columns: one length scale for all
             active_dims=tuple(range(first, first + size)),
             lengthscale_prior=prior,
             lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode),
@@ -88,7 +81,7 @@ def fit_gp(features: Features, matrices: torch.Tensor, targets: torch.Tensor, se
     from botorch.models.utils.gpytorch_modules import get_gaussian_likelihood_with_lognormal_prior
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
-    x, y = inputs(features, matrices), targets.double()[:, None]
+    x, y = features.inputs(matrices), targets.double()[:, None]
     subset = torch.arange(len(x))
     if len(x) > FIT_POINTS:
         best = torch.argsort(targets, descending=True)[: FIT_POINTS // 2]
@@ -177,7 +170,7 @@ def fit_ensemble(
             return outputs.double()
 
     generator = torch.Generator().manual_seed(seed)
-    x, y = inputs(features, matrices).float(), targets.float()
+    x, y = features.inputs(matrices).float(), targets.float()
     network = _Members(members, x.shape[1], width, generator)
     # Bayesian bootstrap: exponential weights leave no trial out entirely.
     importance = -torch.rand(members, len(x), generator=generator).clamp_min(1e-6).log()

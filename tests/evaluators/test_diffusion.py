@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from nni_diffnas.errors import DataError, JobError
+from nni_diffnas.errors import DataError, JobError, TrialFailure
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
 from nni_diffnas.evaluators.pictures import nearest_beside
@@ -41,7 +41,7 @@ def test_a_trial_from_images_to_files(tmp_path: Path, small_denoiser: type[nn.Mo
     model = seeded(small_denoiser)
     metrics = evaluation.evaluate(model, TrialContext({"width": 24}, tmp_path, 3, reports.append))
 
-    assert {"rfid", "kid", "loss", "seconds", "train_seconds", "images_per_second"} <= metrics.keys()
+    assert {"rfid", "rfid_se", "kid", "loss", "seconds", "train_seconds", "images_per_second"} <= metrics.keys()
     assert all(type(value) is float and math.isfinite(value) for value in metrics.values())
     assert metrics["train_seconds"] < metrics["seconds"]
     assert len(reports) == 12
@@ -78,6 +78,20 @@ def test_training_brings_the_distance_down(tmp_path: Path, small_denoiser: type[
     assert scores[1] < 0.7 * scores[0]
 
 
+def test_a_trial_that_falls_behind_ends_itself(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
+    evaluation, reports = quick(curve_points=3), []
+    free = TrialContext({}, tmp_path, report=reports.append, settings={"stop.rfid@25": 1e9})
+    whole = evaluation.evaluate(seeded(small_denoiser), free)
+    curve = [report["rfid"] for report in reports if "rfid" in report]
+    assert [whole[f"rfid@{percent}"] for percent in (25, 50, 75)] == curve
+    reports.clear()
+    stopping = TrialContext({}, tmp_path, report=reports.append, settings={"stop.rfid@50": curve[1] * 0.99})
+    metrics = evaluation.evaluate(seeded(small_denoiser), stopping)
+    assert metrics.keys() == {"unranked", "rfid@25", "rfid@50", "seconds"}
+    assert len(reports) == 6, "half of the twelve reports"
+    assert "stopped after 640 images" in json.loads((tmp_path / "evaluation.json").read_text())["stopped"]
+
+
 def test_class_conditional_networks(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
     evaluation = quick(training={"images": 256, "class_conditional": True}, curve_points=0)
     metrics = evaluation.evaluate(seeded(small_denoiser, classes=10), TrialContext({}, tmp_path))
@@ -91,7 +105,8 @@ def test_the_protocol_tells_what_changes_a_score() -> None:
     assert "100 images/4 dpm-solver++ steps/1280 images" in base
     others: list[Mapping[str, Any]] = [
         {"score_images": 101}, {"sampler_steps": 5}, {"sampler": "ddim"}, {"extractor": "labels"},
-        {"extractor_seed": 1}, {"reference": "held_out"}, {"training": {"images": 1280, "gamma": 4.0}},
+        {"extractor_seed": 1}, {"reference": "held_out"}, {"reference_images": 500},
+        {"training": {"images": 1280, "gamma": 4.0}},
     ]  # fmt: skip
     protocols = {quick(**other).protocol for other in others}
     assert len(protocols | {base}) == len(others) + 1
@@ -128,6 +143,42 @@ def test_the_stock_scheduler_samples_the_same_network(tmp_path: Path, small_deno
     assert evaluation.scoring.score(pixels)["rfid"] < 1.5 * ours
 
 
+@pytest.mark.parametrize("name", ["UniPCMultistepScheduler", "EulerDiscreteScheduler", "DDPMScheduler"])
+def test_schedulers_of_diffusers_by_name(tmp_path: Path, small_denoiser: type[nn.Module], name: str) -> None:
+    evaluation = quick(training={"images": 3200}, curve_points=0, sampler=name, sampler_steps=20)
+    model = seeded(small_denoiser)
+    evaluation.fit(model, TrialContext({}, tmp_path))
+    pixels = evaluation.generate(model, 100, 0)
+    ours = evaluation.changed(sampler="ddim").generate(model, 100, 0)
+    reached, plain = (evaluation.scoring.score(each)["rfid"] for each in (pixels, ours))
+    assert reached < 1.5 * plain
+    assert not np.array_equal(pixels, ours)
+    again = evaluation.changed(sampling_batch=7).generate(model, 100, 0).astype(int)
+    assert np.abs(again - pixels).max() <= 1, "batches must not matter, not even to a stochastic scheduler"
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch, small_denoiser: type[nn.Module]) -> None:
+    evaluation, model = quick(sampling_batch=64), seeded(small_denoiser)
+    expected, forward, sizes = evaluation.generate(model, 100, 0), model.forward, []
+
+    def hungry(limit: int) -> Any:
+        def call(images: torch.Tensor, *others: Any) -> Any:
+            sizes.append(len(images))
+            if len(images) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(images, *others)
+
+        return call
+
+    monkeypatch.setattr(model, "forward", hungry(20))
+    assert np.abs(evaluation.generate(model, 100, 0).astype(int) - expected).max() <= 1
+    assert sizes[:3] == [64, 32, 16]
+    assert set(sizes[3:]) == {16, 4}
+    monkeypatch.setattr(model, "forward", hungry(0))
+    with pytest.raises(TrialFailure, match="no memory to generate a single image"):
+        evaluation.generate(model, 100, 0)
+
+
 def test_a_verdict_is_scored_on_held_out_images(tmp_path: Path, small_denoiser: type[nn.Module]) -> None:
     searched = quick(training={"images": 640}, curve_points=0)
     judged = searched.held_out()
@@ -160,6 +211,9 @@ def test_the_nearest_known_images_come_first() -> None:
         ({"source": "digits"}, {"extractor": "vgg"}, r"evaluator\.extractor is 'vgg'"),
         ({"source": "digits"}, {"training": {"images": 0}}, r"evaluator\.training\.images is 0"),
         ({"source": "digits"}, {"training": {}}, "exactly one of images, steps and seconds"),
+        ({"source": "digits"}, {"sampler": "euler"}, r"The sampler is 'euler': choose dpm-solver\+\+, ddim, or"),
+        ({"source": "digits"}, {"sampler": "FlowMatchEulerDiscreteScheduler"}, r"with a beta_schedule"),
+        ({"source": "digits"}, {"training": {"steps": 0}}, r"evaluator\.training\.steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 0}, r"evaluator\.sampler_steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 2000}, r"evaluator\.sampler_steps is 2000, more than the 1000"),
     ],
@@ -176,6 +230,10 @@ def test_data_that_cannot_be_scored(tmp_path: Path) -> None:
         DiffusionEvaluation(data, **QUICK).prepare()
     with pytest.raises(DataError, match=r"'held_out' has 0 images.*data\.held_out"):
         DiffusionEvaluation({**data, "held_out": 0}, **QUICK, reference="held_out").prepare()
+    with pytest.raises(
+        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1617"
+    ):
+        quick(reference_images=5000).prepare()
     conditional = {**QUICK, "training": {"images": 5, "class_conditional": True}}
     with pytest.raises(DataError, match="class_conditional needs labels"):
         DiffusionEvaluation(data, **conditional).prepare()

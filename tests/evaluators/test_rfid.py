@@ -12,7 +12,14 @@ from nni_diffnas.errors import DataError, TrialFailure
 from nni_diffnas.evaluators.data import DataSettings, images
 from nni_diffnas.evaluators.features import labels_extractor, random_extractor
 from nni_diffnas.evaluators.fidelity import extract, inception_extractor, inception_state, register
-from nni_diffnas.evaluators.rfid import Statistics, frechet_distance, kernel_distance, statistics
+from nni_diffnas.evaluators.rfid import (
+    Statistics,
+    extrapolate,
+    frechet_distance,
+    kernel_distance,
+    standard_error,
+    statistics,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -23,6 +30,31 @@ def test_gaussians_by_hand() -> None:
     other = Statistics(np.array([4.0, 0.0]), np.diag([9.0, 16.0]), 10)
     assert frechet_distance(one, other) == pytest.approx(23.0, rel=1e-12)
     assert frechet_distance(one, one) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_extrapolation_is_unbiased_and_the_standard_error_is_the_spread() -> None:
+    """Features of a known Gaussian, whose distance for infinitely many images is known."""
+    rng, size = np.random.default_rng(0), 16
+    root = rng.normal(size=(size, size)) * np.linspace(0.1, 1.5, size)
+    shift = 0.3 * rng.normal(size=size)
+    reference = Statistics(np.zeros(size), root @ root.T + np.eye(size), 10**9)
+    true = frechet_distance(Statistics(shift, root @ root.T, 10**9), reference)
+    draws = [(rng.normal(size=(400, size)) @ root.T + shift).astype(np.float32) for _ in range(150)]
+    plain = np.array([frechet_distance(statistics(draw), reference) for draw in draws])
+    beyond = np.array([extrapolate(draw, reference) for draw in draws], dtype=np.float64)
+    errors = [standard_error(draw, reference) for draw in draws]
+    assert plain.mean() - true > 10 * plain.std() / math.sqrt(150), "the plain distance should be biased here"
+    assert abs(beyond.mean() - true) < 0.2 * (plain.mean() - true)
+    assert 0.9 * plain.std(ddof=1) < np.mean(errors) < 1.4 * plain.std(ddof=1)
+    assert np.mean(errors) == pytest.approx(beyond.std(ddof=1), rel=0.25)
+    assert extrapolate(draws[0][:80], reference) is None
+
+
+def test_more_features_than_images() -> None:
+    features = np.random.default_rng(0).normal(size=(20, 40)).astype(np.float32)
+    reference = Statistics(np.zeros(40), np.eye(40), 1000)
+    assert math.isfinite(standard_error(features, reference))
+    assert frechet_distance(statistics(features), reference) > 0
 
 
 def test_statistics_are_float64_and_round_trip(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nni_diffnas.evaluators.losses import (
     MinSNRWeighting,
     VPrediction,
 )
-from nni_diffnas.evaluators.optimizer import AdamW, learning_rate
+from nni_diffnas.evaluators.optimizer import AdamW, learning_rate, width_scales
 from nni_diffnas.evaluators.recipe import Recipe
 from nni_diffnas.evaluators.schedules import SCHEDULES, CosineSchedule, LogNormalTimesteps, UniformTimesteps
 from nni_diffnas.evaluators.training import Progress, Training, TrainingResult, train
@@ -51,6 +51,25 @@ def test_adamw_is_torchs(decay: float) -> None:
         assert ours.weight.grad is None
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_wide_layers_learn_slower_where_a_base_width_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.GroupNorm(4, 64), nn.Conv2d(64, 128, 1), nn.Linear(128, 5))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    scales = {names[parameter]: scale for parameter, scale in width_scales(model, 32, 3).items()}  # type: ignore[index]
+    assert scales == {"2.weight": 0.5, "3.weight": 0.25}
+    moved = []
+    for base in (None, 32):
+        torch.manual_seed(0)
+        wide = nn.Sequential(nn.Conv2d(1, 64, 1, bias=False), nn.Conv2d(64, 1, 1, bias=False))
+        before = [parameter.detach().clone() for parameter in wide.parameters()]
+        optimizer = Recipe(steps=1, width_base=base).optimizer(wide, 1)
+        wide(torch.ones(1, 1, 2, 2)).sum().backward()
+        optimizer.step(1e-3)
+        after = wide.parameters()
+        moved.append([(a.detach() - b).abs().mean().item() for a, b in zip(after, before, strict=True)])
+    assert moved[1][0] == pytest.approx(moved[0][0])
+    assert moved[1][1] == pytest.approx(moved[0][1] / 2, rel=1e-3)
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:

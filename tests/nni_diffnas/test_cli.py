@@ -48,6 +48,20 @@ def test_dry_run_trains_nothing(folder: Path) -> None:
     assert not (folder / "trial-output").exists()
 
 
+def test_dry_run_resolves_the_recipe(tmp_path: Path) -> None:
+    job = """
+    space: {type: unet, preset: digits, learned_sigma: true}
+    data: {source: digits}
+    evaluator: {type: diffusion, extractor: random, training: {recipe: iddpm, images: 100, learning_rate: 0.0003}}
+    """
+    (tmp_path / "job.yml").write_text(job)
+    plan = json.loads(command(tmp_path, "trial", "job.yml", "--dry-run").stdout)
+    training = plan["evaluator"]["training"]
+    assert (training["timesteps"], training["learned_sigma"], training["learning_rate"]) == (4000, True, 0.0003)
+    assert plan["scheduler"]["variance_type"] == "learned_range"
+    assert plan["computing"]["processes"] == 1
+
+
 def test_space_writes_nni_s_json_and_says_the_size(folder: Path) -> None:
     done = command(folder, "space", "job.yml", "--output", "space.json")
     written = json.loads((folder / "space.json").read_text())

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from nni_diffnas.driver import Driver
+from nni_diffnas.errors import JobError
 from nni_diffnas.experiment import ExperimentFolder, TrialJobs
+from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
 from nni_diffnas.runner import TRIAL_ID
 
@@ -29,6 +31,7 @@ class Manager:
     resumed: bool = False
     listed: list[Any] = field(default_factory=list)
     ended_after: int | None = None
+    gpus: GpuRequest | None = None
 
     @property
     def folder(self) -> ExperimentFolder:
@@ -41,8 +44,8 @@ class Manager:
     def jobs(self) -> TrialJobs:
         return TrialJobs(self.folder, self.listed)
 
-    def trial_limit(self) -> int | None:
-        return self.max_trials
+    def refreshed(self) -> Manager:
+        return self
 
     def end_after(self, trials: int) -> None:
         self.ended_after = trials
@@ -205,6 +208,32 @@ def test_a_trial_that_was_killed_without_a_word_is_settled_when_its_worker_is_fr
     driver.close()
 
 
+def test_a_trial_that_was_given_up_may_still_report(folder: Path) -> None:
+    """NNI gives the parameters of a job that died before it asked for them to the next job."""
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    (first,) = driver.ask([0], None)
+    manager.record(0, first, "USER_CANCELED")
+    (second,) = driver.ask([1], None)
+    assert driver.strategy.trials[0].status == "failed"
+    driver.tell(first, result(first), "j1")
+    assert driver.strategy.trials[0].status == "succeeded"
+    assert driver.strategy.trials[0].reason == ""
+    driver.tell(second, result(second), "j2")
+    assert [trial.status for trial in driver.strategy.trials] == ["succeeded"] * 2
+    driver.close()
+
+
+def test_more_than_the_workers_are_never_asked_for(folder: Path) -> None:
+    """A trial that was run again has ended while the tuner was being imported: NNI asks for its successor as well."""
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    assert len(driver.ask([0], None) + driver.ask([1], None)) == 1
+    manager.concurrency = 2
+    assert len(driver.ask([2], None)) == 1
+    driver.close()
+
+
 def test_trials_stopped_early_do_not_end_the_search(folder: Path) -> None:
     manager = Manager(folder, concurrency=1)
     driver = start(manager)
@@ -237,3 +266,8 @@ def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> Non
     assert len(sent) == 2
     assert len({str(one) for one in without_id([*asked, *sent])}) == 4
     driver.close()
+
+
+def test_what_nni_cannot_place_on_gpus_is_refused_before_any_trial(folder: Path) -> None:
+    with pytest.raises(JobError, match="leave trialGpuNumber unset"):
+        start(Manager(folder, gpus=GpuRequest(99.0)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -108,6 +109,7 @@ class Counts:
     repeated: int = 0
     interrupted: int = 0
     failed: int = 0
+    unasked: int = 0
     as_undisturbed: bool = True
     trials: list[Trial] = field(default_factory=list)
 
@@ -168,7 +170,8 @@ class Search:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**environment_of(self.folder), "PYTHONPATH": str(self.folder)}
+        found = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**environment_of(self.folder), "PYTHONPATH": os.pathsep.join(found)}
 
     @property
     def running(self) -> Running:
@@ -250,12 +253,23 @@ class Search:
         return True
 
     def done(self) -> bool:
+        """Whether it has ended; one that a busy machine could not start in NNI's ten seconds is resumed again."""
         if self.door == "nas":
-            return self.driver is not None and self.driver.poll() is not None
-        try:
-            return self.running.status == "DONE"
-        except OSError:
-            return False
+            if self.driver is None or self.driver.poll() is None:
+                return False
+            if "FINISHED" in (self.folder / "driver.log").read_text():
+                return True
+        else:
+            try:
+                status = self.running.status
+            except OSError:
+                return False
+            if status != "ERROR":
+                return status == "DONE"
+        print("NNI could not start it in time: resumed again", flush=True)
+        self.stop()
+        self.start(resume=True)
+        return False
 
     @property
     def memory(self) -> Path:
@@ -349,7 +363,10 @@ def count(search: Search, counts: Counts) -> Counts:
     counts.interrupted -= len(finished)
     counts.lost = sum(known[key].status != "succeeded" for key in finished)
     counts.failed = sum(trial.status == "failed" for trial in counts.trials)
-    if search.concurrency == 1:
+    # A job that dies before it has asked for its parameters leaves them to the next: NNI is one behind from then on.
+    jobs = (search.memory.parent / "environments" / "local-env" / "trials").iterdir()
+    counts.unasked = sum(not (job / "result.json").exists() for job in jobs)
+    if search.concurrency == 1 and not counts.unasked:
         ended = [trial for trial in counts.trials if trial.status != "pending"]
         counts.as_undisturbed = [dict(trial.architecture) for trial in ended] == undisturbed(family, ended)
     return counts
@@ -375,7 +392,8 @@ def main() -> None:
     print(
         f"{arguments.door} door, {arguments.concurrency} at once: {dict(counts.kills)}; {ended} trials ended, "
         f"{counts.failed} of them failed; {counts.finished} finished, {counts.lost} lost, {counts.repeated} repeated, "
-        f"{counts.interrupted} attempts interrupted; as undisturbed: {counts.as_undisturbed}"
+        f"{counts.interrupted} attempts interrupted; "
+        f"as undisturbed: {counts.as_undisturbed if not counts.unasked and search.concurrency == 1 else 'not asked'}"
     )
 
 

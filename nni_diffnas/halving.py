@@ -1,0 +1,61 @@
+"""Low-fidelity stops: a trial that falls behind the others at a rung of its training ends itself.
+
+Asynchronous successive halving without promotion: Li et al., "A System for Massively Parallel Hyperparameter Tuning"
+(2020), algorithm 2, where a trial at a rung goes on if it is among the best 1/eta that have come there. Here it
+decides by itself, while it trains, by a threshold that came with its parameters; so nothing has to be kept and resumed,
+and no door has to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import StrategyError
+from .space import Value
+from .trial import Objective, Trial
+
+__all__ = ["Halving", "rung_metric", "rung_setting"]
+
+
+def rung_metric(metric: str, fraction: float) -> str:
+    """Name of a metric measured when this part of the budget is spent, e.g. ``rfid@25``."""
+    return f"{metric}@{round(100 * fraction)}"
+
+
+def rung_setting(name: str) -> str:
+    """Setting of a trial that ends it where the metric of this name is larger."""
+    return f"stop.{name}"
+
+
+@dataclass(frozen=True)
+class Halving:
+    """At every rung, only trials that are among the best 1/eta so far go on.
+
+    Args:
+        eta: above 1; 2 is NNI's median rule, 3 the usual choice.
+    """
+
+    eta: float
+
+    def __post_init__(self) -> None:
+        if not self.eta > 1:
+            raise StrategyError(f"halving is {self.eta:g}: give a number above 1, of which one trial goes on.")
+
+    def settings(self, trials: Sequence[Trial], objective: Objective) -> dict[str, Value]:
+        """Thresholds for the next trial, from what earlier ones measured at each rung, once eta of them came there.
+
+        Only for an objective that is minimised: a larger metric is worse.
+        """
+        if objective.direction != "minimize":
+            return {}
+        rungs: dict[str, list[float]] = {}
+        for trial in trials:
+            for name, value in trial.metrics.items():
+                if name.startswith(f"{objective.metric}@"):
+                    rungs.setdefault(name, []).append(value)
+        thresholds: dict[str, Value] = {}
+        for name, values in rungs.items():
+            if len(values) >= self.eta:
+                thresholds[rung_setting(name)] = sorted(values)[max(1, int(len(values) / self.eta)) - 1]
+        return thresholds

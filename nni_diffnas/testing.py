@@ -1,0 +1,278 @@
+"""What every plug-in has to do: cases that a plug-in's own tests inherit.
+
+Example:
+    .. code-block:: python
+
+        from nni_diffnas.testing import StrategyCases
+
+        class TestMyStrategy(StrategyCases):
+            def make(self, **options):
+                return MyStrategy(**options)
+
+pytest collects the inherited tests. Each case says in its name what it wants, and needs nothing but a temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .cost import Budget, Cost, Window
+from .evaluation import Evaluation, TrialContext
+from .family import Family
+from .space import Architecture, Space, Value, digest
+from .trial import Trial
+
+if TYPE_CHECKING:
+    import torch
+
+    from .strategy import AskTellStrategy
+
+__all__ = ["EvaluationCases", "FamilyCases", "SmallFamily", "StrategyCases"]
+
+
+class SmallFamily(Family):
+    """96 architectures of four labels, one of which does not always apply; a MAC a unit, nothing to build."""
+
+    @property
+    def space(self) -> Space:
+        """Width, depth, attention, and heads where there is attention."""
+        return Space(
+            choices={"width": (8, 16, 24, 32), "depth": (1, 2, 3), "attention": (False, True), "heads": (1, 2, 4)},
+            edges=(("width", "depth"), ("depth", "attention"), ("width", "attention"), ("attention", "heads")),
+            conditions={"heads": (("attention", (True,)),)},
+        )
+
+    @property
+    def default(self) -> Architecture:
+        """A network in the middle."""
+        return {"width": 16, "depth": 2, "attention": False}
+
+    def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
+        """An empty module."""
+        from torch import nn
+
+        self.space.validate(architecture)
+        return nn.Module()
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        """Grows with every choice."""
+        chosen: dict[str, Any] = self.space.validate(architecture)
+        macs = 1000 * chosen["width"] * chosen["depth"] + 5000 * chosen.get("heads", 0)
+        return Cost(macs=macs, params=macs // 10)
+
+
+class StrategyCases:
+    """Cases for a strategy; write `make`, and change the others where the strategy needs more."""
+
+    trials: int = 20
+    """How many are tried in a case."""
+
+    def make(self, **options: Any) -> AskTellStrategy:
+        """Construct the strategy; ``options`` are those of `AskTellStrategy`."""
+        raise NotImplementedError
+
+    def family(self) -> Family:
+        """The space on which it is tried."""
+        return SmallFamily()
+
+    def measure(self, trial: Trial) -> dict[str, Any]:
+        """Final metrics of a trial, the same whenever it is asked."""
+        return {"rfid": int(digest(dict(trial.architecture))[:6], 16) / 2**24}
+
+    def bound(self, **options: Any) -> AskTellStrategy:
+        """The strategy, ready to be asked."""
+        strategy, family = self.make(**options), self.family()
+        strategy.experiment = "cases"
+        strategy.bind(family.space, family, "cases/1", task="cases")
+        return strategy
+
+    def run(self, strategy: AskTellStrategy, count: int) -> list[Architecture]:
+        """Train ``count`` trials, one at a time; return what was suggested."""
+        seen = []
+        for _ in range(count):
+            strategy.prepare(1)
+            for trial in strategy.ask(1):
+                seen.append(trial.architecture)
+                strategy.tell(trial.id, self.measure(trial))
+        return seen
+
+    def test_suggestions_are_of_the_space_and_never_repeat(self) -> None:
+        strategy = self.bound()
+        seen = self.run(strategy, self.trials)
+        assert len(seen) == self.trials
+        assert all(strategy.space.validate(architecture) == architecture for architecture in seen)
+        assert len({json.dumps(dict(architecture)) for architecture in seen}) == self.trials
+
+    def test_several_workers_get_different_architectures(self) -> None:
+        strategy = self.bound()
+        self.run(strategy, 6)
+        strategy.prepare(3)
+        asked = strategy.ask(3) + strategy.ask(1)
+        assert len({json.dumps(dict(trial.architecture)) for trial in asked}) == len(asked)
+        for trial in reversed(asked):  # they end in any order
+            strategy.tell(trial.id, self.measure(trial))
+        assert strategy.pending == []
+        assert len(self.run(strategy, 3)) == 3
+
+    def test_the_budget_is_kept(self) -> None:
+        budget = Budget({"macs": Window(max=40_000)})
+        strategy = self.bound(budget=budget)
+        assert self.run(strategy, 8)
+        assert all(trial.cost is not None and budget.admits(trial.cost) for trial in strategy.trials)
+
+    def test_the_same_seed_and_history_give_the_same_suggestions(self) -> None:
+        assert self.run(self.bound(seed=3), self.trials) == self.run(self.bound(seed=3), self.trials)
+
+    def test_a_resume_goes_on_as_if_nothing_had_happened(self) -> None:
+        strategy = self.bound(seed=4)
+        self.run(strategy, self.trials // 2)
+        strategy.prepare(1)
+        (pending,) = strategy.ask(1)
+        snapshot = json.loads(json.dumps(strategy.snapshot()))  # primitives only: that is what the memory keeps
+        trials = [Trial.from_json(json.loads(json.dumps(trial.to_json()))) for trial in strategy.trials]
+        resumed = self.bound(seed=4)
+        resumed.restore(trials, snapshot)
+        for one in (strategy, resumed):
+            one.tell(pending.id, self.measure(pending))
+        assert self.run(resumed, 5) == self.run(strategy, 5)
+
+    def test_failed_trials_are_learnt_and_the_search_goes_on(self) -> None:
+        strategy = self.bound()
+        for number in range(self.trials):
+            strategy.prepare(1)
+            for trial in strategy.ask(1):
+                if number % 2:
+                    strategy.tell_failed(trial.id, "out of memory")
+                else:
+                    strategy.tell(trial.id, self.measure(trial))
+        assert len([trial for trial in strategy.trials if trial.status == "failed"]) == self.trials // 2
+
+    def test_nothing_but_failures_breaks_nothing(self) -> None:
+        strategy = self.bound()
+        for _ in range(8):
+            strategy.prepare(1)
+            for trial in strategy.ask(1):
+                strategy.tell_failed(trial.id, "the loss is nan")
+        assert len(strategy.trials) == 8
+
+    def test_an_exhausted_space_ends_the_search(self) -> None:
+        strategy = self.bound(budget=Budget({"macs": Window(max=16_000)}))
+        asked = 0
+        while trials := strategy.ask(2):
+            asked += len(trials)
+            assert asked <= strategy.space.size
+            for trial in trials:
+                strategy.tell(trial.id, self.measure(trial))
+        assert asked > 0
+
+    def test_trials_of_an_earlier_search_are_used(self) -> None:
+        earlier = self.bound(seed=5)
+        known = self.run(earlier, 8)
+        strategy = self.bound(seed=6, warm_start=earlier.trials, start_with_default=False)
+        assert not [architecture for architecture in self.run(strategy, 6) if architecture in known]
+
+
+class FamilyCases:
+    """Cases for a search space; write `make`."""
+
+    samples: int = 5
+
+    def make(self) -> Family:
+        """Construct the family."""
+        raise NotImplementedError
+
+    def architectures(self) -> list[Architecture]:
+        """The default and some random ones."""
+        family, rng = self.make(), np.random.default_rng(0)
+        return [family.default, *(family.space.sample(rng) for _ in range(self.samples))]
+
+    def test_the_space_survives_its_way_through_nni(self) -> None:
+        space = self.make().space
+        assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+        offered = Space.from_nni(json.loads(json.dumps(space.to_nni())))
+        assert dict(offered.choices) == dict(space.choices)
+
+    def test_two_constructions_are_the_same_space(self) -> None:
+        assert self.make().space.key == self.make().space.key
+
+    def test_architectures_are_valid_and_survive_their_encoding(self) -> None:
+        space = self.make().space
+        for architecture in self.architectures():
+            assert space.validate(architecture) == architecture
+            assert space.decode(space.encode([architecture])[0]) == architecture
+
+    def test_costs_are_known_before_anything_is_built(self) -> None:
+        family = self.make()
+        costs = [family.cost(architecture) for architecture in self.architectures()]
+        assert all(cost.macs >= 0 and cost.params >= 0 for cost in costs)
+        assert [family.cost(architecture) for architecture in self.architectures()] == costs
+
+    def test_the_stated_parameters_are_those_of_the_network(self) -> None:
+        import torch
+
+        family = self.make()
+        for architecture in self.architectures():
+            with torch.device("meta"):
+                network = family.build(architecture)
+            weights = sum(parameter.numel() for parameter in network.parameters())
+            assert weights in (0, family.cost(architecture).params), architecture
+
+    def test_every_label_is_described(self) -> None:
+        family = self.make()
+        assert all(family.describe(label) for label in family.space.labels)
+
+
+class EvaluationCases:
+    """Cases for an evaluator; write `make` and `model`, with settings that take seconds."""
+
+    architecture: ClassVar[Architecture] = {}
+    """Of the model."""
+
+    def make(self) -> Evaluation:
+        """Construct the evaluation."""
+        raise NotImplementedError
+
+    def model(self) -> torch.nn.Module:
+        """A fresh network that it can train, always the same."""
+        raise NotImplementedError
+
+    def evaluate(self, output: Path, reports: list[dict[str, float]] | None = None, seed: int = 0) -> dict[str, Any]:
+        """Run one trial."""
+        evaluation = self.make()
+        evaluation.prepare()
+        evaluation.prepare()  # every trial does it again
+        output.mkdir(parents=True, exist_ok=True)
+        heard: list[dict[str, float]] = [] if reports is None else reports
+        context = TrialContext(self.architecture, output, seed, lambda metrics: heard.append(dict(metrics)))
+        return evaluation.evaluate(self.model(), context)
+
+    def test_equal_settings_mean_equal_scores(self) -> None:
+        assert self.make().protocol == self.make().protocol != ""
+
+    def test_metrics_are_finite_numbers_by_name(self, tmp_path: Path) -> None:
+        reports: list[dict[str, float]] = []
+        metrics = self.evaluate(tmp_path / "trial", reports)
+        assert metrics
+        for one in (metrics, *reports):
+            for name, value in one.items():
+                assert isinstance(name, str)
+                assert isinstance(value, int | float), (name, value)
+                assert math.isfinite(value), (name, value)
+        json.dumps(metrics)
+
+    def test_the_same_seed_gives_the_same_score(self, tmp_path: Path) -> None:
+        one, two = self.evaluate(tmp_path / "one"), self.evaluate(tmp_path / "two")
+        timed = {name for name in one if "second" in name}
+        assert {k: v for k, v in one.items() if k not in timed} == {k: v for k, v in two.items() if k not in timed}
+
+    def test_it_writes_into_its_output_folder_only(self, tmp_path: Path) -> None:
+        before = set(Path.cwd().iterdir())
+        self.evaluate(tmp_path / "trial")
+        assert {file.name for file in tmp_path.iterdir()} == {"trial"}
+        assert set(Path.cwd().iterdir()) <= before | {Path.cwd() / ".pytest_cache"}

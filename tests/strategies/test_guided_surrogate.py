@@ -1,0 +1,76 @@
+"""What the surrogates of `DiffusionGuided` see, and the closed form of the acquisition."""
+
+import numpy as np
+import pytest
+import torch
+
+from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family
+from nni_diffnas.strategies.guided.acquisition import _LogEI
+from nni_diffnas.strategies.guided.cost_model import CostModel
+from nni_diffnas.strategies.guided.encoding import Encoding
+from nni_diffnas.strategies.guided.features import Features
+from nni_diffnas.strategies.guided.surrogate import fit_gp
+
+FAMILY = NASBench201Family()
+ENCODING = Encoding(FAMILY.space)
+FEATURES = Features(ENCODING, FAMILY.cuts)
+
+
+def cell(**operations: str) -> torch.Tensor:
+    chosen = {label: operations.get(label.replace("cell/", "e"), "none") for label in FAMILY.space.labels}
+    return ENCODING.one_hot(ENCODING.indices([chosen]))
+
+
+def test_what_lies_behind_a_cut_is_not_seen_and_equal_paths_look_alike() -> None:
+    plain = FEATURES.flow(cell(e0_3="conv_3x3", e0_1="conv_1x1"))
+    assert torch.equal(plain, FEATURES.flow(cell(e0_3="conv_3x3", e1_2="avg_pool_3x3")))
+    assert not torch.equal(plain, FEATURES.flow(cell(e0_3="conv_3x3", e0_1="conv_1x1", e1_3="conv_1x1")))
+    through_1 = FEATURES.flow(cell(e0_1="conv_3x3", e1_3="skip_connect"))
+    through_2 = FEATURES.flow(cell(e0_2="conv_3x3", e2_3="skip_connect"))
+    assert torch.equal(through_1, through_2)
+    uncut = Features(ENCODING)
+    assert not torch.equal(uncut.flow(cell(e0_1="conv_1x1")), uncut.flow(cell(e1_2="conv_1x1")))
+
+
+@pytest.mark.parametrize("family", [FAMILY, MobileNetV3Family()], ids=["paths", "edges"])
+def test_random_architectures_lie_sqrt_2_apart_in_the_flow(family) -> None:
+    encoding = Encoding(family.space)
+    features = Features(encoding, family.cuts)
+    drawn = features.flow(encoding.one_hot(encoding.sample(2000, np.random.default_rng(5))))
+    squares = (drawn[:1000] - drawn[1000:]).square().sum(1)
+    assert squares.mean() == pytest.approx(2.0, rel=0.1)
+
+
+def test_flow_of_relaxed_rows_is_the_expectation_over_independent_rows() -> None:
+    p = torch.rand(1, 6, 5, generator=torch.Generator().manual_seed(0))
+    p = p / p.sum(2, keepdim=True)
+    rng = np.random.default_rng(0)
+    drawn = np.stack([rng.choice(5, size=20_000, p=row.numpy() / row.sum().item()) for row in p[0]], axis=1)
+    torch.testing.assert_close(FEATURES.flow(p)[0], FEATURES.flow(ENCODING.one_hot(drawn)).mean(0), atol=0.01, rtol=0)
+
+
+def test_closed_form_is_botorchs_posterior_with_and_without_fantasies() -> None:
+    rng = np.random.default_rng(0)
+    observed = ENCODING.one_hot(ENCODING.sample(20, rng))
+    targets = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    model = fit_gp(FEATURES, observed, targets, 0).requires_grad_(False)
+    x, pending = (FEATURES.inputs(ENCODING.one_hot(ENCODING.sample(n, rng))) for n in (30, 5))
+    for theirs, ours in (
+        (model, _LogEI(model, None)),
+        (model.condition_on_observations(pending, model.posterior(pending).mean), _LogEI(model, pending)),
+    ):
+        expected, (mean, variance) = theirs.posterior(x), ours.posterior(x)
+        torch.testing.assert_close(mean, expected.mean[:, 0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(variance, expected.variance[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_surrogates_see_the_costs_once_they_are_known() -> None:
+    features = Features(ENCODING, FAMILY.cuts)
+    blind = features.inputs(cell()).shape[1]
+    model = CostModel(features, FAMILY, ["macs", "params"], architectures=500, steps=300)
+    features.known.append(model.standard)
+    drawn = ENCODING.sample(200, np.random.default_rng(9))
+    seen = features.inputs(ENCODING.one_hot(drawn))
+    assert seen.shape[1] == blind + 2
+    macs = np.log([FAMILY.cost(a).macs for a in ENCODING.architectures(drawn)])
+    assert np.corrcoef(seen[:, blind].numpy(), macs)[0, 1] > 0.98
