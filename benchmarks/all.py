@@ -46,6 +46,13 @@ BENCHMARKS = (
         "--table {data}/nasbench201.npz",
         table=True,
     ),
+    Benchmark("gpu", "--tiny", "--root {data}"),
+    Benchmark(
+        "transfer_tasks",
+        "--table {data}/nasbench201_tasks.npz --folds 2 --steps 20",
+        "--table {data}/nasbench201_tasks.npz",
+        table=True,
+    ),
     Benchmark("generator", "--networks 50 --training-steps 20"),
     Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),
     Benchmark("trial_overhead", "--pairs 1"),
