@@ -166,9 +166,19 @@ class Driver:
         without the interruption.
         """
         room = self._granted - self._done - self._active
-        if self._active + room > self._manager.concurrency:
+        left = self._left
+        if room > min(self._manager.concurrency - self._active, left):
             self._manager = self._manager.refreshed()
-        return max(0, min(room, self._manager.concurrency - self._active))
+            self._limit = self._manager.max_trials
+            left = self._left
+        return int(max(0, min(room, self._manager.concurrency - self._active, left)))
+
+    @property
+    def _left(self) -> float:
+        """Trials up to the limit: NNI asks for more sometimes, and starts what it does not need after a resume."""
+        if self._limit is None:
+            return float("inf")
+        return self._limit - len(self._mine()) + len(self._unstarted)
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones."""
