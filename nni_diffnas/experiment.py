@@ -61,8 +61,10 @@ class ExperimentFolder:
 
     def trial_output(self, job_id: str) -> Path | None:
         """Output folder of a job; ``None`` where it is not on this machine."""
+        if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
+            return None
         folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
-        return next((folder for folder in folders if job_id and folder.is_dir()), None)
+        return next((folder for folder in folders if folder.is_dir()), None)
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
