@@ -208,14 +208,12 @@ class Driver:
             self._tell(str(parameters[TRIAL_ID]), value, job_id)
 
     def import_results(self, data: list[dict[str, Any]]) -> None:
-        """Receive trials that finished before a resume, or were run again after it; known results are ignored."""
+        """Receive trials that were run again after a resume; those from before it have been read by `_catch_up`."""
         with self._recording():
             for row in data:
-                parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
-                recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
-                # NNI's own record may be that of another trial: see `TrialJobs`.
-                trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
-                self._tell(str(trial_id), row["value"], job_id)
+                parameter = row.get("parameter")
+                if not row.get("trialJobId") and isinstance(parameter, Mapping):
+                    self._tell(str(parameter.get(TRIAL_ID)), row["value"], "")
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
         if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:

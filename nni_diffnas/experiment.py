@@ -124,18 +124,6 @@ class TrialJobs:
                 return str(sample[TRIAL_ID])
         return ""
 
-    def _ran(self, job: Any, owners: dict[Any, str]) -> str:
-        """Id of the trial that really ran in a job: as it says itself, or by the parameters with which it reported."""
-        claimed = self.folder.trial_result(str(job.trialJobId)).get("trial")
-        if claimed:
-            return str(claimed)
-        own = [given.parameter_id for given in job.hyperParameters or ()]
-        for metric in job.finalMetricData or ():
-            number = int(metric.parameterId)
-            if number not in own and number in owners:
-                return owners[number]
-        return self._recorded(job)
-
     @property
     def highest_number(self) -> int:
         """Highest parameter id that NNI has used; -1 where it has not used any."""
@@ -146,14 +134,19 @@ class TrialJobs:
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def results(self) -> dict[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report."""
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report.
+
+        A report carries the number of the parameters that were really used; after a resume a job may have several.
+        """
         owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
         found: dict[str, tuple[str, Any]] = {}
         for job in self.jobs:
-            written = self.folder.trial_result(str(job.trialJobId)).get("metrics")
-            if job.finalMetricData or written is not None:
-                value = job.finalMetricData[-1].data if job.finalMetricData else written
-                found[self._ran(job, owners)] = (str(job.trialJobId), value)
+            written = self.folder.trial_result(str(job.trialJobId))
+            if "metrics" in written:
+                found.setdefault(str(written.get("trial")), (str(job.trialJobId), written["metrics"]))
+            for metric in job.finalMetricData or ():
+                trial_id = owners.get(int(metric.parameterId)) or self._recorded(job)
+                found.setdefault(trial_id, (str(job.trialJobId), metric.data))
         return found
 
     def ended(self) -> dict[str, str]:

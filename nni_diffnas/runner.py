@@ -153,7 +153,6 @@ def run_trial(
     record = TrialRecord(folder, trial_id)
     earlier = record.earlier()
     if earlier is not None:  # finished before a resume that NNI did not hear of
-        record.succeed(earlier)
         report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
     with record.attempt(job.max_trial_seconds):

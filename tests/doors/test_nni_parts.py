@@ -35,7 +35,8 @@ class Stranger(ModelSpace):
         super().__init__()
         width = nni.choice("width", [4, 8, 16])
         self.enter = MutableConv2d(1, width, 3, padding=1)
-        self.middle = LayerChoice([MutableConv2d(width, width, 1), MutableConv2d(width, width, 3, padding=1)], label="middle")
+        choices = [MutableConv2d(width, width, 1), MutableConv2d(width, width, 3, padding=1)]
+        self.middle = LayerChoice(choices, label="middle")
         self.leave = MutableConv2d(width, 1, 3, padding=1)
 
     def forward(self, sample, timestep, class_labels=None):
