@@ -154,7 +154,10 @@ def main() -> int:
     parser.add_argument("--evaluations", type=int, default=50)
     parser.add_argument("--workers", type=int, default=5, help="free workers that one question serves")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default="", help="one stand-in, with and without the memory only")
     given = parser.parse_args()
+    if given.only not in ("", *MODELS):
+        parser.error(f"--only is {given.only!r}: choose one of {', '.join(MODELS)}")
     logging.disable(logging.INFO)
     if not DATA.is_file():
         print(f"{DATA.name} is missing: put it into {DATA.parent}", file=sys.stderr)
@@ -163,6 +166,8 @@ def main() -> int:
     found: dict[tuple[str, str], list[Result]] = {}
     cases = [("RandomSearch", ""), ("RegularizedEvolution", "")]
     cases += [(name, part) for name in MODELS for part in PARTS]
+    if given.only:
+        cases = [*cases[:2], (given.only, "everything"), (given.only, "no memory")]
     with tempfile.TemporaryDirectory() as folder:
         given.templates = Path(folder)
         for part, template in PARTS.items():
@@ -184,8 +189,13 @@ def main() -> int:
             means = [np.mean([getattr(r, n) for r in results]) for n in ("repairs", "requests", "proposals")]
             told = "| | |" if not part else f"{means[0]:.1f} | {means[1]:.1f} | {means[2]:.1f}"
             print(f"| {name} | {part or '-'} | {best.mean():.3f} +- {error:.3f} | {told} |", flush=True)
-    everything = {name: found[name, "everything"] for name in MODELS}
     bars = []
+    if given.only:
+        for other in (("RandomSearch", ""), ("RegularizedEvolution", ""), (given.only, "no memory")):
+            gain, error = difference(found[given.only, "everything"], found[other], "best")
+            print(f"{given.only} minus {' '.join(other).strip()}: {gain:+.3f} +- {error:.3f}")
+        return 0
+    everything = {name: found[name, "everything"] for name in MODELS}
     gain, error = difference(everything["mutate"], found["RegularizedEvolution", ""], "best")
     bars.append((gain > -2 * error, f"mutate minus RegularizedEvolution: {gain:+.3f} +- {error:.3f} (no worse)"))
     gain, error = difference(everything["random"], found["RandomSearch", ""], "best")

@@ -34,7 +34,7 @@ from .schedulers import Sampler, make_scheduler
 from .scoring import ReferenceName, Scoring, make_extractor
 from .training import TrainingResult, call_network, train
 
-__all__ = ["DiffusionEvaluation", "Settings"]
+__all__ = ["DiffusionEvaluation", "Settings", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
@@ -54,6 +54,7 @@ class Settings(BaseModel):
         sampler_steps: network evaluations an image.
         sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
+        reference_images: so many of them, drawn by chance. Unset: all.
         curve_points: how many of the intermediate reports carry an RFID, evenly spread.
         curve_images: generated for each of these.
         threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
@@ -71,6 +72,7 @@ class Settings(BaseModel):
     sampler_steps: int = Field(default=10, ge=1)
     sampling_batch: int = Field(default=256, ge=1)
     reference: ReferenceName = "training"
+    reference_images: int | None = Field(default=None, ge=2)
     curve_points: int = Field(default=3, ge=0)
     curve_images: int = Field(default=200, ge=2)
     threads: int | None = Field(default=None, ge=1)
@@ -97,8 +99,8 @@ class DiffusionEvaluation(Evaluation):
     """Options of a subclass."""
 
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
-        self.data = _validated(DataSettings, "data", data)
-        self.settings = _validated(self.settings_kind, "evaluator", options)
+        self.data = validated(DataSettings, "data", data)
+        self.settings = validated(self.settings_kind, "evaluator", options)
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
@@ -120,7 +122,8 @@ class DiffusionEvaluation(Evaluation):
             extractor = make_extractor(
                 settings.extractor, self.images, settings.extractor_seed, settings.extractor_weights
             )
-        return Scoring(self.images, settings.reference, extractor, choose_device(settings.device))
+        device, count = choose_device(settings.device), settings.reference_images
+        return Scoring(self.images, settings.reference, extractor, device, count)
 
     @property
     def protocol(self) -> str:
@@ -129,7 +132,7 @@ class DiffusionEvaluation(Evaluation):
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
-            f"{settings.reference} {self.images.split}"
+            f"{settings.reference} {settings.reference_images or ''}{self.images.split}"
         )
 
     def prepare(self) -> None:
@@ -150,7 +153,7 @@ class DiffusionEvaluation(Evaluation):
         """
         if self.data.held_out == 0:
             raise JobError("data.held_out is 0, so that no images are left to judge by: set it to 0.1, say.")
-        return self.changed(reference="held_out")
+        return self.changed(reference="held_out", reference_images=None)
 
     def longer(self, factor: float) -> Self:
         """The same with ``factor`` times the training budget."""
@@ -353,7 +356,12 @@ def _steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
 
 
-def _validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
+def validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
+    """Settings from what a job says in a section.
+
+    Raises:
+        JobError: an unknown field, or a value out of range.
+    """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:

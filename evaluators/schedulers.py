@@ -15,9 +15,27 @@ from nni_diffnas.errors import JobError
 from .losses import Parameterisation
 from .sampling import SOLVERS, Denoiser, in_batches, sample, to_uint8
 
-__all__ = ["Sampler", "make_scheduler", "sample_by_scheduler"]
+__all__ = ["Sampler", "find_scheduler", "make_scheduler", "sample_by_scheduler"]
 
 NEEDED = {"num_train_timesteps", "beta_schedule", "prediction_type"}
+
+
+def find_scheduler(name: str) -> type[Any]:
+    """The class of diffusers' scheduler with this name.
+
+    Raises:
+        JobError: no such scheduler, or one of another kind of diffusion (flow matching, continuous noise levels).
+    """
+    import diffusers
+
+    kind = getattr(diffusers, name, None)
+    known = set(inspect.signature(kind).parameters) if isinstance(kind, type) else set()
+    if not isinstance(kind, type) or "Inverse" in name or not known >= NEEDED or not hasattr(kind, "set_timesteps"):
+        raise JobError(
+            f"The sampler is {name!r}: choose dpm-solver++, ddim, or the class of a diffusers scheduler with a "
+            f"beta_schedule and a prediction_type, such as UniPCMultistepScheduler."
+        )
+    return kind
 
 
 def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:
@@ -30,21 +48,13 @@ def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:
     Raises:
         JobError: no such scheduler, or one that does not suit such networks.
     """
-    import diffusers
-
-    kind = getattr(diffusers, name, None)
-    known = set(inspect.signature(kind).parameters) if isinstance(kind, type) else set()
-    if "Inverse" in name or not known >= NEEDED or not hasattr(kind, "set_timesteps"):
-        raise JobError(
-            f"evaluator.sampler is {name!r}: choose dpm-solver++, ddim, or the class of a diffusers scheduler with a "
-            f"beta_schedule and a prediction_type, such as UniPCMultistepScheduler."
-        )
+    kind = find_scheduler(name)
     if config is None:
         raise JobError(
             f"evaluator.sampler {name!r} cannot sample networks with training.prediction 'edm', whose input diffusers "
             f"does not scale: choose dpm-solver++ or ddim."
         )
-    assert kind is not None
+    known = inspect.signature(kind).parameters
     try:
         return kind(**{key: value for key, value in config.items() if key in known and not key.startswith("_")})
     except (ValueError, NotImplementedError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,19 +57,24 @@ class Scoring:
         reference: the part of it that samples are compared with.
         extractor: feature space of the comparison.
         device: that computes the features.
+        count: of the reference images, drawn by chance; ``None``: all of that part.
     """
 
     images: ImageSet
     reference: ReferenceName
     extractor: Extractor
     device: torch.device
+    count: int | None = None
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """Of the reference images."""
+        """Of the reference images, ascending."""
+        part = self.images.training if self.reference == "training" else self.images.held_out
         if self.reference == "all":
-            return np.arange(len(self.images.pixels))
-        return self.images.training if self.reference == "training" else self.images.held_out
+            part = np.arange(len(self.images.pixels))
+        if self.count is None:
+            return part
+        return np.sort(np.random.default_rng(0).permutation(part)[: self.count])
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[images, features]`` of uint8 images ``[images, channels, height, width]``."""
@@ -80,6 +86,13 @@ class Scoring:
         from .fidelity import extract
 
         return extract(self.extractor, iter(batches), self.device)
+
+    def seconds_per_image(self) -> float:
+        """Of computing features, judged from a few reference images."""
+        pixels = self.images.pixels[self.indices[:64]]
+        began = time.monotonic()
+        self.features(pixels)
+        return (time.monotonic() - began) / len(pixels)
 
     def score(self, pixels: NDArray[np.uint8]) -> dict[str, float]:
         """Metrics of uint8 images ``[images, channels, height, width]``; see `score_features`."""
@@ -108,13 +121,19 @@ class Scoring:
         Raises:
             DataError: there are too few of them, or they do not differ.
         """
+        found = len(self.indices)
+        if found < 2:
+            raise DataError(
+                f"evaluator.reference {self.reference!r} has {found} images: "
+                f"change data.held_out so that there are more."
+            )
+        if self.count is not None and found < self.count:
+            raise DataError(
+                f"evaluator.reference_images is {self.count}, but evaluator.reference {self.reference!r} of "
+                f"data.source {self.images.source!r} has {found}: lower it."
+            )
 
         def make(folder: Path) -> None:
-            if len(self.indices) < 2:
-                raise DataError(
-                    f"evaluator.reference {self.reference!r} has {len(self.indices)} images: "
-                    f"change data.held_out so that there are more."
-                )
             features = self.features(self.images.pixels[self.indices])
             reference = statistics(features)
             if not np.trace(reference.covariance) > 0:
@@ -127,5 +146,5 @@ class Scoring:
             np.save(folder / "features.npy", features[chosen])
 
         weights = fingerprint(str(self.extractor.weights)) if self.extractor.layer != "features" else ""
-        key = fingerprint(self.images.split, self.reference, self.extractor.name, weights)
+        key = fingerprint(self.images.split, self.reference, self.count, self.extractor.name, weights)
         return cached_folder(f"statistics/{key}", make)

@@ -88,7 +88,7 @@ def decode(settings: DataSettings) -> Decoded:
         DataError: it cannot be decoded as the settings say.
     """
     if settings.source == "digits":
-        decoded = _digits()
+        decoded = _digits(settings)
     elif settings.source in TORCHVISION:
         decoded = _torchvision(settings)
     elif Path(settings.source).is_dir():
@@ -111,14 +111,14 @@ def _digits_file() -> Path:
     raise DataError("data.source 'digits' is scikit-learn's data set, which is not there: install scikit-learn.")
 
 
-def _digits() -> Decoded:
+def _digits(settings: DataSettings) -> Decoded:
     with gzip.open(_digits_file(), "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",")
     if table.ndim != 2 or table.shape[1] != 65:
         raise DataError(f"scikit-learn's digits have the shape {table.shape}, not (1797, 65): reinstall scikit-learn.")
     # The digits count 4x4 blocks of black pixels, 0 to 16.
-    pixels = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return Decoded(pixels, table[:, 64].astype(np.int64), classes=10)
+    pixels = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+    return _from_array(pixels, table[:, 64].astype(np.int64), settings, "data.source 'digits'")
 
 
 def _torchvision(settings: DataSettings) -> Decoded:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
-from .experiment import SILENT, ManagerInfo, TrialJobs
+from .experiment import ManagerInfo, TrialJobs
 from .family import Family
 from .forecast import forecast_search
 from .gpus import gpu_count
@@ -29,7 +29,7 @@ from .progress import Pace
 from .runner import TRIAL_ID
 from .space import Value
 from .strategy import AskTellStrategy
-from .trial import Trial
+from .trial import SILENT, Trial
 from .versions import versions
 from .winner import export_trial
 
@@ -166,7 +166,10 @@ class Driver:
         interrupted. Served at once, the strategy would suggest before their results are known, and otherwise than
         without the interruption.
         """
-        return max(0, self._granted - self._done - self._active)
+        room = self._granted - self._done - self._active
+        if self._active + room > self._manager.concurrency:
+            self._manager = self._manager.refreshed()
+        return max(0, min(room, self._manager.concurrency - self._active))
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones.
@@ -213,11 +216,13 @@ class Driver:
                 self._tell(str(trial_id), row["value"], job_id)
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
-        if trial_id not in {trial.id for trial in self.strategy.pending}:
+        if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:
             return  # reported twice, or run again after a resume although its result was known
+        given_up = trial_id not in {trial.id for trial in self.strategy.pending}
         raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
         before = Outcome.of(self.strategy.trials, self.strategy.objective).best
         trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
+        self._done -= given_up  # counted when it was given up
         self._after(trial, before)
 
     def ended(self, success: bool) -> None:
@@ -256,7 +261,8 @@ class Driver:
         self._done += 1
         self._report(trial, before)
         if self._ended == self._limit and not self._closed:
-            self._limit = self._manager.trial_limit()
+            self._manager = self._manager.refreshed()
+            self._limit = self._manager.max_trials
             if self._ended == self._limit:
                 self._finish()
                 threading.Thread(target=self._await_more, daemon=True).start()
@@ -331,7 +337,7 @@ class Driver:
         while True:
             time.sleep(2)
             try:
-                limit = self._manager.trial_limit()
+                limit = self._manager.refreshed().max_trials
             except Exception:  # the manager is ending, and says so by errors of several kinds
                 return
             with self._lock:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,13 +18,9 @@ from .errors import JobError
 from .gpus import GpuRequest
 from .record import RESULT_FILE, TrialRecord
 from .runner import TRIAL_ID
-from .trial import STOPPED_EARLY
+from .trial import KILLED, NO_REASON, STOPPED_EARLY
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
-
-NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
-KILLED = "the trial's process was killed: by the system, where memory ran out, or by hand"
-SILENT = "the trial ended without reporting a final result"
 
 _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
 """Reasons by NNI's status of a job, for trials that could not say themselves."""
@@ -133,8 +129,9 @@ class TrialJobs:
             return str(claimed)
         own = [given.parameter_id for given in job.hyperParameters or ()]
         for metric in job.finalMetricData or ():
-            if metric.parameterId not in own and metric.parameterId in owners:
-                return owners[metric.parameterId]
+            number = int(metric.parameterId)
+            if number not in own and number in owners:
+                return owners[number]
         return self._recorded(job)
 
     @property
@@ -226,15 +223,14 @@ class ManagerInfo:
 
             Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
 
-    def trial_limit(self) -> int | None:
-        """``maxTrialNumber`` of this moment: the user may have raised it since the start."""
+    def refreshed(self) -> ManagerInfo:
+        """The same with the limit and the concurrency of this moment: the user may have changed them."""
         if self.channel is None:
-            return self.max_trials
+            return self
         from nni.experiment import Experiment
 
-        profile = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()
-        limit = profile["params"].get("maxTrialNumber")
-        return None if limit is None else int(limit)
+        params = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()["params"]
+        return replace(self, max_trials=params.get("maxTrialNumber"), concurrency=int(params["trialConcurrency"]))
 
     def end_with_manager(self) -> None:
         """End this process soon after NNI's manager has died.

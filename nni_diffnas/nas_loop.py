@@ -12,11 +12,11 @@ from nni.nas.execution import Middleware
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
-from .experiment import NO_REASON, SILENT, ExperimentFolder, TrialJobs
+from .experiment import ExperimentFolder, TrialJobs
 from .nni_repairs import hear_out_resumes
 from .outcome import why_broken
 from .runner import TRIAL_ID
-from .trial import REFUSED, Trial
+from .trial import NO_REASON, REFUSED, SILENT, Trial
 
 if TYPE_CHECKING:
     from .strategy import AskTellStrategy
@@ -95,8 +95,8 @@ class EngineLoop:
 
     def _tell_results(self, jobs: TrialJobs) -> None:
         results = jobs.results()
-        for trial in self.strategy.pending:
-            if trial.id in results:
+        for trial in self.strategy.trials:
+            if trial.id in results and trial.open:
                 job_id, value = results[trial.id]
                 self._tell(trial.id, self._as_metrics(value), job_id)
 

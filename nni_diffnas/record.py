@@ -112,7 +112,9 @@ class TrialRecord:
         """
         if not self.trial_id:
             return None
-        for file in self.folder.parent.glob(f"*/{RESULT_FILE}"):
+        # Locally a job's folder is its output; on other machines the output lies within it.
+        beside = self.folder.parent.glob(f"*/{RESULT_FILE}")
+        for file in (*beside, *self.folder.parent.parent.glob(f"*/{self.folder.name}/{RESULT_FILE}")):
             content = self.read(file)
             if content.get("trial") == self.trial_id and "metrics" in content:
                 return content

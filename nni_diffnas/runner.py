@@ -18,8 +18,8 @@ from .evaluation import TrialContext
 from .family import Family
 from .job import Job
 from .record import TrialRecord, finite
-from .space import Architecture, Value
-from .trial import Metrics, Objective
+from .space import Architecture, Space, Value
+from .trial import Metrics, Objective, Trial
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ __all__ = [
     "TRIAL_ID",
     "build_seeded",
     "check_objective",
+    "parameters_of",
     "report_final",
     "report_intermediate",
     "run_trial",
@@ -52,6 +53,12 @@ def split_parameters(parameters: Mapping[str, Value]) -> tuple[Architecture, dic
         if label.startswith(SETTING_PREFIX) and label != TRIAL_ID
     }
     return architecture, settings
+
+
+def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
+    """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
+    settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
+    return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
 
 
 def trial_output() -> Path:

@@ -12,6 +12,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +25,7 @@ from .errors import BudgetError, StrategyError
 from .family import Family, sample_within, traced_family
 from .halving import Halving
 from .nas_loop import EngineLoop, memory_of
-from .runner import SETTING_PREFIX, TRIAL_ID
+from .runner import SETTING_PREFIX, parameters_of
 from .space import Architecture, Space, Value, digest
 from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
 
@@ -33,17 +34,11 @@ if TYPE_CHECKING:
 
     from .memory import SearchMemory
 
-__all__ = ["AskTellStrategy", "parameters_of"]
+__all__ = ["AskTellStrategy"]
 
 _logger = logging.getLogger(__name__)
 
 _STATE = "strategy"
-
-
-def parameters_of(trial: Trial, space: Space) -> dict[str, Value]:
-    """Flat parameters of a trial as NNI shows and ships them: every label, then the settings."""
-    settings = {f"{SETTING_PREFIX}{name}": value for name, value in trial.settings.items()}
-    return {**space.complete(trial.architecture), **settings, TRIAL_ID: trial.id}
 
 
 class AskTellStrategy(Strategy):
@@ -113,7 +108,8 @@ class AskTellStrategy(Strategy):
     def update(self, trials: Sequence[Trial]) -> None:
         """Receive finished and failed trials, each once, in the order in which they ended, with all metrics.
 
-        Trials of a warm start come first, before the first `suggest`.
+        Trials of a warm start come first, before the first `suggest`. A trial that was given up as failed, because its
+        process ended without a word, may come once more when it reports after all.
         """
 
     def check_budget(self) -> None:
@@ -301,7 +297,9 @@ class AskTellStrategy(Strategy):
         return {**parameters_of(trial, self.space), **{f"{SETTING_PREFIX}{name}": stops[name] for name in stops}}
 
     def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
-        """Record the final metrics of a trial; a second report of the same trial is ignored."""
+        """Record the final metrics of a trial, even of one that was given up; a second report is ignored."""
+        if trial_id in self._trials and self._trials[trial_id].open:
+            self._trials[trial_id] = replace(self._trials[trial_id], status="pending")
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
 
     def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:

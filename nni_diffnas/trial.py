@@ -13,7 +13,11 @@ from .space import Architecture, Value
 
 __all__ = [
     "FAULTLESS",
+    "GIVEN_UP",
+    "KILLED",
+    "NO_REASON",
     "REFUSED",
+    "SILENT",
     "STOPPED_EARLY",
     "UNRANKED",
     "Direction",
@@ -35,6 +39,11 @@ _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
 
 STOPPED_EARLY = "stopped early: by the assessor, by maxTrialDuration or by hand"
+NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
+KILLED = "the trial's process was killed: by the system, where memory ran out, or by hand"
+SILENT = "the trial ended without reporting a final result"
+GIVEN_UP = (NO_REASON, KILLED, SILENT)
+"""Reasons that were inferred: such a trial may still report, since NNI may have run it in another job."""
 REFUSED = "refused by a filter before it was trained"
 FAULTLESS = (STOPPED_EARLY, REFUSED)
 """Reasons of failed trials that say nothing against the job."""
@@ -140,9 +149,14 @@ class Trial:
     seconds: float | None = None
     job_id: str = ""
 
+    @property
+    def open(self) -> bool:
+        """Whether a result may still come."""
+        return self.status == "pending" or (self.status == "failed" and self.reason in GIVEN_UP)
+
     def succeeded(self, metrics: Metrics, **changes: Any) -> Trial:
         """The same trial with its results."""
-        return replace(self, status="succeeded", metrics=dict(metrics), **changes)
+        return replace(self, status="succeeded", metrics=dict(metrics), reason="", **changes)
 
     def failed(self, reason: str, **changes: Any) -> Trial:
         """The same trial with the reason of its failure."""

@@ -81,6 +81,23 @@ def read_search(folder: ExperimentFolder) -> Search:
     return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
 
 
+def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
+    """Output folder of a trial; one that is on another machine is fetched."""
+    candidates = [folder.trial_output(trial.job_id), *(output for output, _ in folder.records(trial.id))]
+    for output in candidates:
+        if output is not None and (output / WEIGHTS).is_file():
+            return output
+    from .remote import fetch_output
+
+    fetched = fetch_output(folder, trial.job_id)
+    if fetched is None or not (fetched / WEIGHTS).is_file():
+        raise JobError(
+            f"The weights of trial {trial.id} are not on this machine, nor on one that NNI's remote service used: "
+            f"train it again with 'nni-diffnas train'."
+        )
+    return fetched
+
+
 def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, trials: Sequence[Trial] = ()) -> Path:
     """Write the trained network of a trial as a diffusers pipeline folder with a model card.
 
@@ -100,12 +117,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
             f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines of what this job trains: there is nothing "
             f"to export."
         )
-    output = folder.trial_output(trial.job_id)
-    if output is None or not (output / WEIGHTS).is_file():
-        raise JobError(
-            f"The weights of trial {trial.id} are not on this machine: export where its output folder lies, or train "
-            f"it again with 'nni-diffnas train'."
-        )
+    output = _output_with_weights(folder, trial)
     from .export import export_pipeline
 
     pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,26 +76,55 @@ class MobileNetV3Family(Family):
         from torch import nn
 
         chosen = self.space.validate(architecture)
-        layers: list[nn.Module] = [_convolution(3, 16, 3, 2), nn.Hardswish(), _convolution(16, 16, 3, 1, 16), nn.ReLU()]
-        layers.append(_convolution(16, 16, 1, 1))
-        width = 16
+        layers, width = _stem(), 16
         for stage in range(STAGES):
             for layer in _layers(stage):
                 if layer in chosen:
-                    kernel, expansion = int(str(chosen[layer])[1]), int(str(chosen[layer])[3])
                     stride = _STRIDES[stage] if layer.endswith("layer0") else 1
-                    layers.append(_inverted(width, _WIDTHS[stage], kernel, expansion, stride, stage))
+                    layers.append(_inverted(width, str(chosen[layer]), stride, stage))
                     width = _WIDTHS[stage]
-        head = [_convolution(width, 960, 1, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        return nn.Sequential(*layers, *head, nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, self.classes))
+        return nn.Sequential(*layers, *_head(width, self.classes))
 
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
-        """MACs and parameters, counted on the meta device."""
-        import torch
+        """MACs and parameters, counted on the meta device: each kind of layer once, then summed."""
+        chosen = self.space.validate(architecture)
+        total, width, side = _cost("stem", 3, self.size), 16, -(-self.size // 2)
+        for stage in range(STAGES):
+            for layer in _layers(stage):
+                if layer in chosen:
+                    stride = _STRIDES[stage] if layer.endswith("layer0") else 1
+                    total = total + _cost("layer", width, side, str(chosen[layer]), stride, stage)
+                    width, side = _WIDTHS[stage], -(-side // stride)
+        return total + _cost("head", width, side, self.classes)
 
-        with torch.device("meta"):
-            network = self.build(architecture).eval()
-            return count_cost(network, torch.empty(1, 3, self.size, self.size))
+
+@cache
+def _cost(part: str, channels: int, side: int, *which: Any) -> Cost:
+    import torch
+    from torch import nn
+
+    with torch.device("meta"):
+        if part == "layer":
+            module = _inverted(channels, *which)
+        else:
+            module = nn.Sequential(*(_stem() if part == "stem" else _head(channels, *which)))
+        return count_cost(module.eval(), torch.empty(1, channels, side, side))
+
+
+def _stem() -> list[torch.nn.Module]:
+    from torch import nn
+
+    return [
+        *(_convolution(3, 16, 3, 2), nn.Hardswish()),
+        *(_convolution(16, 16, 3, 1, 16), nn.ReLU(), _convolution(16, 16, 1, 1)),
+    ]
+
+
+def _head(width: int, classes: int) -> list[torch.nn.Module]:
+    from torch import nn
+
+    pooled = [_convolution(width, 960, 1, 1), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return [*pooled, nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, classes)]
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> torch.nn.Module:
@@ -106,8 +135,10 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int, groups: in
     )
 
 
-def _inverted(inputs: int, outputs: int, kernel: int, expansion: int, stride: int, stage: int) -> torch.nn.Module:
+def _inverted(inputs: int, kind: str, stride: int, stage: int) -> torch.nn.Module:
     from torch import nn
+
+    kernel, expansion, outputs = int(kind[1]), int(kind[3]), _WIDTHS[stage]
 
     class Inverted(nn.Module):
         """Expand, convolve in depth, perhaps squeeze and excite, project; a shortcut where shapes agree."""

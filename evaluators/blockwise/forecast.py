@@ -11,7 +11,7 @@ from torch import nn
 
 from nni_diffnas.blocks import Block, BlockFamily
 
-from ..training import Recipe
+from ..recipe import Recipe
 from .joint import retrain
 from .pipeline import NoisedImages, TeacherPipeline
 from .settings import BETAS, BlockwiseSettings, SupernetSettings

@@ -71,8 +71,10 @@ def _strongest(prefix: str, state: Mapping[str, Tensor], groups: int, count: int
     first, second = state[f"{prefix}conv1.weight"], state[f"{prefix}conv2.weight"]
     strength = first.flatten(1).norm(dim=1) * state[f"{prefix}norm2.weight"].abs()
     strength = strength * second.transpose(0, 1).flatten(1).norm(dim=1)
-    best: Tensor = strength.view(groups, -1).topk(count // groups, dim=1).indices.sort(dim=1).values
-    return (best + torch.arange(groups, device=best.device)[:, None] * (len(strength) // groups)).flatten()
+    best = strength.view(groups, -1).topk(count // groups, dim=1).indices.sort(dim=1).values
+    starts = torch.arange(groups, device=best.device)[:, None] * (len(strength) // groups)
+    chosen: Tensor = (best + starts).flatten()
+    return chosen
 
 
 def _fitted(weight: Tensor, kernel: Sequence[int]) -> Tensor:

@@ -1,6 +1,6 @@
 """`Features`: what a surrogate sees of an architecture, differentiable in the relaxed one-hot matrix.
 
-Each view but the costs is multilinear in the rows, so that on relaxed matrices it is an expectation under independent
+Each view but the last is multilinear in the rows, so that on relaxed matrices it is an expectation under independent
 rows:
 
     labels     the one-hot rows themselves
@@ -9,7 +9,8 @@ rows:
                the same look alike whichever label computes it. Where paths are too many or too long: how often each
                value occurs among the labels that share their list of values, and each pair of values along the edges
                (Weisfeiler-Lehman colours of iterations 0 and 1, Shervashidze et al. 2011, counted edge by edge)
-    costs      logarithms of what is known before training (`CostModel`)
+    known      what can be said before training: what other data sets suggest (`TaskPredictor`), and last the logarithms
+               of costs (`CostModel`)
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Features:
 
     def __init__(self, encoding: Encoding, cuts: Mapping[str, tuple[Value, ...]] | None = None) -> None:
         self.encoding = encoding
-        self.costs: Callable[[torch.Tensor], torch.Tensor] | None = None
-        """``... x L x V`` matrices to ``... x d`` standardised logarithms of costs; set where they are known."""
+        self.known: list[Callable[[torch.Tensor], torch.Tensor]] = []
+        """``... x L x V`` matrices to ``... x d`` numbers, mean 0 and deviation about 1; added where there are any."""
         space = encoding.space
         exists = encoding.exists.flatten()
         constant = (torch.as_tensor(encoding.sizes) == 1) & ~encoding.conditional
@@ -119,8 +120,9 @@ class Features:
         return product
 
     def views(self, p: torch.Tensor) -> list[torch.Tensor]:
-        """All views, in the order of the module's docstring; a cost model that is not there has no view."""
-        return [self.labels(p), self.flow(p), *([self.costs(p)] if self.costs is not None else [])]
+        """All views, in the order of the module's docstring; where nothing is known there is no last view."""
+        known = [each(p) for each in self.known]
+        return [self.labels(p), self.flow(p), *([torch.cat(known, -1)] if known else [])]
 
     def inputs(self, p: torch.Tensor) -> torch.Tensor:
         """``... x L x V`` matrices to the ``... x d`` float64 inputs of the surrogates: all views in a row."""

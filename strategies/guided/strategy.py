@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +22,15 @@ from nni_diffnas.trial import Suggestion, Trial
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from .acquisition import Known
     from .cost_model import CostModel
     from .encoding import Indices
     from .generator import Generator
+    from .guidance import Wish
     from .network import Tilt
+    from .transfer import Experience
 
 __all__ = ["DiffusionGuided"]
 
@@ -72,6 +75,9 @@ class DiffusionGuided(AskTellStrategy):
             noised architectures, as in the paper.
         objectives: further metrics to minimise together with the objective; the suggestions then improve the front.
             ``macs``, ``params`` and ``latency_ms`` are known exactly, others are learned.
+        experience: of earlier searches in this space on other data sets, two or more; the first trials then follow what
+            they suggest for ``dataset``, and the surrogates see it too.
+        dataset: ``m x d`` features of the images of the new data set, as those of the experience.
         sampler_steps: noise levels of the sampler, at least 2.
         training_steps: of the generator, where the cache has none for this space; at least 1.
         cache: makes and keeps content by name: `nni_diffnas.cache.cached_bytes`.
@@ -90,6 +96,8 @@ class DiffusionGuided(AskTellStrategy):
         surrogate: str = "gp",
         guidance: str = "denoised",
         objectives: Sequence[str] = (),
+        experience: Sequence[Experience] = (),
+        dataset: ArrayLike | None = None,
         sampler_steps: int = 8,
         training_steps: int = 200,
         cache: Callable[[str, Callable[[], bytes]], bytes] = cached_bytes,
@@ -113,6 +121,9 @@ class DiffusionGuided(AskTellStrategy):
                 raise StrategyError(f"{name} is {chosen!r}: choose one of {', '.join(known)}.")
         if isinstance(objectives, str) or self.objective.metric in objectives:
             raise StrategyError(f"objectives is {objectives!r}: list further metrics, without {self.objective.metric}.")
+        if bool(experience) != (dataset is not None):
+            raise StrategyError("Experience of other data sets and the features of this one (dataset) go together.")
+        self.experience, self.dataset = tuple(experience), dataset
         self.unguided, self.strength, self.candidates = unguided, strength, candidates
         self.surrogate, self.guidance = surrogate, guidance
         # What is known exactly comes last.
@@ -144,6 +155,14 @@ class DiffusionGuided(AskTellStrategy):
         asked = list(dict.fromkeys([*self.budget.windows, *(name for name in self.objectives if name in _COSTS)]))
         if asked and self.family is None:
             raise StrategyError(f"This space cannot say {', '.join(asked)} before training: leave them out.")
+        self._prior: Wish | None = None
+        if self.experience and self.dataset is not None:
+            from .transfer import TaskPredictor
+
+            predictor = TaskPredictor(self.features, self.experience, seed=self.seed)
+            task = predictor.encode(self.dataset)
+            self._prior = partial(predictor.predict, task)
+            self.features.known.append(lambda p: predictor.predict(task, p)[..., None])
         # What is known before training says much of the score, so the surrogates see it too.
         names = [name for name in _COSTS if name in asked or (name in _SEEN and self._knows(name))]
         self._cost_model: CostModel | None = None
@@ -151,7 +170,7 @@ class DiffusionGuided(AskTellStrategy):
             from .cost_model import CostModel
 
             self._cost_model = CostModel(self.features, self.family, names)
-            self.features.costs = self._cost_model.standard
+            self.features.known.append(self._cost_model.standard)
 
     def _knows(self, name: str) -> bool:
         """Whether the family states this cost of any architecture, and it is not the same for all."""
@@ -181,14 +200,35 @@ class DiffusionGuided(AskTellStrategy):
         scored = self._scored()
         started = len(scored) + len(self.pending) + len(taken)
         if started < self.unguided or len(scored) < 2:
-            found = self._generate(min(self.candidates, 16), noise, self._budget_tilts(), None, taken)
-            if found:
-                return Suggestion(found[0], "generated")
+            found = self._unguided(noise, taken)
+            if found is not None:
+                return found
         else:
             guided = self._guided(scored, taken, seed, noise)
             if guided is not None:
                 return guided
         return self._fallback(taken)
+
+    def _unguided(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
+        """Before the surrogate knows anything: what other data sets suggest, else what the generator brings."""
+        tilts = self._budget_tilts()
+        if self._prior is None:
+            found = self._generate(min(self.candidates, 16), noise, tilts, None, taken)
+            return Suggestion(found[0], "generated") if found else None
+        from .guidance import along_gradient
+
+        encoding = self.generator.encoding
+        pull = along_gradient(self._prior, self.strength, self._reference())
+        found = self._generate(self.candidates, noise, [pull, *tilts], None, taken)
+        if not found:
+            return None
+        values = self._prior(encoding.one_hot(encoding.indices(found)))
+        return Suggestion(found[int(values.argmax())], "transferred")
+
+    def _reference(self) -> torch.Tensor:
+        """Random architectures, by which strengths are scaled."""
+        encoding = self.generator.encoding
+        return encoding.one_hot(encoding.sample(64, np.random.default_rng(self.seed)))
 
     def _fallback(self, taken: list[Architecture]) -> Suggestion | None:
         """A random architecture, said to be one, where the generator brings nothing new."""
@@ -212,7 +252,6 @@ class DiffusionGuided(AskTellStrategy):
         known = self._known_to_search(scored, taken)
         models = fit_models(self.features, known, self.surrogate, self.seed, self._exact(scored))
         acquisition = Acquisition(self.features, known, models, self.seed)
-        reference = encoding.one_hot(encoding.sample(64, np.random.default_rng(self.seed)))
         if self.guidance == "noise-aware":
             from .predictor import NoiseAwarePredictor
 
@@ -220,7 +259,7 @@ class DiffusionGuided(AskTellStrategy):
             predictor.fit(known.matrices, known.targets.mean(1))
             pull = predictor.tilt(self.strength)
         else:
-            pull = along_gradient(acquisition, self.strength, reference)
+            pull = along_gradient(acquisition, self.strength, self._reference())
         tilts = [pull, *self._budget_tilts()]
         half = self.candidates // 2
         best = sorted(scored, key=self._rank, reverse=True)[:8]

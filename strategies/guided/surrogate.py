@@ -27,7 +27,7 @@ FIT_POINTS = 250
 
 
 def _kernel(features: Features) -> Any:
-    """Sum of squared-exponential kernels, one for each view; labels and costs have a length scale for each column.
+    """Sum of squared-exponential kernels, one for each view; a length scale for each column, but one for all the flow.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
     can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the mode where theirs has the
@@ -45,8 +45,8 @@ def _kernel(features: Features) -> Any:
         if size == 0:
             continue
         # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
-        # Flow and costs are scaled so that two random architectures lie about 1 apart in each.
-        mode, width = (math.sqrt(2) + 0.5 * math.log(size), 0.5) if view == 0 else (0.0, 0.7)
+        # In the other views two random architectures lie about sqrt(2) apart.
+        mode, width = (math.sqrt(2) + 0.5 * math.log(size), 0.5) if view == 0 else (math.log(2), 0.7)
         prior = LogNormalPrior(mode + width**2, width)
         base = RBFKernel(
             ard_num_dims=None if view == 1 else size,  # the flow has many columns: one length scale for all

@@ -33,6 +33,7 @@ def test_digits_are_scikit_learns() -> None:
     assert digits.labels is not None
     assert np.array_equal(digits.labels, theirs.target)
     assert (digits.pixels.max(), digits.classes) == (255, 10)
+    assert load("digits", size=16, channels=3).pixels.shape == (1797, 3, 16, 16)
 
 
 def test_a_cached_source_needs_no_image_library(evaluator_cache: Path) -> None:

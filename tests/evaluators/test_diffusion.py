@@ -105,7 +105,8 @@ def test_the_protocol_tells_what_changes_a_score() -> None:
     assert "100 images/4 dpm-solver++ steps/1280 images" in base
     others: list[Mapping[str, Any]] = [
         {"score_images": 101}, {"sampler_steps": 5}, {"sampler": "ddim"}, {"extractor": "labels"},
-        {"extractor_seed": 1}, {"reference": "held_out"}, {"training": {"images": 1280, "gamma": 4.0}},
+        {"extractor_seed": 1}, {"reference": "held_out"}, {"reference_images": 500},
+        {"training": {"images": 1280, "gamma": 4.0}},
     ]  # fmt: skip
     protocols = {quick(**other).protocol for other in others}
     assert len(protocols | {base}) == len(others) + 1
@@ -210,8 +211,9 @@ def test_the_nearest_known_images_come_first() -> None:
         ({"source": "digits"}, {"extractor": "vgg"}, r"evaluator\.extractor is 'vgg'"),
         ({"source": "digits"}, {"training": {"images": 0}}, r"evaluator\.training\.images is 0"),
         ({"source": "digits"}, {"training": {}}, "exactly one of images, steps and seconds"),
-        ({"source": "digits"}, {"sampler": "euler"}, r"evaluator\.sampler is 'euler': choose dpm-solver\+\+, ddim, or"),
+        ({"source": "digits"}, {"sampler": "euler"}, r"The sampler is 'euler': choose dpm-solver\+\+, ddim, or"),
         ({"source": "digits"}, {"sampler": "FlowMatchEulerDiscreteScheduler"}, r"with a beta_schedule"),
+        ({"source": "digits"}, {"training": {"steps": 0}}, r"evaluator\.training\.steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 0}, r"evaluator\.sampler_steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 2000}, r"evaluator\.sampler_steps is 2000, more than the 1000"),
     ],
@@ -228,6 +230,10 @@ def test_data_that_cannot_be_scored(tmp_path: Path) -> None:
         DiffusionEvaluation(data, **QUICK).prepare()
     with pytest.raises(DataError, match=r"'held_out' has 0 images.*data\.held_out"):
         DiffusionEvaluation({**data, "held_out": 0}, **QUICK, reference="held_out").prepare()
+    with pytest.raises(
+        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1617"
+    ):
+        quick(reference_images=5000).prepare()
     conditional = {**QUICK, "training": {"images": 5, "class_conditional": True}}
     with pytest.raises(DataError, match="class_conditional needs labels"):
         DiffusionEvaluation(data, **conditional).prepare()

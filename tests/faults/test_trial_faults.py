@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nni_experiment import created, write_config
+from nni_experiment import created, environment_of, run, write_config
 
 from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
@@ -78,7 +79,7 @@ REASONS = {
 }
 
 
-def write_search(folder: Path, faults: list[str], **config: Any) -> Path:
+def write_search(folder: Path, faults: list[str], before: str = "", **config: Any) -> Path:
     numbers = np.arange(len(faults))[:, None]
     np.savez(
         folder / "table.npz",
@@ -88,7 +89,7 @@ def write_search(folder: Path, faults: list[str], **config: Any) -> Path:
         values=np.hstack([numbers + 1.0, numbers + 1.0]),
         maximize=False,
     )
-    (folder / "trial.py").write_text(TRIAL.replace("FAULTS", repr(faults), 1))
+    (folder / "trial.py").write_text(TRIAL.replace("FAULTS", repr(faults), 1).replace("try:", before + "try:", 1))
     job = {
         "space": {"type": "table", "path": "table.npz"},
         "data": {"path": "table.npz"},
@@ -145,3 +146,35 @@ def test_five_faults_in_a_row_end_the_search_and_say_why(plugin_site: Path, tmp_
     assert 6 <= len(jobs) <= 8
     said = (tmp_path / "exp" / identity / "log" / "nnictl_stdout.log").read_text()
     assert "the search ends: 5 trials in a row failed, the last because: rfid is nan" in said
+
+
+def test_records_are_right_where_nni_swaps_two_trials_and_a_finished_search_goes_on(
+    plugin_site: Path, tmp_path: Path
+) -> None:
+    # NNI gives the first parameters to whichever of two jobs asks first: here always to the second.
+    late = 'if os.environ["NNI_TRIAL_SEQ_ID"] == "0":\n    time.sleep(6)\n'
+    config = write_search(tmp_path, ["", "crash", "", "", "", ""], late, maxTrialNumber=2, trialConcurrency=2)
+    with created(config) as experiment:
+        experiment.wait("DONE", timeout=300)
+        folder = ExperimentFolder(tmp_path / "exp" / experiment.id)
+        shown = {
+            json.loads(job["hyperParameters"][0])["parameters"]["number"]: job["status"] for job in experiment.trials()
+        }
+        update = ["nnictl", "update", "trialnum", experiment.id, "--value", "4"]
+        run(update, environment_of(tmp_path), tmp_path)
+        until = time.monotonic() + 120
+        while len(experiment.trials()) < 4 and time.monotonic() < until:
+            time.sleep(0.5)
+        experiment.wait("DONE", timeout=120)
+        jobs = [job["trialJobId"] for job in experiment.trials()]
+    assert shown == {0: "FAILED", 1: "SUCCEEDED"}, "NNI has not swapped them"
+    with SearchMemory(folder.memory, create=False) as memory:
+        trials = {int(trial.architecture["number"]): trial for trial in memory.trials() if trial.status != "pending"}
+    assert len(jobs) == len(trials) == 4
+    assert trials[0].metrics["rfid"] == 1.0
+    assert trials[1].status == "failed"
+    assert "layer7" in trials[1].reason
+    for trial in trials.values():
+        assert trial.status == "failed" or trial.metrics["rfid"] == 1.0 + int(trial.architecture["number"])
+        if trial.job_id:
+            assert folder.trial_result(trial.job_id)["trial"] == trial.id

@@ -44,8 +44,8 @@ class Manager:
     def jobs(self) -> TrialJobs:
         return TrialJobs(self.folder, self.listed)
 
-    def trial_limit(self) -> int | None:
-        return self.max_trials
+    def refreshed(self) -> Manager:
+        return self
 
     def end_after(self, trials: int) -> None:
         self.ended_after = trials
@@ -205,6 +205,32 @@ def test_a_trial_that_was_killed_without_a_word_is_settled_when_its_worker_is_fr
     assert len(driver.ask([1], None)) == 1
     assert driver.strategy.trials[0].status == "failed"
     assert "killed" in driver.strategy.trials[0].reason
+    driver.close()
+
+
+def test_a_trial_that_was_given_up_may_still_report(folder: Path) -> None:
+    """NNI gives the parameters of a job that died before it asked for them to the next job."""
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    (first,) = driver.ask([0], None)
+    manager.record(0, first, "USER_CANCELED")
+    (second,) = driver.ask([1], None)
+    assert driver.strategy.trials[0].status == "failed"
+    driver.tell(first, result(first), "j1")
+    assert driver.strategy.trials[0].status == "succeeded"
+    assert driver.strategy.trials[0].reason == ""
+    driver.tell(second, result(second), "j2")
+    assert [trial.status for trial in driver.strategy.trials] == ["succeeded"] * 2
+    driver.close()
+
+
+def test_more_than_the_workers_are_never_asked_for(folder: Path) -> None:
+    """A trial that was run again has ended while the tuner was being imported: NNI asks for its successor as well."""
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    assert len(driver.ask([0], None) + driver.ask([1], None)) == 1
+    manager.concurrency = 2
+    assert len(driver.ask([2], None)) == 1
     driver.close()
 
 

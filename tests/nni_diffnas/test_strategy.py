@@ -9,10 +9,10 @@ import pytest
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import BudgetError, StrategyError
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.runner import split_parameters
+from nni_diffnas.runner import parameters_of, split_parameters
 from nni_diffnas.space import Space
 from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
-from nni_diffnas.strategy import AskTellStrategy, parameters_of
+from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.trial import Suggestion, Trial
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,26 @@ def test_global_choice_bounds_the_sum_of_losses() -> None:
         if sum(p.loss for p in points) <= limit
     ]
     assert sum(point.cost.macs for point in chosen) == min(feasible)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_normalised_losses_evolution_finds_the_knapsack_and_on_plain_errors_it_does_not_look_for_it(
+    seed: int,
+) -> None:
+    fronts = random_fronts(np.random.default_rng(seed), blocks=4, points=6)
+    fixed, budget = Cost(0, 0), Budget({"macs": Window(max=1600.0)})
+    exact = knapsack(fronts, fixed, budget)
+    assert choose_globally(fronts, fixed, budget, 1.0, "macs", seed=0) == exact
+    variances = (0.01, 30.0, 0.2, 100.0)
+    scaled = [replace(front, variance=variance) for front, variance in zip(fronts, variances, strict=True)]
+    assert knapsack(scaled, fixed, budget) == exact, "normalised losses do not know the scale of the features"
+    plain = choose_globally(scaled, fixed, budget, 1.0, "macs", seed=0)
+
+    def error(points: Sequence[Point]) -> float:
+        return sum(point.loss * variance for point, variance in zip(points, variances, strict=True))
+
+    feasible = [p for p in product(*(f.points for f in fronts)) if total(p, fixed, "macs") <= 1600]
+    assert error(plain) == pytest.approx(min(map(error, feasible)))
 
 
 def strategy(**options: Any) -> BlockwiseLocalSearch:

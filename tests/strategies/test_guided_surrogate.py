@@ -68,7 +68,7 @@ def test_surrogates_see_the_costs_once_they_are_known() -> None:
     features = Features(ENCODING, FAMILY.cuts)
     blind = features.inputs(cell()).shape[1]
     model = CostModel(features, FAMILY, ["macs", "params"], architectures=500, steps=300)
-    features.costs = model.standard
+    features.known.append(model.standard)
     drawn = ENCODING.sample(200, np.random.default_rng(9))
     seen = features.inputs(ENCODING.one_hot(drawn))
     assert seen.shape[1] == blind + 2

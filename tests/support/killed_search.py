@@ -109,6 +109,7 @@ class Counts:
     repeated: int = 0
     interrupted: int = 0
     failed: int = 0
+    unasked: int = 0
     as_undisturbed: bool = True
     trials: list[Trial] = field(default_factory=list)
 
@@ -362,7 +363,10 @@ def count(search: Search, counts: Counts) -> Counts:
     counts.interrupted -= len(finished)
     counts.lost = sum(known[key].status != "succeeded" for key in finished)
     counts.failed = sum(trial.status == "failed" for trial in counts.trials)
-    if search.concurrency == 1:
+    # A job that dies before it has asked for its parameters leaves them to the next: NNI is one behind from then on.
+    jobs = (search.memory.parent / "environments" / "local-env" / "trials").iterdir()
+    counts.unasked = sum(not (job / "result.json").exists() for job in jobs)
+    if search.concurrency == 1 and not counts.unasked:
         ended = [trial for trial in counts.trials if trial.status != "pending"]
         counts.as_undisturbed = [dict(trial.architecture) for trial in ended] == undisturbed(family, ended)
     return counts
@@ -388,7 +392,8 @@ def main() -> None:
     print(
         f"{arguments.door} door, {arguments.concurrency} at once: {dict(counts.kills)}; {ended} trials ended, "
         f"{counts.failed} of them failed; {counts.finished} finished, {counts.lost} lost, {counts.repeated} repeated, "
-        f"{counts.interrupted} attempts interrupted; as undisturbed: {counts.as_undisturbed}"
+        f"{counts.interrupted} attempts interrupted; "
+        f"as undisturbed: {counts.as_undisturbed if not counts.unasked and search.concurrency == 1 else 'not asked'}"
     )
 
 

@@ -1,0 +1,153 @@
+"""Any pipeline against any images: a stock pipeline, killed and resumed, agrees with torch-fidelity on its images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nni_diffnas.errors import DataError, JobError
+from nni_diffnas.evaluators import evaluate as module
+from nni_diffnas.evaluators.data import DataSettings, images
+from nni_diffnas.evaluators.evaluate import evaluate, score_name
+from nni_diffnas.evaluators.features import random_extractor
+from nni_diffnas.evaluators.fidelity import inception_extractor, register
+from nni_diffnas.evaluators.pipelines import Generator
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+QUICK: dict[str, Any] = {"extractor": "random", "image_count": 50, "steps": 3, "batch": 16}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import diffusers
+
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, layers_per_block=1,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("pipeline")
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch_fidelity
+
+    monkeypatch.setattr(module, "SHARD", 20)
+    make, made = Generator._make, []
+
+    def killed(self: Generator, start: int, stop: int, steps: int) -> Any:
+        if start >= 30:
+            raise KeyboardInterrupt
+        return make(self, start, stop, steps)
+
+    monkeypatch.setattr(Generator, "_make", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+    assert [file.name for file in sorted((tmp_path / "images").glob("*.npy"))] == ["00000000-00000020.npy"]
+
+    def counted(self: Generator, start: int, stop: int, steps: int) -> Any:
+        made.append((start, stop))
+        return make(self, start, stop, steps)
+
+    monkeypatch.setattr(Generator, "_make", counted)
+    text, score = evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+    assert made[1:] == [(20, 36), (36, 40), (40, 50)], "after one image that shows the size, only what was missing"
+    assert "Fréchet distance (random-0-" in text
+    assert "FID" not in text
+    _, fresh = evaluate(pipeline, "rfid", ["digits"], tmp_path / "fresh", **{**QUICK, "batch": 50})
+    assert fresh["rfid"] == pytest.approx(score["rfid"], rel=1e-3), "an image comes from its own seed"
+
+    digits = images(DataSettings(source="digits"))
+    extractor = random_extractor(digits)
+    register(extractor)
+    for name, pixels in (
+        ("generated", np.concatenate([np.load(file) for file in sorted((tmp_path / "images").glob("*.npy"))])),
+        ("data", digits.pixels[digits.training]),
+    ):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(pixels):
+            Image.fromarray(image[0]).save(tmp_path / name / f"{number:04}.png")
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "generated"), input2=str(tmp_path / "data"), fid=True, cuda=False, verbose=False,
+        save_cpu_ram=True, cache=False, feature_extractor=extractor.name,
+        feature_extractor_weights_path=str(extractor.weights),
+    )  # fmt: skip
+    assert score["rfid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    with pytest.raises(JobError, match="images of another pipeline, sampler or seed: give another --output"):
+        evaluate(pipeline, "rfid", ["digits"], tmp_path, **{**QUICK, "seed": 7})
+
+
+def test_a_forecast_generates_nothing_to_keep(pipeline: Path, tmp_path: Path) -> None:
+    text, score = evaluate(pipeline, "rfid", ["digits"], tmp_path / "out", **QUICK, dry_run=True)
+    assert text.startswith("Forecast, from a few timed steps on this")
+    assert "50 images of 3 DPMSolverMultistepScheduler steps" in text
+    assert not score
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_published_protocol_is_called_fid() -> None:
+    assert score_name("inception", 50_000, "all") == "FID"
+    assert score_name("inception", 10_000, "all") == "FID-10k"
+    assert score_name("inception", 10_000, "training") == "FID of 10000 images"
+    assert score_name("inception-768", 50_000, "all") == "FID-768"
+    assert score_name("labels-0a", 50_000, "all") == "Fréchet distance (labels-0a)"
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "sentence"),
+    [
+        (["digits"], {"steps": 0}, "--steps is 0: give one at least"),
+        (["digits"], {"image_count": 1}, "--images is 1: give two at least"),
+        (["digits"], {"sampler": "Euler"}, "The sampler is 'Euler': choose"),
+        (["digits"], {"sampler": "FlowMatchEulerDiscreteScheduler"}, "with a beta_schedule and a prediction_type"),
+        (["digits"], {"extractor": "vgg"}, "--extractor is 'vgg': choose one of inception"),
+        (["digits", "size=16"], {}, "makes images of 8x8 with 1 channels, the data has 16x16 with 1 channels"),
+        (["digits", "held_out"], {}, "--data 'held_out' is no field"),
+        (["digits", "sise=16"], {}, r"data\.sise is no option"),
+    ],
+)
+def test_what_cannot_be_evaluated(
+    pipeline: Path, tmp_path: Path, data: list[str], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises((JobError, DataError), match=sentence):
+        evaluate(pipeline, "rfid", data, tmp_path / "out", **{**QUICK, **options})
+    assert not (tmp_path / "out" / "images").exists()
+
+
+def test_no_pipeline_and_no_protocol(pipeline: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"holds no diffusers pipeline: name a folder with a model_index\.json"):
+        evaluate(tmp_path, "rfid", ["digits"], tmp_path / "out", **QUICK)
+    with pytest.raises(JobError, match="--protocol is 'fid': choose one of rfid, fid10k, fid50k"):
+        evaluate(pipeline, "fid", ["digits"], tmp_path / "out", **QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "inception_768.npz").exists(), reason="shared/data/inception_768.npz is missing")
+def test_fid_768_agrees_with_torch_fidelity(pipeline: Path, tmp_path: Path) -> None:
+    import torch_fidelity
+
+    weights = SHARED / "inception_768.npz"
+    options = {**QUICK, "extractor": "inception-768", "image_count": 12, "weights": weights}
+    np.savez(tmp_path / "few.npz", images=images(DataSettings(source="digits")).pixels[:16, 0])
+    text, score = evaluate(pipeline, "fid50k", [str(tmp_path / "few.npz")], tmp_path, **options)
+    assert text.startswith("FID-768 ")
+    for name, pixels in (
+        ("generated", np.load(next((tmp_path / "images").glob("*.npy")))),
+        ("data", np.load(tmp_path / "few.npz")["images"][:, None]),
+    ):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(pixels):
+            Image.fromarray(image[0]).save(tmp_path / name / f"{number:04}.png")
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(tmp_path / "generated"), input2=str(tmp_path / "data"), fid=True, cuda=False, verbose=False,
+        save_cpu_ram=True, cache=False, feature_layer_fid="768",
+        feature_extractor_weights_path=str(inception_extractor("768", weights).weights),
+    )  # fmt: skip
+    assert score["rfid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
