@@ -43,7 +43,7 @@ from nni_diffnas.search_spaces.unet.family import UNetFamily
 
 BATCH = 64
 SEEDS = (0, 1, 2)
-RATES = {"iddpm": (5e-4, 1.5e-3, 4e-3), "diffusers": (5e-4, 1.5e-3, 4e-3)}  # their own, 1e-4, is far too slow here
+RATES = {"iddpm": (1.5e-3, 4e-3, 1e-2), "diffusers": (1.5e-3, 4e-3, 1e-2)}  # their own, 1e-4, is far too slow here
 SHARES = (1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8)  # of iddpm's budget, for rapid; beyond the first only where it reaches
 LONGER = (3 / 4, 1.0)  # where it does not reach at the first
 

@@ -78,6 +78,10 @@ class Training:
     def __init__(self, model: nn.Module, pixels: Tensor, labels: Tensor | None, recipe: Recipe, seed: int) -> None:
         device = pixels.device
         self.model, self.recipe, self.device, self.team = model, recipe, device, Team()
+        if recipe.batch_size < self.team.count:
+            raise TrialFailure(
+                f"{self.team.count} processes cannot share a batch of {recipe.batch_size}: raise training.batch_size."
+            )
         alpha_bar = recipe.noise_schedule().alpha_bar()
         self.signal = alpha_bar.sqrt().float().to(device)
         self.noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
