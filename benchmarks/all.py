@@ -46,6 +46,7 @@ BENCHMARKS = (
         "--table {data}/nasbench201.npz",
         table=True,
     ),
+    Benchmark("throughput", "--seconds 5 --trials 4 --workers 1 2"),
     Benchmark("gpu", "--tiny", "--root {data}"),
     Benchmark(
         "transfer_tasks",
