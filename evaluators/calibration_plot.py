@@ -36,15 +36,18 @@ def draw(found: Calibration, path: Path) -> None:
         left.errorbar(x, row["tau"], error, fmt="*" if marked else "o", color=colour, elinewidth=0.6,
                       markersize=14 if marked else 5, alpha=0.8)  # fmt: skip
         if kind not in COLOURS:
-            left.annotate(row["proxy"], (x, row["tau"]), fontsize=7, xytext=(5, 2), textcoords="offset points")
+            side = -1 if x > 0.3 else 1
+            left.annotate(row["proxy"], (x, row["tau"]), fontsize=7, xytext=(5 * side, 4), textcoords="offset points",
+                          ha="right" if side < 0 else "left")  # fmt: skip
     for kind, colour in COLOURS.items():
         left.plot([], [], "o", color=colour, label=kind)
     left.axhline(found.wanted, color="black", linestyle=":", linewidth=1, label="wanted")
     if math.isfinite(found.ceiling):
         left.axhline(found.ceiling, color="tab:red", linestyle="--", linewidth=1, label="ceiling of the reference")
-    left.set(xscale="log", xlabel="cost, relative to the reference", ylabel="Kendall's tau with the reference",
-             ylim=(-1.05, 1.05), title="How well scores rank")  # fmt: skip
-    left.legend(fontsize=7, loc="lower right")
+    left.set_xscale("log" if rows else "linear")
+    left.set(xlabel="cost, relative to the reference", ylabel="Kendall's tau with the reference", ylim=(-1.05, 1.05),
+             title="How well scores rank")  # fmt: skip
+    left.legend(fontsize=7, loc="lower left")
 
     name = found.recommended or found.best
     if name is not None:

@@ -103,7 +103,6 @@ class DiffusionEvaluator(Evaluator):
         record = TrialRecord(trial_output(), str(sample.get(TRIAL_ID, "")))
         earlier = record.earlier()
         if earlier is not None:  # finished before a resume that NNI did not hear of
-            record.succeed(earlier)
             report_final(earlier["metrics"], self.objective, maximize=True)
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):

@@ -167,9 +167,19 @@ class Driver:
         without the interruption.
         """
         room = self._granted - self._done - self._active
-        if self._active + room > self._manager.concurrency:
+        left = self._left
+        if room > min(self._manager.concurrency - self._active, left):
             self._manager = self._manager.refreshed()
-        return max(0, min(room, self._manager.concurrency - self._active))
+            self._limit = self._manager.max_trials
+            left = self._left
+        return int(max(0, min(room, self._manager.concurrency - self._active, left)))
+
+    @property
+    def _left(self) -> float:
+        """Trials up to the limit: NNI asks for more sometimes, and starts what it does not need after a resume."""
+        if self._limit is None:
+            return float("inf")
+        return self._limit - len(self._mine()) + len(self._unstarted)
 
     def _next(self, count: int) -> list[Trial]:
         """Trials that were suggested before a resume and never started, then new ones.
@@ -206,14 +216,12 @@ class Driver:
             self._tell(str(parameters[TRIAL_ID]), value, job_id)
 
     def import_results(self, data: list[dict[str, Any]]) -> None:
-        """Receive trials that finished before a resume, or were run again after it; known results are ignored."""
+        """Receive trials that were run again after a resume; those from before it have been read by `_catch_up`."""
         with self._event():
             for row in data:
-                parameter, job_id = row.get("parameter"), str(row.get("trialJobId") or "")
-                recorded = parameter.get(TRIAL_ID) if isinstance(parameter, Mapping) else None
-                # NNI's own record may be that of another trial: see `TrialJobs`.
-                trial_id = self._manager.folder.trial_result(job_id).get("trial") or recorded
-                self._tell(str(trial_id), row["value"], job_id)
+                parameter = row.get("parameter")
+                if not row.get("trialJobId") and isinstance(parameter, Mapping):
+                    self._tell(str(parameter.get(TRIAL_ID)), row["value"], "")
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
         if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:

@@ -61,8 +61,10 @@ class ExperimentFolder:
 
     def trial_output(self, job_id: str) -> Path | None:
         """Output folder of a job; ``None`` where it is not on this machine."""
+        if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
+            return None
         folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
-        return next((folder for folder in folders if job_id and folder.is_dir()), None)
+        return next((folder for folder in folders if folder.is_dir()), None)
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
@@ -122,18 +124,6 @@ class TrialJobs:
                 return str(sample[TRIAL_ID])
         return ""
 
-    def _ran(self, job: Any, owners: dict[Any, str]) -> str:
-        """Id of the trial that really ran in a job: as it says itself, or by the parameters with which it reported."""
-        claimed = self.folder.trial_result(str(job.trialJobId)).get("trial")
-        if claimed:
-            return str(claimed)
-        own = [given.parameter_id for given in job.hyperParameters or ()]
-        for metric in job.finalMetricData or ():
-            number = int(metric.parameterId)
-            if number not in own and number in owners:
-                return owners[number]
-        return self._recorded(job)
-
     @property
     def highest_number(self) -> int:
         """Highest parameter id that NNI has used; -1 where it has not used any."""
@@ -144,14 +134,19 @@ class TrialJobs:
         return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
 
     def results(self) -> dict[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report."""
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report.
+
+        A report carries the number of the parameters that were really used; after a resume a job may have several.
+        """
         owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
         found: dict[str, tuple[str, Any]] = {}
         for job in self.jobs:
-            written = self.folder.trial_result(str(job.trialJobId)).get("metrics")
-            if job.finalMetricData or written is not None:
-                value = job.finalMetricData[-1].data if job.finalMetricData else written
-                found[self._ran(job, owners)] = (str(job.trialJobId), value)
+            written = self.folder.trial_result(str(job.trialJobId))
+            if "metrics" in written:
+                found.setdefault(str(written.get("trial")), (str(job.trialJobId), written["metrics"]))
+            for metric in job.finalMetricData or ():
+                trial_id = owners.get(int(metric.parameterId)) or self._recorded(job)
+                found.setdefault(trial_id, (str(job.trialJobId), metric.data))
         return found
 
     def ended(self) -> dict[str, str]:

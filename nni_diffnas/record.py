@@ -88,7 +88,13 @@ class TrialRecord:
             os.close(descriptor)
 
     def claim(self) -> None:
-        """Say that this process runs the trial; `experiment.TrialJobs` tells why NNI cannot say."""
+        """Say that this process runs the trial; `experiment.TrialJobs` tells why NNI cannot say.
+
+        The result of another trial, which NNI ran in this folder before a resume, is kept beside.
+        """
+        before = self.read(self._file)
+        if "metrics" in before and before.get("trial") not in ("", self.trial_id):
+            self._file.rename(self.folder / f"result-{before['trial']}.json")
         self._write({})
 
     def fail(self, reason: str) -> None:
@@ -113,8 +119,9 @@ class TrialRecord:
         if not self.trial_id:
             return None
         # Locally a job's folder is its output; on other machines the output lies within it.
-        beside = self.folder.parent.glob(f"*/{RESULT_FILE}")
-        for file in (*beside, *self.folder.parent.parent.glob(f"*/{self.folder.name}/{RESULT_FILE}")):
+        elsewhere = self.folder.name == "nnioutput"
+        jobs, pattern = (self.folder.parents[1], f"*/{self.folder.name}/") if elsewhere else (self.folder.parent, "*/")
+        for file in jobs.glob(f"{pattern}result*.json"):
             content = self.read(file)
             if content.get("trial") == self.trial_id and "metrics" in content:
                 return content

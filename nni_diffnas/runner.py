@@ -162,7 +162,6 @@ def run_trial(
     earlier = record.earlier()
     if earlier is not None:  # finished before a resume that NNI did not hear of
         if _first():
-            record.succeed(earlier)
             report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
     with record.attempt(job.max_trial_seconds) if _first() else nullcontext():

@@ -83,10 +83,13 @@ def read_search(folder: ExperimentFolder) -> Search:
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
     """Output folder of a trial; one that is on another machine is fetched."""
-    candidates = [folder.trial_output(trial.job_id), *(output for output, _ in folder.records(trial.id))]
-    for output in candidates:
-        if output is not None and (output / WEIGHTS).is_file():
+    for output, _ in folder.records(trial.id):
+        if (output / WEIGHTS).is_file():
             return output
+    output_of_job = folder.trial_output(trial.job_id)
+    claimed = folder.trial_result(trial.job_id).get("trial")
+    if output_of_job is not None and not claimed and (output_of_job / WEIGHTS).is_file():
+        return output_of_job
     from .remote import fetch_output
 
     fetched = fetch_output(folder, trial.job_id)

@@ -66,13 +66,19 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
 
 
 def origins(source: Source) -> list[dict[str, Any]]:
-    """One row for each way in which architectures came about, the most frequent first."""
+    """One row for each way in which architectures came about, in the order in which they did.
+
+    Trials that cannot be ranked with the others have rows of their own, marked ``apart``.
+    """
     metric, sign = source.objective.metric, source.objective
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in source.ended:
-        groups.setdefault((trial.origin.strategy, trial.origin.kind), []).append(trial)
+    groups: dict[tuple[bool, str, str, str], list[Trial]] = {}
+    for apart, listed in ((True, source.others), (False, source.ended)):
+        for trial in listed:
+            if trial.status != "pending":
+                key = (apart, trial.protocol if apart else "", trial.origin.strategy, trial.origin.kind)
+                groups.setdefault(key, []).append(trial)
     rows = []
-    for (strategy, kind), trials in sorted(groups.items(), key=lambda item: -len(item[1])):
+    for (apart, _, strategy, kind), trials in groups.items():
         scored = [t for t in trials if t.status == "succeeded" and sign.score(t.metrics) is not None]
         values = [float(t.metrics[metric]) for t in scored]
         best = max(scored, key=lambda t: sign.score(t.metrics) or 0.0, default=None)
@@ -80,6 +86,7 @@ def origins(source: Source) -> list[dict[str, Any]]:
             {
                 "strategy": strategy,
                 "kind": kind,
+                "apart": apart,
                 "count": len(trials),
                 "failed": sum(t.status == "failed" for t in trials),
                 "best": "" if best is None else number(float(best.metrics[metric])),

@@ -36,7 +36,7 @@ class Source:
         job: of the latest search; ``None`` where no door has recorded one.
         objective: what ranks the trials.
         events: entries of the journal that are no trials.
-        left_out: trials of the memory that were scored by another protocol or come from another space.
+        others: trials of the memory that were scored by another protocol or come from another space.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Source:
     job: Job | None
     objective: Objective
     events: tuple[Event, ...]
-    left_out: int = 0
+    others: tuple[Trial, ...] = ()
 
     @cached_property
     def outcome(self) -> Outcome:
@@ -157,9 +157,9 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):
         raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
     label = name if folder is None else folder.id
-    return Source(
-        Path(label).name, file, folder, tuple(trials), space, job, objective, events, len(known) - len(trials)
-    )
+    ranked = {trial.id for trial in trials}
+    others = tuple(trial for trial in known if trial.id not in ranked)
+    return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, others)
 
 
 def start_body(source: Source) -> Mapping[str, Any]:

@@ -33,6 +33,10 @@ class Known:
     targets: torch.Tensor
     pending: torch.Tensor
 
+    def agrees(self, other: Known) -> bool:
+        """Whether the finished trials are the same."""
+        return torch.equal(self.matrices, other.matrices) and torch.equal(self.targets, other.targets)
+
 
 def fit_models(
     features: Features,

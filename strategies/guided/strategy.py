@@ -22,6 +22,7 @@ from nni_diffnas.trial import Suggestion, Trial
 
 if TYPE_CHECKING:
     import torch
+    from botorch.models.model import Model
     from numpy.typing import ArrayLike, NDArray
 
     from .acquisition import Known
@@ -53,7 +54,7 @@ _RESTARTS = 6
 
 _COSTS = ("macs", "params", "latency_ms")
 
-_SEEN = ("macs", "params")
+_SEEN = _COSTS[:2]
 """Costs that the surrogates see unasked; latency depends on the machine."""
 
 
@@ -165,6 +166,7 @@ class DiffusionGuided(AskTellStrategy):
             self.features.known.append(lambda p: predictor.predict(task, p)[..., None])
         # What is known before training says much of the score, so the surrogates see it too.
         names = [name for name in _COSTS if name in asked or (name in _SEEN and self._knows(name))]
+        self._fitted: tuple[Known, list[Model]] | None = None
         self._cost_model: CostModel | None = None
         if names and self.family is not None:
             from .cost_model import CostModel
@@ -222,8 +224,8 @@ class DiffusionGuided(AskTellStrategy):
         found = self._generate(self.candidates, noise, [pull, *tilts], None, taken)
         if not found:
             return None
-        values = self._prior(encoding.one_hot(encoding.indices(found)))
-        return Suggestion(found[int(values.argmax())], "transferred")
+        best = self._prior(encoding.one_hot(encoding.indices(found))).argmax()
+        return Suggestion(found[int(best)], "transferred")
 
     def _reference(self) -> torch.Tensor:
         """Random architectures, by which strengths are scaled."""
@@ -250,7 +252,10 @@ class DiffusionGuided(AskTellStrategy):
 
         encoding = self.generator.encoding
         known = self._known_to_search(scored, taken)
-        models = fit_models(self.features, known, self.surrogate, self.seed, self._exact(scored))
+        if self._fitted is None or not self._fitted[0].agrees(known):  # what is pending is no part of the fit
+            models = fit_models(self.features, known, self.surrogate, self.seed, self._exact(scored))
+            self._fitted = (known, models)
+        models = self._fitted[1]
         acquisition = Acquisition(self.features, known, models, self.seed)
         if self.guidance == "noise-aware":
             from .predictor import NoiseAwarePredictor
@@ -340,8 +345,7 @@ class DiffusionGuided(AskTellStrategy):
         return None if value is None or not 0 < value < math.inf else -math.log(value)
 
     def _rank(self, trial: Trial) -> float:
-        score = self.objective.score(trial.metrics)
-        return -math.inf if score is None else score
+        return -math.inf if (score := self.objective.score(trial.metrics)) is None else score
 
     def _known_to_search(self, scored: list[Trial], taken: list[Architecture]) -> Known:
         import torch

@@ -21,15 +21,16 @@ from nni_diffnas.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.search_spaces import UNetSpace
-from nni_diffnas.strategies import RegularizedEvolution
+from nni_diffnas.strategies import DiffusionGuided, RegularizedEvolution
 
 evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 256}, score_images=32, sampler_steps=2,
                                curve_points=1, curve_images=16)
 evaluator.prepare()
 with SearchMemory(Path("memory.sqlite")) as memory:
-    strategy = RegularizedEvolution(population=2, sample=1, budget=Budget({"params": Window(max=2e5)}), memory=memory)
+    budget = Budget({"params": Window(max=2e5)})
+    strategy = STRATEGY, budget=budget, memory=memory)
     experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, Chain(strategy, Deduplication("invalid")))
-    experiment.config.max_trial_number = 3
+    experiment.config.max_trial_number = TRIALS
     experiment.config.trial_concurrency = 2
     experiment.config.experiment_working_directory = str(Path("exp").resolve())
     experiment.run(port=PORT)
@@ -40,10 +41,15 @@ with SearchMemory(Path("memory.sqlite")) as memory:
 print("FINISHED")
 """
 
+EVOLUTION = "RegularizedEvolution(population=2, sample=1"
+GUIDED = "DiffusionGuided(unguided=3, training_steps=5, candidates=16, sampler_steps=4"
 
-def test_nas_experiment_inside_a_chain(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize(("strategy", "count"), [(EVOLUTION, 3), (GUIDED, 4)], ids=["evolution", "guided"])
+def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int) -> None:
     script = tmp_path / "search.py"
-    script.write_text(SEARCH.replace("PORT", str(free_port())))
+    filled = SEARCH.replace("STRATEGY", strategy).replace("TRIALS", str(count))
+    script.write_text(filled.replace("PORT", str(free_port())))
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,
@@ -55,7 +61,9 @@ def test_nas_experiment_inside_a_chain(tmp_path: Path) -> None:
     assert "FINISHED" in done.stdout, done.stdout + done.stderr
     with SearchMemory(tmp_path / "memory.sqlite", create=False) as memory:
         trials = memory.trials()
-    assert [trial.status for trial in trials] == ["succeeded"] * 3
+    assert [trial.status for trial in trials] == ["succeeded"] * count
+    if strategy == GUIDED:
+        assert [trial.origin.kind for trial in trials] == ["default", "generated", "generated", "guided"]
     assert all({"rfid", "macs", "params"} <= trial.metrics.keys() for trial in trials)
     assert all(trial.cost is not None and trial.cost.params <= 2e5 for trial in trials)
     assert trials[0].protocol.startswith("rfid/")

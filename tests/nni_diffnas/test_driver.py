@@ -234,6 +234,19 @@ def test_more_than_the_workers_are_never_asked_for(folder: Path) -> None:
     driver.close()
 
 
+def test_no_more_than_the_limit_is_suggested_until_it_is_raised(folder: Path) -> None:
+    manager = Manager(folder, concurrency=2, max_trials=3)
+    driver = start(manager)
+    asked = driver.ask([0, 1], None)
+    driver.tell(asked[0], result(asked[0]), "j0")
+    driver.tell(asked[1], result(asked[1]), "j1")
+    assert len(driver.ask([2, 3], None)) == 1
+    manager.max_trials = 4
+    sent = quiet(driver)
+    assert len(driver.ask([4], driver._send)) + len(sent) == 1
+    driver.close()
+
+
 def test_trials_stopped_early_do_not_end_the_search(folder: Path) -> None:
     manager = Manager(folder, concurrency=1)
     driver = start(manager)

@@ -167,9 +167,10 @@ def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(t
     run_search(tmp_path / "one", trials=5, memory=shared)
     run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, start_with_default=False)
     source = read_source(str(shared))
-    assert (len(source.trials), source.left_out) == (11, 3)
+    assert (len(source.trials), len(source.others)) == (11, 3)
     text = Page(render_report(source)).text
     assert "3 trials of this memory are left out" in text
+    assert "random * RandomSearch 2" in text
     assert "RandomSearch" in text
     assert "RegularizedEvolution" in text
 
