@@ -18,6 +18,7 @@ from nni_diffnas.errors import DataError, TrialFailure
 from nni_diffnas.evaluation import Evaluation, TrialContext
 from nni_diffnas.job import Job
 from nni_diffnas.record import RESULT_FILE, TrialRecord, reason_of
+from nni_diffnas.trial import FAULTLESS, STOPPED_EARLY
 
 HANGS = {
     "asleep": "import time; time.sleep(60)",
@@ -175,6 +176,14 @@ def test_a_finished_trial_that_is_run_again_reports_and_trains_no_more(
     assert toy.calls == 1
     run(monkeypatch, toy, tmp_path / "j2", "t1")
     assert toy.calls == 2
+
+
+def test_a_trial_that_is_interrupted_was_stopped_early(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), TrialRecord(tmp_path, "t7").attempt():
+        raise KeyboardInterrupt  # what NNI's SIGINT becomes
+    written = TrialRecord.read(tmp_path / RESULT_FILE)
+    assert (written["trial"], written["failure"]) == ("t7", STOPPED_EARLY)
+    assert written["failure"] in FAULTLESS
 
 
 def test_two_swapped_trials_that_nni_runs_again_keep_each_other_s_result(
