@@ -29,7 +29,7 @@ from .progress import Pace
 from .runner import TRIAL_ID
 from .space import Value
 from .strategy import AskTellStrategy
-from .trial import SILENT, Trial
+from .trial import KILLED, SILENT, STOPPED_EARLY, Trial
 from .versions import versions
 from .winner import export_trial
 
@@ -66,6 +66,7 @@ class Driver:
         self._manager = manager
         self._lock = threading.RLock()
         self._owed: list[int] = []
+        self._served: dict[int, str] = {}
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._silent_since: float | None = None
         self._unstarted: list[Trial] = []
@@ -149,6 +150,7 @@ class Driver:
             room = min(len(parameter_ids), self._room)
             asked = self._next(room)
             self._owed += parameter_ids[len(asked) :]
+            self._served |= {number: trial.id for number, trial in zip(parameter_ids, asked, strict=False)}
             if room > 0 and not asked and not self.strategy.pending:
                 self._end("the strategy has nothing more to suggest")
             return [self.strategy.parameters(trial) for trial in asked]
@@ -197,6 +199,7 @@ class Driver:
         if self._owed and self._send is not None:
             for trial in self._next(min(len(self._owed), self._room)):
                 parameter_id = self._owed.pop(0)
+                self._served[parameter_id] = trial.id
                 self._send(parameter_id, self.strategy.parameters(trial))
 
     def _catch_up(self) -> None:
@@ -209,6 +212,12 @@ class Driver:
         self._done = len(again - {trial.id for trial in self.strategy.pending})
 
     # Telling ---------------------------------------------------------------------------------------------------------
+
+    def trial_of(self, parameter_id: int) -> dict[str, Value]:
+        """Parameters, as far as `tell` needs them: NNI forgets those of the first of several that it asked for at once
+        and did not all get.
+        """
+        return {TRIAL_ID: self._served[parameter_id]}
 
     def tell(self, parameters: Mapping[str, Value], value: Any, job_id: str) -> None:
         """Hand a trial's complete metric dictionary to the strategy."""
@@ -258,7 +267,8 @@ class Driver:
         silent = not grace or (self._silent_since is not None and time.monotonic() - self._silent_since >= grace)
         for trial_id, reason in jobs.ended().items():
             if trial_id in pending and (reason or silent):
-                self._fail(trial_id, reason or SILENT)
+                stopped = self._manager.assessed and reason == KILLED
+                self._fail(trial_id, STOPPED_EARLY if stopped else reason or SILENT)
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self._after(self.strategy.tell_failed(trial_id, reason), None)

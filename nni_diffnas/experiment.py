@@ -182,6 +182,7 @@ class ManagerInfo:
         concurrency: trials at once.
         channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
         resumed: the experiment was started before.
+        assessed: an assessor or ``maxTrialDuration`` may stop trials; NNI calls these killed, like any others.
         gpus: what the config asks of this machine's GPUs; ``None`` where the trials run elsewhere.
     """
 
@@ -191,6 +192,7 @@ class ManagerInfo:
     concurrency: int
     channel: str | None
     resumed: bool
+    assessed: bool = False
     gpus: GpuRequest | None = None
 
     @classmethod
@@ -208,6 +210,7 @@ class ManagerInfo:
             concurrency=int(config.get("trialConcurrency") or 1),
             channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
             resumed=os.environ.get("NNI_MODE") == "resume",
+            assessed=bool(config.get("assessor") or config.get("maxTrialDuration")),
             gpus=GpuRequest.of(config),
         )
 

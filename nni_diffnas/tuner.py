@@ -71,6 +71,7 @@ class DiffNASTuner(Tuner):
     def receive_trial_result(self, parameter_id: int, parameters: dict[str, Value], value: Any, **kwargs: Any) -> None:
         """Hand over a trial's complete metric dictionary."""
         with self._telling():
+            parameters = parameters or self.driver.trial_of(parameter_id)
             self.driver.tell(parameters, value, str(kwargs.get("trial_job_id") or ""))
 
     def import_data(self, data: list[dict[str, Any]]) -> None:

@@ -150,7 +150,8 @@ def test_medianstop_ends_hopeless_trials_early_and_the_search_goes_on(plugin_sit
         statuses = {
             json.loads(job["hyperParameters"][0])["parameters"]["number"]: job["status"] for job in experiment.trials()
         }
-    assert "EARLY_STOPPED" in statuses.values(), statuses
+    # NNI 3.0 calls them USER_CANCELED when the trial's process is faster than its own bookkeeping.
+    assert {"EARLY_STOPPED", "USER_CANCELED"} & set(statuses.values()), statuses
     with SearchMemory(folder.memory, create=False) as memory:
         trials = memory.trials()
     assert [trial.status for trial in trials[:4]] == ["succeeded"] * 4

@@ -32,6 +32,7 @@ class Manager:
     listed: list[Any] = field(default_factory=list)
     ended_after: int | None = None
     gpus: GpuRequest | None = None
+    assessed: bool = False
 
     @property
     def folder(self) -> ExperimentFolder:
@@ -241,6 +242,7 @@ def test_no_more_than_the_limit_is_suggested_until_it_is_raised(folder: Path) ->
     driver.tell(asked[0], result(asked[0]), "j0")
     driver.tell(asked[1], result(asked[1]), "j1")
     assert len(driver.ask([2, 3], None)) == 1
+    assert driver.trial_of(2) == {TRIAL_ID: "exp1-0002"}  # NNI overwrites its parameters, since 3 got none
     manager.max_trials = 4
     sent = quiet(driver)
     assert len(driver.ask([4], driver._send)) + len(sent) == 1
@@ -248,11 +250,11 @@ def test_no_more_than_the_limit_is_suggested_until_it_is_raised(folder: Path) ->
 
 
 def test_trials_stopped_early_do_not_end_the_search(folder: Path) -> None:
-    manager = Manager(folder, concurrency=1)
+    manager = Manager(folder, concurrency=1, assessed=True)
     driver = start(manager)
     for number in range(8):
         (parameters,) = driver.ask([number], None)
-        manager.record(number, parameters, "EARLY_STOPPED")
+        manager.record(number, parameters, "EARLY_STOPPED" if number % 2 else "USER_CANCELED")
         driver.ended(success=False)
     assert manager.ended_after is None
     for number in range(8, 13):

@@ -55,8 +55,9 @@ class Running:
             if status == "ERROR":  # it will not recover
                 break
             time.sleep(0.5)
-        log = "\n".join(f.read_text()[-3000:] for f in self.folder.glob("exp/*/log/*.log"))
-        raise AssertionError(f"the experiment is {self.status} within {timeout} s, not one of {statuses}:\n{log}")
+        logs = (*self.folder.glob("exp/*/log/*.log"), *self.folder.parent.glob("exp/*/log/*.log"))
+        log = "\n".join(f.read_text()[-3000:] for f in logs)
+        raise AssertionError(f"the experiment is {self.status} (within {timeout} s), not {statuses}:\n{log}")
 
     def trials(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.get("/trial-jobs")
