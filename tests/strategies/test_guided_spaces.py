@@ -21,14 +21,14 @@ def score(architecture) -> float:
 
 @pytest.mark.slow
 def test_the_main_job_guides_at_least_eight_of_its_twelve_trials() -> None:
-    config = yaml.safe_load((EXAMPLES / "guided" / "config.yml").read_text())
+    config = yaml.safe_load((EXAMPLES / "digits" / "config.yml").read_text())
     assert config["tuner"]["name"] == "DiffusionGuided"
     assert config["maxTrialNumber"] == 12
-    job = load_job(EXAMPLES / "guided" / config["trialCodeDirectory"] / config["tuner"]["classArgs"].pop("job"))
+    job = load_job(EXAMPLES / "digits" / config["trialCodeDirectory"] / config["tuner"]["classArgs"].pop("job"))
     options = {k: v for k, v in config["tuner"]["classArgs"].items() if k != "optimize_mode"}
     strategy = make_strategy("DiffusionGuided", job, None, {**options, "cache": lambda name, make: make()})
     family = job.make_family()
-    searched = yaml.safe_load((EXAMPLES / "guided" / config["searchSpaceFile"]).read_text())
+    searched = yaml.safe_load((EXAMPLES / "digits" / config["searchSpaceFile"]).read_text())
     strategy.bind(restrict_space(family.space, searched), family)
     pending = strategy.ask(config["trialConcurrency"])
     while len(strategy.trials) < config["maxTrialNumber"]:
