@@ -71,8 +71,9 @@ def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: Sup
     """Compare the block's paths within ``choosing_share`` of the compute that trained the supernet.
 
     Every path is run on ``first_images``; the better half goes on to as many images again as it has seen, until all
-    held images are used. The path of the teacher's shape is never dropped. Where the budget does not allow all paths,
-    a random sample is compared.
+    held images are used. Two paths are never dropped: that of the teacher's shape, which losses are judged by, and the
+    cheapest, so that every budget that a network of the space meets can be met by a choice. Where the compute does not
+    allow all paths, a random sample is compared.
 
     Raises:
         TrialFailure: the budget does not even allow the teacher-shaped path and one other.
@@ -84,6 +85,7 @@ def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: Sup
     while sizes[-1] < available:
         sizes.append(min(2 * sizes[-1], available))
     candidates = _candidates(block, settings.candidates, rng)
+    kept = dict.fromkeys((block.teacher, _cheapest_path(block)))
     losses: dict[Path, float] = {}
     compared, done = 0, 0
     supernet.eval()
@@ -94,7 +96,7 @@ def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: Sup
         ranked = candidates if not losses else _by_distance(block, {path: losses[path] for path in candidates})
         if index:
             ranked = ranked[: max(settings.front, len(ranked) // 2)]
-        ranked = [block.teacher, *(path for path in ranked if path != block.teacher)]
+        ranked = [*kept, *(path for path in ranked if path not in kept)]
         fits = _affordable(block, ranked, share / new)
         if fits < min(2, len(ranked)):
             if not index:
@@ -120,14 +122,14 @@ def _candidates(block: Block, limit: int, rng: np.random.Generator) -> list[Path
         listed = list(product(*(range(count) for count in counts)))
         return [listed[int(i)] for i in rng.permutation(len(listed))]
     # The cheapest path and the uniform ones are worth a look whatever the draw says.
-    drawn = {block.teacher: None, tuple(_cheapest(layer.costs) for layer in block.layers): None}
+    drawn = {block.teacher: None, _cheapest_path(block): None}
     while len(drawn) < limit:
         drawn[tuple(int(rng.integers(count)) for count in counts)] = None
     return list(drawn)
 
 
-def _cheapest(costs: Sequence[Any]) -> int:
-    return min(range(len(costs)), key=lambda option: costs[option].macs)
+def _cheapest_path(block: Block) -> Path:
+    return tuple(min(range(len(layer.costs)), key=lambda option: layer.costs[option].macs) for layer in block.layers)
 
 
 def _affordable(block: Block, ranked: Sequence[Path], macs: float) -> int:
