@@ -23,7 +23,7 @@ from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.winner import read_search
 
-pytestmark = pytest.mark.nni
+pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "blockwise_latent"
 QUICK: dict[str, Any] = {

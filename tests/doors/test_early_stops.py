@@ -12,7 +12,7 @@ from nni_experiment import created, environment_of, free_port, write_config
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.trial import STOPPED_EARLY, UNRANKED
 
-pytestmark = pytest.mark.nni
+pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
 JOB = {
     "space": {"type": "unet", "preset": "digits"},

@@ -45,7 +45,11 @@ EVOLUTION = "RegularizedEvolution(population=2, sample=1"
 GUIDED = "DiffusionGuided(unguided=3, training_steps=5, candidates=16, sampler_steps=4"
 
 
-@pytest.mark.parametrize(("strategy", "count"), [(EVOLUTION, 3), (GUIDED, 4)], ids=["evolution", "guided"])
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [(EVOLUTION, 3), pytest.param(GUIDED, 4, marks=pytest.mark.slow)],
+    ids=["evolution", "guided"],
+)
 def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int) -> None:
     script = tmp_path / "search.py"
     filled = SEARCH.replace("STRATEGY", strategy).replace("TRIALS", str(count))

@@ -15,7 +15,7 @@ from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.trial import STOPPED_EARLY
 
-pytestmark = pytest.mark.nni
+pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
 # NNI's own experiments, on its engine that runs the trials one after the other in this process.
 PARTS = """

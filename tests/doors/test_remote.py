@@ -16,7 +16,11 @@ from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.remote import fetch_output
 from nni_diffnas.winner import WEIGHTS, read_search
 
-pytestmark = [pytest.mark.nni, pytest.mark.skipif(bool(missing()), reason=missing() or "OpenSSH is here")]
+pytestmark = [
+    pytest.mark.nni,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=missing() or "OpenSSH is here"),
+]
 
 JOB = {
     "space": {"type": "shipped", "preset": "digits"},

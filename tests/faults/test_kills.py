@@ -20,6 +20,7 @@ def check(search: Search, kills: list[str], seed: int) -> None:
     assert all("killed" in trial.reason for trial in ended if trial.status == "failed")
 
 
+@pytest.mark.slow
 @pytest.mark.nni
 def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     check(Search("tuner", tmp_path, trials=5, concurrency=1), ["manager", "stop"], seed=0)

@@ -17,6 +17,7 @@ KEY = "sk-planted-4f1c9a0be7d2583361"
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.nni
 def test_a_planted_key_is_nowhere(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

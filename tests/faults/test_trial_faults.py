@@ -17,7 +17,7 @@ from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.trial import Objective
 
-pytestmark = pytest.mark.nni
+pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
 # A trial without torch; what befalls it is decided by its number.
 TRIAL = """
