@@ -114,6 +114,9 @@ def test_choosing_keeps_to_its_share_and_matches_plain_scoring(family: Blockwise
     front = front_of(block, choosing, settings.front)
     assert len(front) <= settings.front
     assert block.teacher in [scored.path for scored in front]
+    assert block.cost(front[0].path).macs == block.rest.macs + sum(
+        min(cost.macs for cost in layer.costs) for layer in block.layers
+    ), "the cheapest path is among them, so that every feasible budget has a choice"
     for scored in front:
         supernet.choose(scored.path)
         rows = trained.call.rows(torch.arange(scored.images))
