@@ -168,6 +168,8 @@ class EngineLoop:
         return limit is None or self._jobs_before + len(self.models) - self._invalid < limit
 
     def _ask(self) -> list[Trial]:
+        if not self._unstarted:
+            self.strategy.prepare(1)  # before the memory is locked: it may ask a server
         with self.strategy.recording():
             asked = [self._unstarted.pop(0)] if self._unstarted else self.strategy.ask(1)
         for trial in asked:

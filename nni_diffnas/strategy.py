@@ -138,8 +138,8 @@ class AskTellStrategy(Strategy):
     def prepare(self, count: int) -> None:
         """Do the slow part of the next `suggest` (ask a server, say): nobody waits for the search memory meanwhile.
 
-        The tuner door calls it before every time it asks for ``count`` trials, and a strategy that writes it must not
-        be slow in `suggest` any more; the NAS door, which locks nothing, does not call it.
+        Both doors call it before every time they ask for ``count`` trials, and a strategy that writes it must not be
+        slow in `suggest` any more.
         """
 
     def summary(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from nni.nas.execution.event import FinalMetricEvent
 from nni.nas.space import ModelStatus
 from toy_family import ToyFamily, score
 
+from nni_diffnas.memory import SearchMemory
 from nni_diffnas.nas_loop import EngineLoop
 from nni_diffnas.runner import TRIAL_ID, parameters_of
 from nni_diffnas.strategies import RegularizedEvolution
@@ -75,8 +77,8 @@ class Engine:
 FAMILY = ToyFamily()
 
 
-def strategy() -> RegularizedEvolution:
-    made = RegularizedEvolution(population=3, sample=2, seed=7)
+def strategy(kind: type[RegularizedEvolution] = RegularizedEvolution, **options: Any) -> RegularizedEvolution:
+    made = kind(population=3, sample=2, seed=7, **options)
     made.experiment = "e1"
     made.bind(FAMILY.space, FAMILY)
     made.freeze = lambda trial: SimpleNamespace(  # type: ignore[method-assign]
@@ -140,3 +142,29 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     assert len(engine.submitted) == (4 if what == "never started" else 3)
     if what != "failed":
         assert architectures == undisturbed(8)
+
+
+class Slow(RegularizedEvolution):
+    """Records how long another process waits for the memory while a suggestion is prepared."""
+
+    waits: list[float]
+
+    def prepare(self, count: int) -> None:
+        began = time.monotonic()
+        assert self.memory is not None
+        with SearchMemory(self.memory.path) as another:
+            another.log("probe", "other", {"count": count})
+        self.waits.append(time.monotonic() - began)
+
+
+def test_what_is_slow_is_done_before_the_memory_is_locked(tmp_path: Path) -> None:
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        search = strategy(Slow, memory=memory)
+        search.waits = []  # type: ignore[attr-defined]
+        engine = Engine(Experiment(tmp_path, limit=3))
+        search._engine = engine  # type: ignore[assignment]
+        EngineLoop(search).run()
+        assert len(engine.submitted) == 3
+        waits = search.waits  # type: ignore[attr-defined]
+        assert len(waits) == 3
+        assert max(waits) < 2.0, "another process had to wait for the memory"
