@@ -56,7 +56,7 @@ def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
 ) -> None:
-    """Check the environment, and an NNI config down to its data; forecast time and disk. Exit code 1 on failure."""
+    """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
     from .doctor import check_config, check_environment
 
     failed = False
