@@ -207,7 +207,10 @@ def verdict(
 
     search = read_search(find_experiment(experiment))
     folder = output or search.folder.path / "verdict"
-    print(judge(search.job, search.pick(trial), folder, range(seeds), workers).describe())
+    chosen = search.pick(trial) if trial else search.challenger
+    if not trial and chosen is not search.outcome.best:
+        print(f"The default network itself is the best trial: the next best, {chosen.id}, is compared with it.")
+    print(judge(search.job, chosen, folder, range(seeds), workers).describe())
 
 
 @app.command()

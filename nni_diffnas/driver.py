@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ from .versions import versions
 from .winner import export_trial
 
 __all__ = ["Driver"]
+
+# BoTorch's linear_operator compiles with it on import, in the middle of the search's lines.
+warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
 
 _GRACE = 10.0
 """Seconds that the result of a trial may take after its process has ended well."""
