@@ -74,6 +74,12 @@ def test_links_to_other_sites_are_well_formed_and_go_to_known_ones(page: Path) -
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_leave_no_tilde_to_whom_it_means_nothing(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        assert '"~' not in block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_a_page_names_exist(page: Path) -> None:
     import typer
 
