@@ -26,7 +26,7 @@ from .halving import Halving
 from .nas_loop import EngineLoop, open_search
 from .runner import SETTING_PREFIX, parameters_of
 from .space import Architecture, Space, Value, digest
-from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
+from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -48,7 +48,8 @@ class AskTellStrategy(Strategy):
         seed: of everything random in the strategy.
         memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
         warm_start: trials of earlier experiments on the same space, used as if they had been run.
-        start_with_default: train the space's default network first, so that every search knows what it has to beat.
+        start_with_default: train the space's default network first, so that every search knows what it has to beat;
+            where the budget forbids it, it is a `REFERENCE`, which is no candidate.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
             evaluator's curve points); ``None``: all train to the end. See `Halving`.
     """
@@ -187,7 +188,7 @@ class AskTellStrategy(Strategy):
 
     def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
         """Say why a valid architecture may not be trained (outside the budget, already known); empty when it may."""
-        if self.budget.windows:
+        if self.budget.windows and not (settings or {}).get(REFERENCE):
             cost = self.cost(architecture)
             if cost is None:
                 raise BudgetError("A budget is given, but this search space cannot say costs before training.")
@@ -289,11 +290,13 @@ class AskTellStrategy(Strategy):
         return asked
 
     def _first(self) -> Sequence[Suggestion]:
-        """Suggest the default network, once, where it is allowed and nothing has been tried."""
+        """Suggest the default network, once, where nothing has been tried."""
         if not self.start_with_default or self._trials or self._family is None:
             return ()
         default = self.space.validate(self._family.default)
-        return () if self.rejection(default) else (Suggestion(default, "default"),)
+        if self.rejection(default):
+            return (Suggestion(default, REFERENCE, settings={REFERENCE: True}),)
+        return (Suggestion(default, "default"),)
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, and the thresholds of `halving` as they are now."""

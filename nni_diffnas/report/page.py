@@ -153,6 +153,7 @@ def _verdict(source: Source) -> dict[str, Any] | None:
         "trial": verdict.trial,
         "winner": verdict.winner,
         "default": verdict.default,
+        "share": verdict.share,
         "mean": sum(verdict.differences) / len(verdict.differences),
         "low": low,
         "high": high,
@@ -222,6 +223,10 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
             kind = "default" if trial is outcome.default else kind
             kind = "best" if trial is outcome.best else kind
             dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
+        reference = outcome.default
+        if reference is not None and reference not in outcome.ranked and name in (known := facts.costs_of(reference)):
+            tip = _tip(source, reference)
+            dots.append(Dot(known[name], float(reference.metrics[metric]), reference.id, tip, "default"))
         line = [(listed[i][1], float(listed[i][0].metrics[metric])) for i in positions if source.drawable(listed[i][0])]
         window = None if source.job is None else source.job.budget.get(name)
         bounds = None if window is None else (window.min, window.max)
