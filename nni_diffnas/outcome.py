@@ -69,6 +69,12 @@ class Outcome:
         return self.ranked[0] if self.ranked else None
 
     @property
+    def challenger(self) -> Trial | None:
+        """The best trial that is not the default network: what a verdict compares with it."""
+        default = None if self.default is None else self.default.architecture
+        return next((trial for trial in self.ranked if trial.architecture != default), None)
+
+    @property
     def median(self) -> Trial | None:
         """The trial in the middle of the ranking (the better one of two)."""
         return self.ranked[(len(self.ranked) - 1) // 2] if self.ranked else None
@@ -87,6 +93,11 @@ class Outcome:
         chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
         origin = self.best.origin
         lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")
+        if self.best is self.default and (next_best := self.challenger) is not None:
+            lines.append(
+                f"No trial beat the default network; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
+                f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
+            )
         if self.failed:
             lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")
         return "\n".join(lines)

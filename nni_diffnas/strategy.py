@@ -6,7 +6,6 @@ once: validation, budget, duplicates, pending trials, the search memory, NNI's e
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from abc import abstractmethod
@@ -22,9 +21,9 @@ from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
-from .family import Family, sample_within, traced_family
+from .family import Family, sample_within
 from .halving import Halving
-from .nas_loop import EngineLoop, memory_of
+from .nas_loop import EngineLoop, open_search
 from .runner import SETTING_PREFIX, parameters_of
 from .space import Architecture, Space, Value, digest
 from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from .memory import SearchMemory
 
 __all__ = ["AskTellStrategy"]
-
-_logger = logging.getLogger(__name__)
 
 _STATE = "strategy"
 
@@ -142,6 +139,13 @@ class AskTellStrategy(Strategy):
         Both doors call it before every time they ask for ``count`` trials, and a strategy that writes it must not be
         slow in `suggest` any more.
         """
+
+    def forecast(self, trials: int) -> str:
+        """Say what a search of so many trials will spend beside time and disk (on a language model, say), if anything.
+
+        Called by the doors and the doctor once the space is bound, before anything is trained.
+        """
+        return ""
 
     def summary(self) -> str:
         """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
@@ -335,33 +339,12 @@ class AskTellStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         if self._space is None:
-            family = traced_family(model_space)
-            if family is None:
-                self.bind(Space.from_mutables(model_space.simplify()))
-            else:
-                self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
-            self._recall_experiment(engine)
-            self.check()
+            self._own_memory = open_search(self, model_space, engine)
         return model_space
 
-    def _recall_experiment(self, engine: ExecutionEngine) -> None:
-        """Keep the trials of an NNI experiment in its folder by default, and find there those of before a resume."""
-        experiment, file = memory_of(engine)
-        if file is not None:
-            self.experiment = experiment
-            if self.memory is None:
-                from .memory import SearchMemory
-
-                self.memory, self._own_memory = SearchMemory(file), True
-            self.recall()
-
     def _run(self) -> None:
-        self._loop = EngineLoop(self)
-        try:
-            self._loop.run()
-        finally:
-            if self._own_memory and self.memory is not None:
-                self.memory.close()
+        self._loop = EngineLoop(self, close_memory=self._own_memory)
+        self._loop.run()
 
     def freeze(self, trial: Trial) -> ExecutableModelSpace:
         """NNI's model of a trial: the frozen model space that the engine trains."""

@@ -175,7 +175,7 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     default = family.space.validate(family.default)
     chosen = family.space.validate(winner.architecture)
     if chosen == default:
-        raise JobError("The default network itself won: compare another trial with it by --trial ID.")
+        raise JobError(f"Trial {winner.id} is the default network itself: compare another one with it by --trial ID.")
     job.make_evaluation().held_out().prepare()
     settings_of_default: Mapping[str, Value] = {"task": "teacher"} if isinstance(family, BlockFamily) else {}
     runs = [

@@ -150,6 +150,7 @@ def _verdict(source: Source) -> dict[str, Any] | None:
     words = {True: "better than", False: "worse than", None: "not shown to differ from"}[verdict.better]
     return {
         "words": words,
+        "trial": verdict.trial,
         "winner": verdict.winner,
         "default": verdict.default,
         "share": verdict.share,

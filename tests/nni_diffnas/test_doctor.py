@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chat_server import ChatServer
 
 from nni_diffnas.doctor import Finding, check_config, check_environment
 from nni_diffnas.job import load_job
@@ -52,6 +53,15 @@ def test_a_good_config_has_no_failure_and_a_forecast(config: Path) -> None:
     assert failures(findings) == []
     assert any("forecast" in finding.text for finding in findings)
     assert any("no password" in finding.text for finding in findings)
+
+
+def test_what_a_language_model_will_cost_is_forecast(config: Path) -> None:
+    with ChatServer(lambda messages: "ready") as server:
+        arguments = {"job": "job.yml", "optimize_mode": "minimize", "base_url": server.url, "model": "mine"}
+        change(config, tuner={"name": "GPTProposer", "classArgs": arguments})
+        findings = list(check_config(config, port=1))
+    assert failures(findings) == []
+    assert any("forecast: 3 questions to mine" in f.text and "price is not known" in f.text for f in findings)
 
 
 def test_the_environment_is_checked(config: Path) -> None:

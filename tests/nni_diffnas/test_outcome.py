@@ -29,6 +29,18 @@ def test_ranks_and_describes_best_median_and_default() -> None:
     assert Outcome.of(trials, Objective("rfid", "maximize")).ranked[0].id == "t2"
 
 
+def test_a_default_network_that_stays_ahead_is_said_and_the_next_best_challenges_it() -> None:
+    again = Trial("t1", "e", {"a": 0}, Origin("s", "random")).succeeded({"rfid": 3.5})  # the default network once more
+    outcome = Outcome.of([trial(0, 3.0, "default"), again, trial(2, 4.0)], Objective())
+    assert outcome.challenger is not None
+    assert outcome.challenger.id == "t2"
+    assert "No trial beat the default network; the next best is t2 (4)" in outcome.describe()
+    better = Outcome.of([trial(0, 3.0, "default"), trial(2, 2.0)], Objective())
+    assert better.challenger is better.best
+    assert "No trial beat" not in better.describe()
+    assert Outcome.of([trial(0, 3.0, "default")], Objective()).challenger is None
+
+
 def test_a_reference_is_compared_with_and_never_wins() -> None:
     teacher = Trial("t0", "e", {"a": 0}, Origin("s", REFERENCE)).succeeded({"rfid": 1.0, UNRANKED: 1.0})
     outcome = Outcome.of([teacher, trial(1, 3.0)], Objective())
