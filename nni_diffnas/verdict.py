@@ -188,7 +188,7 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     ]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
-        with progress_bar("training winner and default", len(futures)) as advance:
+        with progress_bar("training winner and default", len(futures), workers) as advance:
             for future in as_completed(futures):
                 future.result()  # a failed training ends the verdict at once
                 advance()
