@@ -95,6 +95,10 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
+    measures = (
+        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "train_seconds", "sample_seconds", "seconds"),
+        *("images_per_second", "trained_images"),
+    )
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
 

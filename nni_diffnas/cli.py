@@ -57,10 +57,12 @@ def doctor(
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
+    from itertools import chain
+
     from .doctor import check_config, check_environment
 
     failed = False
-    for finding in (*check_environment(), *(check_config(config, port) if config else ())):
+    for finding in chain(check_environment(), check_config(config, port) if config else ()):
         print(finding, flush=True)
         failed = failed or finding.level == "FAIL"
     if failed:
