@@ -17,8 +17,8 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,16 @@ from nni_diffnas.strategies import BlockwiseLocalSearch
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 BETAS = ("constant0", "constant1", "hard", "linear", "cosine")
+WAYS: dict[str, dict[str, Any]] = {
+    "as in the paper": {},
+    "soft target": {"soft_target": 1.0},
+    "from scratch": {"inherit": "nothing"},
+    "from the supernet": {"soft_target": 1.0, "inherit": "supernet"},
+    "half the rate": {"soft_target": 1.0, "training": {"learning_rate": 1e-3}},
+    "twice the rate": {"soft_target": 1.0, "training": {"learning_rate": 4e-3}},
+    "four times as long": {"soft_target": 1.0, "images": 4.0},
+}
+"""How a student may be retrained: options of the evaluation, and ``images`` relative to the case's."""
 MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
 
 
@@ -48,11 +58,13 @@ class Case:
     teacher_images: int
     student_images: int
     block_steps: int
+    batch: int = 64
     latent: bool = False
     extractor: str = "labels"
     score_images: int = 2000
     sampler_steps: int = 20
     autoencoder_steps: int = 3000
+    supernet: Mapping[str, Any] = field(default_factory=dict)
     extractor_weights: str | None = None
 
 
@@ -79,13 +91,15 @@ def cases() -> dict[str, Case]:
     mnist = {"source": str(SHARED / "mnist.npz"), "key": "train_images", "channels": 1}
     cifar = {"source": str(SHARED / "cifar10_train_0.npz")}
     digits = {"source": "digits"}
+    short: dict[str, Any] = {
+        "batch": 32,
+        "score_images": 1000,
+        "sampler_steps": 12,
+        "supernet": {"cached_images": 512, "cache_passes": 16},
+    }
     return {
-        "quick": Case(
-            digits, levels((16, 32), 1, 8, 1, 4, 1), 64_000, 12_000, 300, score_images=1000, sampler_steps=12
-        ),
-        "mnist16": Case(
-            {**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 240_000, 24_000, 150, sampler_steps=16
-        ),
+        "quick": Case(digits, levels((8, 16), 1, 8, 1, 2, 1, None), 120_000, 11_200, 80, **short),
+        "mnist16": Case({**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 120_000, 11_200, 80, **short),
         "mnist32-latent": Case(
             {**mnist, "size": 32}, levels((32, 64), 2, 8, 4, 8, 1), 2_000_000, 200_000, 1500, latent=True
         ),
@@ -139,12 +153,12 @@ def autoencoder(case: Case, folder: Path) -> VQModel:
     return model
 
 
-def evaluation(case: Case, images: int, **options: Any) -> BlockwiseEvaluation:
+def evaluation(case: Case, images: float, training: Mapping[str, Any] | None = None, **options: Any) -> Any:
     """An evaluation of the case that trains students on so many images."""
     return BlockwiseEvaluation(
         case.data,
-        training={"images": images, "batch_size": 64},
-        supernet={"steps": case.block_steps},
+        training={"images": int(images), "batch_size": case.batch, **(training or {})},
+        supernet={"steps": case.block_steps, **case.supernet},
         score_images=case.score_images,
         sampler_steps=case.sampler_steps,
         extractor=case.extractor,
@@ -206,8 +220,8 @@ def thinner(case: Case, macs: float, params: float, folder: Path) -> tuple[int, 
     raise SystemExit("no thinner network fits the budget")
 
 
-def run(case: Case, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One seed of a case; returns metrics by row of the table."""
+def run(case: Case, seed: int, folder: Path, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """One seed of a case, with some more ways to retrain; returns metrics by row of the table."""
     rows: dict[str, dict[str, Any]] = {}
     pipeline, rows["teacher"] = trained(case, "teacher", tuple(case.unet["block_out_channels"]), seed, folder)
     family = BlockwiseUNetFamily(pipeline)
@@ -232,16 +246,19 @@ def run(case: Case, seed: int, folder: Path) -> dict[str, dict[str, Any]]:
     # The locally chosen student costs what it costs: the tolerance whose students come closest to the budget.
     chosen["local"] = local_within(strategy, budget, family)
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
-    for kind, architecture in chosen.items():
-        for beta in BETAS if kind == "knapsack" else ("linear",):
-            name = f"{kind}, {beta}"
-            rows[name] = once(
-                family, judge, architecture, {"task": "retrain", "beta": beta}, seed, folder / name.replace(", ", "-")
-            )
-    scratch = evaluation(case, case.student_images, inherit="nothing", beta="constant1")
-    settings = {"task": "retrain", "beta": "constant1"}
-    rows["knapsack, from scratch"] = once(family, scratch, chosen["knapsack"], settings, seed, folder / "scratch")
-    share = (search_macs + rows["knapsack, linear"]["train_macs"]) / rows["teacher"]["train_macs"]
+    students = [("knapsack", beta, "as in the paper") for beta in BETAS]
+    students += [("knapsack", beta, "soft target") for beta in ("constant1", "cosine")]
+    students += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
+    students += [("knapsack", "cosine", way) for way in ways] + [("knapsack", "constant1", "from scratch")]
+    for kind, beta, way in students:
+        name = f"{kind}, {beta}, {way}"
+        asked = {"task": "retrain", "beta": beta}
+        options = {"images": 1.0, **WAYS[way]}
+        student = evaluation(case, case.student_images * options.pop("images"), **options)
+        rows[name] = once(
+            family, student, chosen[kind], asked, seed, folder / name.replace(", ", "-").replace(" ", "-")
+        )
+    share = (search_macs + rows["knapsack, cosine, soft target"]["train_macs"]) / rows["teacher"]["train_macs"]
     rows["search"] = {"share of teacher training": share, "seconds per block": statistics.fmean(block_seconds)}
     return rows
 
@@ -281,6 +298,9 @@ def main() -> None:
     parser.add_argument("--case", choices=sorted(cases()), default="mnist16")
     parser.add_argument("--quick", action="store_true", help="the case 'quick'")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--ways", nargs="*", choices=sorted(WAYS), default=[], help="more ways to retrain the knapsack's"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/blockwise"))
     arguments = parser.parse_args()
     name = "quick" if arguments.quick else arguments.case
@@ -290,7 +310,7 @@ def main() -> None:
     results = []
     for seed in range(arguments.seeds):
         print(f"seed {seed}", flush=True)
-        results.append(run(case, seed, arguments.folder / name / str(seed)))
+        results.append(run(case, seed, arguments.folder / name / str(seed), arguments.ways))
         print(table(results), flush=True)
     print(f"{time.monotonic() - began:.0f} s on {torch.get_num_threads()} threads, {os.cpu_count()} cores")
 

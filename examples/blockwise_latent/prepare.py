@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE))
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PROMPTS = [f"the digit {word}" for word in WORDS]
 SCHEDULER = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, timestep_spacing="trailing")
-BATCH = 32
+STEPS, BATCH = 1000, 32
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -30,19 +30,19 @@ def digits() -> tuple[Tensor, Tensor]:
     return nn.functional.interpolate(images, scale_factor=2, mode="bilinear"), torch.tensor(data.target)
 
 
-def fit(parameters: list[nn.Parameter], steps: int, loss_of: Callable[[], Tensor], name: str) -> None:
+def fit(parameters: list[nn.Parameter], loss_of: Callable[[], Tensor], name: str) -> None:
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.0)
-    for step in range(steps):
+    for step in range(STEPS):
         loss = loss_of()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        if (step + 1) % max(1, steps // 4) == 0:
-            print(f"{name} {step + 1}/{steps}: loss {loss.item():.4f}", flush=True)
+        if (step + 1) % max(1, STEPS // 4) == 0:
+            print(f"{name} {step + 1}/{STEPS}: loss {loss.item():.4f}", flush=True)
 
 
-def autoencoders(images: Tensor, steps: int) -> tuple[VQModel, AutoencoderKL]:
+def autoencoders(images: Tensor) -> tuple[VQModel, AutoencoderKL]:
     """Both halve the side and make four latent channels; scaled to unit variance."""
     sizes = {"in_channels": 1, "out_channels": 1, "latent_channels": 4, "norm_num_groups": 4}
     sizes |= {"block_out_channels": (8, 16), "layers_per_block": 1}
@@ -63,8 +63,8 @@ def autoencoders(images: Tensor, steps: int) -> tuple[VQModel, AutoencoderKL]:
         posterior = kl.encode(clean).latent_dist
         return (kl.decode(posterior.sample()).sample - clean).square().mean() + 1e-4 * posterior.kl().mean()
 
-    fit(list(vq.parameters()), steps, vq_loss, "vq")
-    fit(list(kl.parameters()), steps, kl_loss, "kl")
+    fit(list(vq.parameters()), vq_loss, "vq")
+    fit(list(kl.parameters()), kl_loss, "kl")
     with torch.no_grad():
         vq.register_to_config(scaling_factor=float(1 / vq.encode(images[:256]).latents.std()))
         kl.register_to_config(scaling_factor=float(1 / kl.encode(images[:256]).latent_dist.mode().std()))
@@ -92,15 +92,16 @@ def save_text(folder: Path, **parts: nn.Module) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
-def main(folder: Path = HERE / "teachers", steps: int = 1000) -> None:
+def main() -> None:
     from words import WordEncoder
 
     torch.manual_seed(0)
+    folder = HERE / "teachers"
     images, labels = digits()
     folder.mkdir(parents=True, exist_ok=True)
     pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     np.savez(folder / "digits16.npz", images=pixels.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
-    vq, kl = autoencoders(images, steps)
+    vq, kl = autoencoders(images)
     with torch.no_grad():
         vq_latents = vq.encode(images).latents * vq.config.scaling_factor
         kl_latents = kl.encode(images).latent_dist.mode() * kl.config.scaling_factor
@@ -136,8 +137,8 @@ def main(folder: Path = HERE / "teachers", steps: int = 1000) -> None:
         texts = words([PROMPTS[int(label)] for label in labels[chosen]])
         return noise_loss(reading, kl_latents[chosen], encoder_hidden_states=texts)
 
-    fit(list(plain.parameters()), steps, plain_loss, "unconditional UNet")
-    fit([*reading.parameters(), *words.parameters()], steps, reading_loss, "text-conditioned UNet")
+    fit(list(plain.parameters()), plain_loss, "unconditional UNet")
+    fit([*reading.parameters(), *words.parameters()], reading_loss, "text-conditioned UNet")
     LDMPipeline(vqvae=vq, unet=plain.eval(), scheduler=SCHEDULER).save_pretrained(folder / "latent")
     save_text(folder / "text", vae=kl, text_encoder=words, unet=reading.eval())
     print(f"teachers: {folder}")

@@ -123,8 +123,9 @@ class TeacherUNet:
     def tokens(self) -> int:
         """Length of the text that a text-conditioned teacher reads: its tokenizer's, or 77."""
         file = self.folder / "tokenizer" / "tokenizer_config.json"
-        length = json.loads(file.read_text())["model_max_length"] if file.is_file() else DEFAULT_TOKENS
-        return int(length) if length < 10_000 else DEFAULT_TOKENS
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        length = int(known.get("model_max_length", DEFAULT_TOKENS))
+        return length if length < 10_000 else DEFAULT_TOKENS
 
     def skeleton(self) -> nn.Module:
         """The network without memory for its weights."""

@@ -1,50 +1,45 @@
-"""Block-wise search through ``nnictl``: killed and resumed, and in the latents of both kinds of teacher."""
+"""Block-wise search through both doors: the examples in pixels and latents, and a search that is killed and resumed."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from blockwise_teachers import save_teacher
+from blockwise_teachers import QUICK, example_with_teachers, save_teacher
 from nni.tools.nnictl.config_utils import Experiments
 from nni_experiment import Running, created, environment_of, free_port, resumed, run, write_config
 
 from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.trial import Trial
 from nni_diffnas.winner import read_search
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "blockwise_latent"
-QUICK: dict[str, Any] = {
-    "supernet": {"steps": 20, "batch_size": 32, "cached_images": 64, "front": 8},
-    "training": {"images": 128, "batch_size": 32, "reports": 2},
-    "score_images": 32,
-    "sampler_steps": 2,
-    "curve_points": 0,
-    "extractor": "random",
-}
 TUNER = {"name": "BlockwiseLocalSearch", "classArgs": {"job": "job.yml", "optimize_mode": "minimize"}}
+EXAMPLE_CONFIGS = [
+    ("blockwise", "config.yml", 8),
+    ("blockwise_latent", "config_latent.yml", 16),
+    ("blockwise_latent", "config_text.yml", 16),
+]
 DRAW = """
 import sys
 sys.modules["nni_diffnas"] = None
 from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
-arguments = {"prompt": ["the digit two"]} if sys.argv[2] == "text" else {"batch_size": 1}
+arguments = {"prompt": ["the digit two"]} if "text" in sys.argv[2] else {"batch_size": 1}
 (image,) = pipeline(**arguments, num_inference_steps=2).images
-assert image.size == (16, 16), image.size
-print(sum(parameter.numel() for parameter in pipeline.unet.parameters()))
+print(image.size[0], sum(parameter.numel() for parameter in pipeline.unet.parameters()))
 """
 
 
@@ -105,48 +100,70 @@ def test_a_killed_search_resumes_without_training_finished_blocks_again(tmp_path
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The latent example with teachers that were trained for a moment."""
-    folder = tmp_path_factory.mktemp("example")
-    shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("teachers", "__pycache__"))
-    spec = importlib.util.spec_from_file_location("blockwise_latent_prepare", EXAMPLE / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    module.main(folder / "teachers", steps=8)
-    sys.path[:] = before
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two examples, with teachers that were trained for a moment."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name in ("blockwise", "blockwise_latent"):
+        example_with_teachers(name, folder / name)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["latent", "text"])
-def test_the_latent_example_reaches_done_and_its_student_draws(kind: str, example: Path, tmp_path: Path) -> None:
-    job = yaml.safe_load((example / f"{kind}.yml").read_text())
+def is_complete(trials: Sequence[Trial]) -> bool:
+    """Whether teacher, five blocks and one student have all succeeded."""
+    tasks = Counter(trial.settings["task"] for trial in trials if trial.status == "succeeded")
+    return len(trials) == 7 and tasks == {"teacher": 1, "block": 5, "retrain": 1}
+
+
+@pytest.mark.parametrize(("name", "config", "size"), EXAMPLE_CONFIGS)
+def test_an_example_reaches_done_and_its_student_draws(
+    name: str, config: str, size: int, examples: Path, tmp_path: Path
+) -> None:
+    example = examples / name
+    content = yaml.safe_load((example / config).read_text())
+    file = example / content["tuner"]["classArgs"]["job"]
+    job = yaml.safe_load(file.read_text())
     job["evaluator"] |= QUICK
-    (example / f"{kind}.yml").write_text(yaml.safe_dump(job))
-    config = yaml.safe_load((example / f"config_{kind}.yml").read_text())
-    config["experimentWorkingDirectory"] = str(tmp_path / "exp")
-    (example / "config.yml").write_text(yaml.safe_dump(config))
+    file.write_text(yaml.safe_dump(job))
+    content["experimentWorkingDirectory"] = str(tmp_path / "exp")
+    (example / config).write_text(yaml.safe_dump(content))
     environment = {**environment_of(tmp_path), "NNI_CONFIG_DIR": str(example / "nni")}
-    space = json.loads((example / config["searchSpaceFile"]).read_text())
-    run(
-        ["nni-diffnas", "space", str(example / f"{kind}.yml"), "--samples", "1", "--output", "space.json"],
-        environment,
-        tmp_path,
-    )
+    run(["nni-diffnas", "space", str(file), "--samples", "1", "--output", "space.json"], environment, tmp_path)
+    space = json.loads((example / content["searchSpaceFile"]).read_text())
     assert json.loads((tmp_path / "space.json").read_text()) == space, "read from another working directory"
     run(["nni-diffnas", "register"], environment, tmp_path)
-    with created(example / "config.yml") as experiment:
+    with created(example / config) as experiment:
         experiment.wait("DONE", timeout=400)
         identity = experiment.id
     search = read_search(ExperimentFolder(tmp_path / "exp" / identity))
-    assert Counter(t.settings["task"] for t in search.trials) == {"teacher": 1, "block": 5, "retrain": 1}
-    assert {t.status for t in search.trials} == {"succeeded"}
+    assert is_complete(search.trials)
     winner = tmp_path / "exp" / identity / "winner"
     drawn = subprocess.run(
-        [sys.executable, "-c", DRAW, str(winner), kind], cwd=tmp_path, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", DRAW, str(winner), config], cwd=tmp_path, capture_output=True, text=True, timeout=200
     )
     assert drawn.returncode == 0, drawn.stderr
     assert search.best.cost is not None
-    assert int(drawn.stdout.split()[-1]) == search.best.cost.params
+    assert drawn.stdout.split()[-2:] == [str(size), str(search.best.cost.params)]
+
+
+def test_the_python_door_searches_the_same(examples: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "memory.sqlite"
+    changes = {
+        "PORT = 8080": f"from nni_diffnas.memory import SearchMemory\n\nPORT = {free_port()}",
+        '"steps": 800, "cached_images": 512': '"steps": 20, "batch_size": 32, "cached_images": 64',
+        '{"images": 48_000}': '{"images": 128}, score_images=32, sampler_steps=2, curve_points=0, extractor="random"',
+        "(budget=budget)": f"(budget=budget, memory=SearchMemory({str(memory)!r}))",
+    }
+    script = (examples / "blockwise" / "search.py").read_text()
+    for said, quick in changes.items():
+        assert said in script
+        script = script.replace(said, quick)
+    file = examples / "blockwise" / "quick.py"
+    file.write_text(script)
+    run([sys.executable, str(file)], environment_of(tmp_path), tmp_path, timeout=500)
+    with SearchMemory(memory, create=False) as kept:
+        trials = kept.trials()
+    assert is_complete(trials)
+    student = next(trial for trial in trials if trial.settings["task"] == "retrain")
+    assert student.cost is not None
+    assert student.cost.macs <= 3.2e6
+    assert student.metrics["rfid"] > 0

@@ -1,11 +1,14 @@
-"""A cache of its own for the tests, and small networks to train."""
+"""A cache of its own for the tests, and small networks to train or to distil."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from blockwise_teachers import save_teacher
 from torch import Tensor, nn
+
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,6 +18,12 @@ def evaluator_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("NNI_DIFFNAS_CACHE", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield folder
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> BlockwiseUNetFamily:
+    """Students of a tiny teacher with random weights."""
+    return BlockwiseUNetFamily(save_teacher(tmp_path_factory.mktemp("teacher")))
 
 
 class SmallDenoiser(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blockwise_teachers import save_teacher
+from blockwise_teachers import QUICK, save_teacher
 
 from nni_diffnas.errors import DataError, JobError, TrialFailure
 from nni_diffnas.evaluation import TrialContext
@@ -21,20 +21,6 @@ from nni_diffnas.evaluators.blockwise.supernet import train_supernet
 from nni_diffnas.evaluators.blockwise.tape import block_loss, record
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.trial import UNRANKED
-
-QUICK: dict[str, Any] = {
-    "training": {"images": 256, "batch_size": 32, "reports": 2},
-    "supernet": {"steps": 40, "batch_size": 32, "cached_images": 64, "front": 8},
-    "score_images": 32,
-    "sampler_steps": 2,
-    "curve_points": 0,
-    "extractor": "random",
-}
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> BlockwiseUNetFamily:
-    return BlockwiseUNetFamily(save_teacher(tmp_path_factory.mktemp("teacher")))
 
 
 def evaluation(**options: Any) -> BlockwiseEvaluation:

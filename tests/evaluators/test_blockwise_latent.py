@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from blockwise_teachers import QUICK, example_with_teachers
 from diffusers import DiffusionPipeline
 
 from nni_diffnas.errors import JobError
@@ -19,36 +18,25 @@ from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "blockwise_latent"
-
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
-    spec = importlib.util.spec_from_file_location("blockwise_latent_prepare", EXAMPLE / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    folder = tmp_path_factory.mktemp("teachers")
-    module.main(folder, steps=8)
-    yield folder, module.PROMPTS
-    sys.path[:] = before
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return example_with_teachers("blockwise_latent", tmp_path_factory.mktemp("example"))
+
+
+def prompts(example: Path) -> list[str]:
+    listed: list[str] = yaml.safe_load((example / "text.yml").read_text())["evaluator"]["prompts"]
+    return listed
 
 
 @pytest.mark.parametrize("kind", ["latent", "text"])
-def test_a_latent_student(kind: str, prepared: tuple[Path, list[str]], tmp_path: Path) -> None:
-    folder, prompts = prepared
-    reads: dict[str, Any] = {"prompts": prompts, "trust_remote_code": True} if kind == "text" else {}
+def test_a_latent_student(kind: str, example: Path, tmp_path: Path) -> None:
+    folder = example / "teachers"
+    reads: dict[str, Any] = {"prompts": prompts(example), "trust_remote_code": True} if kind == "text" else {}
     family = BlockwiseUNetFamily(folder / kind)
     judge = BlockwiseEvaluation(
         {"source": str(folder / "digits16.npz")},
-        training={"images": 64, "batch_size": 32, "reports": 1},
-        supernet={"steps": 20, "batch_size": 32, "cached_images": 32},
-        score_images=16,
-        sampler_steps=2,
-        curve_points=0,
-        extractor="random",
+        **QUICK,
         **reads,
     )
     judge.prepare()
@@ -71,10 +59,8 @@ def test_a_latent_student(kind: str, prepared: tuple[Path, list[str]], tmp_path:
     assert sum(p.numel() for p in pipeline.unet.parameters()) == family.cost(architecture).params
 
 
-def test_prompts_have_to_fit_the_classes(prepared: tuple[Path, list[str]]) -> None:
-    folder, prompts = prepared
-    judge = BlockwiseEvaluation(
-        {"source": str(folder / "digits16.npz")}, training={"images": 64}, prompts=prompts[:3], extractor="random"
-    )
+def test_prompts_have_to_fit_the_classes(example: Path) -> None:
+    folder = example / "teachers"
+    judge = BlockwiseEvaluation({"source": str(folder / "digits16.npz")}, **QUICK, prompts=prompts(example)[:3])
     with pytest.raises(JobError, match="3 texts, the data has 10 classes"):
         judge.check(BlockwiseUNetFamily(folder / "text"))

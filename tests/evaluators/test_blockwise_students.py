@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from blockwise_teachers import save_teacher
+from blockwise_teachers import QUICK, save_teacher
 from torch import Tensor, nn
 
 from nni_diffnas.evaluation import TrialContext
@@ -24,20 +24,6 @@ from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.space import Architecture
 from nni_diffnas.trial import Origin, Trial
 from nni_diffnas.verdict import judge
-
-QUICK: dict[str, Any] = {
-    "training": {"images": 128, "batch_size": 32, "reports": 2},
-    "supernet": {"steps": 20, "batch_size": 32, "cached_images": 64, "front": 8},
-    "score_images": 32,
-    "sampler_steps": 2,
-    "curve_points": 0,
-    "extractor": "random",
-}
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> BlockwiseUNetFamily:
-    return BlockwiseUNetFamily(save_teacher(tmp_path_factory.mktemp("teacher")))
 
 
 def everywhere(family: BlockwiseUNetFamily, **choices: float) -> Architecture:

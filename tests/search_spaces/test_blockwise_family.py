@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def test_the_default_is_the_teacher_to_the_last_digit(teacher: Path) -> None:
     arguments, named = inputs(family)
     with torch.no_grad():
         assert torch.equal(student.eval()(*arguments, **named).sample, own(*arguments, **named).sample)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"), [({"model_max_length": 40}, 40), ({"model_max_length": 1e30}, 77), ({}, 77)]
+)
+def test_a_text_is_as_long_as_the_tokenizer_makes_it(
+    text: Path, tmp_path: Path, config: dict[str, float], tokens: int
+) -> None:
+    shutil.copytree(text, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    assert BlockwiseUNetFamily(tmp_path).unet.example("cpu")[1]["encoder_hidden_states"].shape == (1, tokens, 12)
 
 
 @pytest.mark.parametrize("drops", [False, True])

@@ -64,6 +64,15 @@ def test_samples_are_valid_and_differ(generator: Generator) -> None:
     assert np.array_equal(indices, again)
 
 
+def test_samples_are_as_frequent_as_in_the_space() -> None:
+    """Depths decide which layers are absent: a start that does not know how often they are makes networks shallow."""
+    space = SPACES["mobilenetv3"]
+    indices, _ = Generator(space).architectures(1000, torch.Generator().manual_seed(0), steps=6)
+    depths = indices[:, [row for row, label in enumerate(space.labels) if label.endswith(".depth")]]
+    shares = np.bincount(depths.flatten(), minlength=3) / depths.size
+    assert np.allclose(shares, 1 / 3, atol=0.025)  # standard error 0.007
+
+
 def test_guidance_pulls_towards_the_wish(generator: Generator) -> None:
     encoding = generator.encoding
 

@@ -1,7 +1,10 @@
-"""Tiny teachers with random weights: enough for everything but quality."""
+"""Tiny teachers with random weights, and evaluations that take a moment: enough for everything but quality."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,15 @@ TINY: dict[str, Any] = {
     "attention_head_dim": 4,
     "norm_num_groups": 4,
 }
+QUICK: dict[str, Any] = {
+    "training": {"images": 128, "batch_size": 32, "reports": 2},
+    "supernet": {"steps": 20, "batch_size": 32, "cached_images": 64, "front": 8},
+    "score_images": 32,
+    "sampler_steps": 2,
+    "curve_points": 0,
+    "extractor": "random",
+}
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def save_teacher(folder: Path, steps: int = 1000, **changes: Any) -> Path:
@@ -28,4 +40,12 @@ def save_teacher(folder: Path, steps: int = 1000, **changes: Any) -> Path:
     DDPMPipeline(network, DDPMScheduler(num_train_timesteps=steps, beta_schedule="squaredcos_cap_v2")).save_pretrained(
         folder
     )
+    return folder
+
+
+def example_with_teachers(name: str, folder: Path, steps: int = 8) -> Path:
+    """Copy an example to a folder and train its teachers there for a moment, by its own first step."""
+    shutil.copytree(EXAMPLES / name, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("teacher*", "__*"))
+    run = f"import prepare; prepare.STEPS = {steps}; prepare.main()"
+    subprocess.run([sys.executable, "-c", run], cwd=folder, check=True, timeout=300)
     return folder
