@@ -43,7 +43,7 @@ class Verdict:
         objective: what is compared.
         winner: value of the objective's metric for each seed.
         default: the same of the default network, for the same seeds.
-        output: folder with the samples, the nearest training images beside them, and the weights.
+        output: folder with the samples, the nearest training images below them, and the weights.
         trial: id of the winner.
         costs: of winner and default; empty where they are not known.
     """
@@ -125,7 +125,7 @@ class Verdict:
             f"  winner - default = {fmean(self.differences):+.4g}, 95 % interval [{low:+.4g}, {high:+.4g}]",
             words.get(self.better, "The interval includes no difference: take more seeds, or the cheaper network."),  # type: ignore[arg-type]
             *([f"The winner needs {self.share} of the default."] if self.share else []),
-            f"Samples, with the nearest training images beside them: {self.output}",
+            f"Samples, with the nearest training images below them: {self.output}",
         ]
         return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -178,7 +179,8 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     default = source.outcome.default
-    level = None if default is None or not source.drawable(default) else float(default.metrics[metric])
+    score = math.nan if default is None else float(default.metrics[metric])  # a reference has one, and no rank
+    level = score if source.within(score) else None
     drawing = draw_curves(
         [band.clipped(source.limit, lower_is_better=objective.direction == "minimize") for band in bands],
         metric,

@@ -68,7 +68,10 @@ class Source:
         """Whether a trial has a score within `limit`."""
         if trial.status != "succeeded" or self.objective.score(trial.metrics) is None:
             return False
-        value = float(trial.metrics[self.objective.metric])
+        return self.within(float(trial.metrics[self.objective.metric]))
+
+    def within(self, value: float) -> bool:
+        """Whether a value of the objective is no worse than `limit`."""
         return value <= self.limit if self.objective.direction == "minimize" else value >= self.limit
 
     @property
