@@ -35,7 +35,7 @@ from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.strategies import BlockwiseLocalSearch
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-BETAS = ("constant0", "constant1", "hard", "linear", "cosine")
+BETAS = ("cosine", "constant1", "linear", "hard", "constant0")
 WAYS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
     "soft target": {"soft_target": 1.0},
@@ -153,7 +153,9 @@ def autoencoder(case: Case, folder: Path) -> VQModel:
     return model
 
 
-def evaluation(case: Case, images: float, training: Mapping[str, Any] | None = None, **options: Any) -> Any:
+def evaluation(
+    case: Case, images: float, training: Mapping[str, Any] | None = None, **options: Any
+) -> BlockwiseEvaluation:
     """An evaluation of the case that trains students on so many images."""
     return BlockwiseEvaluation(
         case.data,
@@ -208,28 +210,30 @@ def trained(case: Case, name: str, widths: tuple[int, ...], seed: int, folder: P
     return pipeline, metrics
 
 
-def thinner(case: Case, macs: float, params: float, folder: Path) -> tuple[int, ...]:
+def thinner(case: Case, budget: Budget, folder: Path) -> tuple[int, ...]:
     """Widths, all by one factor, of the largest stock UNet within the students' budget."""
     widths, step = tuple(case.unet["block_out_channels"]), int(case.unet["norm_num_groups"])
     step = math.lcm(step, 8) if case.unet["attention_head_dim"] == 8 else step
     for percent in range(99, 10, -1):
         scaled = tuple(max(step, round(width * percent / 100 / step) * step) for width in widths)
         probe = BlockwiseUNetFamily(untrained(case, scaled, folder / "probe", 0)).teacher_cost
-        if probe.macs <= macs and probe.params <= params:
+        if budget.admits(probe):
             return scaled
     raise SystemExit("no thinner network fits the budget")
 
 
-def run(case: Case, seed: int, folder: Path, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """One seed of a case, with some more ways to retrain; returns metrics by row of the table."""
-    rows: dict[str, dict[str, Any]] = {}
-    pipeline, rows["teacher"] = trained(case, "teacher", tuple(case.unet["block_out_channels"]), seed, folder)
-    family = BlockwiseUNetFamily(pipeline)
-    whole = family.teacher_cost
-    budget = Budget({"macs": Window(max=MACS_KEPT * whole.macs), "params": Window(max=PARAMS_KEPT * whole.params)})
-    slim = thinner(case, MACS_KEPT * whole.macs, PARAMS_KEPT * whole.params, folder)
-    rows["uniformly thinner"] = trained(case, "thinner", slim, seed, folder)[1]
+def references(case: Case, seed: int, folder: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Train a teacher, and the thinner UNet of the students' cost; return the teacher's pipeline and both rows."""
+    pipeline, teacher = trained(case, "teacher", tuple(case.unet["block_out_channels"]), seed, folder)
+    slim = thinner(case, budget_of(BlockwiseUNetFamily(pipeline)), folder)
+    return pipeline, {"teacher": teacher, "uniformly thinner": trained(case, "thinner", slim, seed, folder)[1]}
 
+
+def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Search with one seed, and retrain students, the knapsack's in some more ways; return metrics by row."""
+    rows: dict[str, dict[str, Any]] = {}
+    family = BlockwiseUNetFamily(pipeline)
+    budget = budget_of(family)
     judge = evaluation(case, case.student_images)
     strategy = BlockwiseLocalSearch(
         choice=["knapsack", "global", "random"], score_teacher=False, budget=budget, seed=seed
@@ -243,53 +247,59 @@ def run(case: Case, seed: int, folder: Path, ways: Sequence[str]) -> dict[str, d
         block_seconds.append(metrics["seconds"])
         strategy.tell(trial.id, metrics)
     chosen = strategy.chosen()
-    # The locally chosen student costs what it costs: the tolerance whose students come closest to the budget.
     chosen["local"] = local_within(strategy, budget, family)
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
-    students = [("knapsack", beta, "as in the paper") for beta in BETAS]
-    students += [("knapsack", beta, "soft target") for beta in ("constant1", "cosine")]
-    students += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
-    students += [("knapsack", "cosine", way) for way in ways] + [("knapsack", "constant1", "from scratch")]
-    for kind, beta, way in students:
+    asked = [("knapsack", beta, "soft target") for beta in ("cosine", "constant1")]
+    asked += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
+    asked += [("knapsack", beta, "as in the paper") for beta in BETAS]
+    asked += [("knapsack", "cosine", way) for way in ways] + [("knapsack", "constant1", "from scratch")]
+    for kind, beta, way in asked:
         name = f"{kind}, {beta}, {way}"
-        asked = {"task": "retrain", "beta": beta}
         options = {"images": 1.0, **WAYS[way]}
         student = evaluation(case, case.student_images * options.pop("images"), **options)
-        rows[name] = once(
-            family, student, chosen[kind], asked, seed, folder / name.replace(", ", "-").replace(" ", "-")
-        )
-    share = (search_macs + rows["knapsack, cosine, soft target"]["train_macs"]) / rows["teacher"]["train_macs"]
-    rows["search"] = {"share of teacher training": share, "seconds per block": statistics.fmean(block_seconds)}
+        settings, output = {"task": "retrain", "beta": beta}, folder / name.replace(", ", "-").replace(" ", "-")
+        rows[name] = once(family, student, chosen[kind], settings, seed, output)
+    rows["search"] = {"train_macs": search_macs, "seconds": statistics.fmean(block_seconds)}
     return rows
 
 
+def budget_of(family: BlockwiseUNetFamily) -> Budget:
+    """What a student may cost."""
+    whole = family.teacher_cost
+    return Budget({"macs": Window(max=MACS_KEPT * whole.macs), "params": Window(max=PARAMS_KEPT * whole.params)})
+
+
 def local_within(strategy: BlockwiseLocalSearch, budget: Budget, family: BlockwiseUNetFamily) -> dict[str, Any]:
-    """Local choice by the smallest tolerance that keeps the budget."""
+    """Local choice by the tolerance whose student uses most of the budget's MACs."""
     free = BlockwiseLocalSearch(choice="local", score_teacher=False, seed=strategy.seed, warm_start=strategy.trials)
     free.bind(family.space, family, strategy.protocol)
-    for tolerance in np.linspace(1.0, 4.0, 121):
+    found = []
+    for tolerance in np.linspace(0.4, 4.0, 145):
         free.tolerances = [float(tolerance)]
-        architecture = next(iter(free.chosen().values()))
-        if budget.admits(family.cost(architecture)):
-            return architecture
-    raise SystemExit("no tolerance up to 4 keeps the budget")
+        found.append(next(iter(free.chosen().values())))
+    admitted = [architecture for architecture in found if budget.admits(family.cost(architecture))]
+    if not admitted:
+        raise SystemExit("no tolerance from 0.4 to 4 keeps the budget")
+    return max(admitted, key=lambda architecture: family.cost(architecture).macs)
 
 
 def table(results: list[dict[str, dict[str, Any]]]) -> str:
     """Mean and standard deviation over the seeds, as Markdown."""
-    lines = ["| network | rFID | MACs | parameters | seeds |", "|---|---|---|---|---|"]
+    lines = ["| network | rFID | MACs | parameters | training | seeds |", "|---|---|---|---|---|---|"]
+    whole = results[0]["teacher"]["train_macs"]
     for name in results[0]:
+        found = [result[name] for result in results if name in result]
+        means = {q: statistics.fmean(row[q] for row in found) for q in found[0] if q in SHOWN or q == "train_macs"}
         if name == "search":
+            lines.append(
+                f"\nsearch: {means['train_macs'] / whole:.1%} of the training, {means['seconds']:.2g} s a block"
+            )
             continue
-        scores = [result[name]["rfid"] for result in results]
-        spread = f" ± {statistics.stdev(scores):.3g}" if len(scores) > 1 else ""
-        costs = [statistics.fmean(result[name][q] for result in results) for q in ("macs", "params")]
-        mean = statistics.fmean(scores)
+        spread = f" ± {statistics.stdev(row['rfid'] for row in found):.3g}" if len(found) > 1 else ""
         lines.append(
-            f"| {name} | {mean:.3f}{spread} | {costs[0] / 1e6:.2f} M | {costs[1] / 1e3:.1f} k | {len(scores)} |"
+            f"| {name} | {means['rfid']:.3f}{spread} | {means['macs'] / 1e6:.2f} M | {means['params'] / 1e3:.1f} k "
+            f"| {means['train_macs'] / whole:.1%} | {len(found)} |"
         )
-    for name in results[0]["search"]:
-        lines.append(f"\n{name}: {statistics.fmean(result['search'][name] for result in results):.3g}")
     return "\n".join(lines)
 
 
@@ -301,17 +311,27 @@ def main() -> None:
     parser.add_argument(
         "--ways", nargs="*", choices=sorted(WAYS), default=[], help="more ways to retrain the knapsack's"
     )
+    parser.add_argument("--one-teacher", action="store_true", help="all students learn from the first seed's teacher")
     parser.add_argument("--folder", type=Path, default=Path("runs/blockwise"))
     arguments = parser.parse_args()
     name = "quick" if arguments.quick else arguments.case
     case, began = cases()[name], time.monotonic()
     if case.data["source"] != "digits" and not Path(case.data["source"]).is_file():
         raise SystemExit(f"{case.data['source']} is missing: see the benchmarks' README for the data.")
-    results = []
-    for seed in range(arguments.seeds):
+    results: list[dict[str, dict[str, Any]]] = []
+    folders = [arguments.folder / name / str(seed) for seed in range(arguments.seeds)]
+    pipeline = folders[0]
+    for seed, folder in enumerate(folders):
         print(f"seed {seed}", flush=True)
-        results.append(run(case, seed, arguments.folder / name / str(seed), arguments.ways))
+        rows: dict[str, dict[str, Any]] = {}
+        if not (arguments.one_teacher and seed):
+            pipeline, rows = references(case, seed, folder)
+        results.append(rows | students(case, seed, pipeline, folder, arguments.ways))
         print(table(results), flush=True)
+    if arguments.one_teacher:  # the others only show how far teachers differ
+        for seed in range(1, arguments.seeds):
+            results[seed] |= references(case, seed, folders[seed])[1]
+            print(table(results), flush=True)
     print(f"{time.monotonic() - began:.0f} s on {torch.get_num_threads()} threads, {os.cpu_count()} cores")
 
 

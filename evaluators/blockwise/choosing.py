@@ -25,6 +25,8 @@ from .tape import block_loss
 __all__ = ["Choosing", "Scored", "compare", "front_of", "prefix_macs"]
 
 Path = tuple[int, ...]
+FEWEST = 12
+"""Paths that a round goes on with, at least: a front wants points to choose from."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: Sup
     """Compare the block's paths within ``choosing_share`` of the compute that trained the supernet.
 
     Every path is run on ``first_images``; the better half goes on to as many images again as it has seen, until all
-    held images are used. Two paths are never dropped: that of the teacher's shape, which losses are judged by, and the
-    cheapest, so that every budget that a network of the space meets can be met by a choice. Where the compute does not
-    allow all paths, a random sample is compared.
+    held images are used or the compute does not pay for that half. Two paths are never dropped: that of the teacher's
+    shape, which losses are judged by, and the cheapest, so that every budget that a network of the space meets can be
+    met by a choice. Where the compute does not allow all paths, a random sample is compared.
 
     Raises:
         TrialFailure: the budget does not even allow the teacher-shaped path and one other.
@@ -90,22 +92,21 @@ def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: Sup
     compared, done = 0, 0
     supernet.eval()
     for index, size in enumerate(sizes):
-        # Half of the compute looks at as many paths as possible; the rounds after it share the rest evenly.
-        rounds = 2 if index == 0 and len(sizes) > 1 else len(sizes) - index
-        new, share = size - done, (budget - spent) / rounds
+        # Each round may take half of what is left: the first looks at as many paths as that pays for.
+        new, share = size - done, (budget - spent) / (1 if size == available else 2)
         ranked = candidates if not losses else _by_distance(block, {path: losses[path] for path in candidates})
         if index:
-            ranked = ranked[: max(settings.front, len(ranked) // 2)]
+            ranked = ranked[: max(FEWEST, len(ranked) // 2)]
         ranked = [*kept, *(path for path in ranked if path not in kept)]
         fits = _affordable(block, ranked, share / new)
+        if index and fits < len(ranked):
+            break  # a front of few points that are known well is worth less than one of many
         if fits < min(2, len(ranked)):
-            if not index:
-                raise TrialFailure(
-                    f"Comparing paths of block {block.name} on {new} images takes more than "
-                    f"{settings.choosing_share:.0%} of the compute that trained it: raise supernet.steps "
-                    f"({settings.steps}) or lower supernet.first_images."
-                )
-            break
+            raise TrialFailure(
+                f"Comparing paths of block {block.name} on {new} images takes more than "
+                f"{settings.choosing_share:.0%} of the compute that trained it: raise supernet.steps "
+                f"({settings.steps}) or lower supernet.first_images."
+            )
         candidates = sorted(ranked[:fits])
         compared = compared or len(candidates)
         spent += prefix_macs(block, candidates) * new

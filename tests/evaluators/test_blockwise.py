@@ -97,6 +97,7 @@ def test_choosing_keeps_to_its_share_and_matches_plain_scoring(family: Blockwise
     choosing = compare(supernet, block, trained, settings, 0)
     assert choosing.macs <= 0.1 * trained.macs
     assert choosing.teacher.path == block.teacher
+    assert len(choosing.scored) >= 12, "the rounds end before too few are left to choose from"
     front = front_of(block, choosing, settings.front)
     assert len(front) <= settings.front
     assert block.teacher in [scored.path for scored in front]
