@@ -54,6 +54,12 @@ BENCHMARKS = (
         "--table {data}/nasbench201_tasks.npz",
         table=True,
     ),
+    Benchmark(
+        "transfer_mnist",
+        "--mnist {data}/mnist.npz --folder {folder}/transfer_mnist --tasks 3 --images 64 --seeds 1",
+        "--mnist {data}/mnist.npz --folder {folder}/transfer_mnist",
+        table=True,
+    ),
     Benchmark("generator", "--networks 50 --training-steps 20"),
     Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),
     Benchmark("trial_overhead", "--pairs 1"),

@@ -93,12 +93,12 @@ def networks() -> list[Architecture]:
     ]
 
 
-def evaluations(folder: Path, images: int) -> dict[int, OnTask]:
-    """How networks are scored on each task, trained on so many images."""
+def evaluations(folder: Path, tasks: int, images: int) -> dict[int, OnTask]:
+    """How networks are scored on each of the first tasks, trained on so many images."""
     options: dict[str, Any] = {"training": {**TRAINING, "images": images}, "sampler_steps": 6, "score_images": 500}
     common = DiffusionEvaluation({"source": str(folder / "all.npz")}, **options)
     found = {}
-    for task in range(TASKS):
+    for task in range(tasks):
         found[task] = OnTask({"source": str(folder / f"{task}.npz"), "held_out": 0.0}, **options)
         found[task].extractor_of = common
     return found
@@ -112,15 +112,15 @@ def trained(evaluation: OnTask, architecture: Architecture, seed: int) -> dict[s
     return {"rfid": scores["rfid"], "cpu_seconds": time.process_time() - cpu}
 
 
-def measure(folder: Path, images: int, only_report: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """``TASKS x networks`` rapid FIDs, those of a second seed (``REPEATED x networks``), and CPU seconds."""
+def measure(
+    folder: Path, each: dict[int, OnTask], images: int, only_report: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """``tasks x networks`` rapid FIDs, those of a second seed (``REPEATED x networks``), and CPU seconds."""
     journal = Journal(folder / f"trainings-{images}.jsonl")
-    each = evaluations(folder, images)
-    table = np.full((2, TASKS, len(networks())), np.nan)
+    table = np.full((2, len(each), len(networks())), np.nan)
     # The second seed first: whether there is anything but noise, must be known before the hours of the rest.
     wanted = [(task, seed) for task in range(REPEATED) for seed in (0, 1)]
-    wanted += [(task, 0) for task in range(TASKS)]
-    torch.set_num_threads(1)
+    wanted += [(task, 0) for task in each]
     # Seeds differ from task to task: that weights were lucky shall not be what transfers.
     for task, seed in dict.fromkeys(wanted):
         for column, architecture in enumerate(networks()):
@@ -129,9 +129,7 @@ def measure(folder: Path, images: int, only_report: bool) -> tuple[NDArray[np.fl
                 continue
             found = journal.once(key, lambda: trained(each[task], architecture, 100 * task + seed))  # noqa: B023
             table[seed, task, column] = found["rfid"]
-        print(
-            f"task {task} {digits_of(task)} seed {seed}: {np.sort(table[seed, task])[:3]}", file=sys.stderr, flush=True
-        )
+        print(f"task {task} {digits_of(task)} seed {seed}: best {table[seed, task].min():.1f}", file=sys.stderr)
     seconds = sum(record["cpu_seconds"] for record in journal.records.values())
     return table[0], table[1, :REPEATED], seconds
 
@@ -171,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mnist", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="keeps images and results")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="the first so many, at least 3")
     parser.add_argument("--images", type=int, default=12_800, help="that each network is trained on")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each task in each arm")
     parser.add_argument("--only-table", action="store_true")
@@ -180,7 +179,9 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not (arguments.folder / f"{TASKS - 1}.npz").exists():
         write_images(arguments.mnist, arguments.folder)
-    table, again, seconds = measure(arguments.folder, arguments.images, arguments.only_report)
+    torch.set_num_threads(1)
+    each = evaluations(arguments.folder, arguments.tasks, arguments.images)
+    table, again, seconds = measure(arguments.folder, each, arguments.images, arguments.only_report)
     known = np.isfinite(again).all(1)
     first = table[:REPEATED][known]
     agreement = [float(spearmanr(a, b).statistic) for a, b in zip(first, again[known], strict=True)]
@@ -191,10 +192,8 @@ def main() -> None:
     print(f"Deviation of a seed {noise:.3g}, of the networks {first.std(1).mean():.3g}")
     if arguments.only_table:
         return
-    complete = [task for task in range(TASKS) if np.isfinite(table[task]).all()]
-    looked = {
-        task: elements(e) for task, e in evaluations(arguments.folder, arguments.images).items() if task in complete
-    }
+    complete = [task for task in each if np.isfinite(table[task]).all()]
+    looked = {task: elements(each[task]) for task in complete}
     blind = np.ones((1, looked[complete[0]].shape[1]), dtype=np.float32)
     counts: dict[str, list[list[tuple[int, int]]]] = {"cold": [], "transfer": [], "task-blind": []}
     for task in complete:
@@ -206,9 +205,7 @@ def main() -> None:
                 experience = [Experience(seen[t], networks(), (-table[t]).tolist()) for t in others]
                 options = {"experience": experience, "dataset": seen[task]}
             rows.append([trials_needed(table[task], seed, options) for seed in range(arguments.seeds)])
-        print(
-            f"task {task} {digits_of(task)}: { ({n: r[-1] for n, r in counts.items()}) }", file=sys.stderr, flush=True
-        )
+        print(f"task {task} {digits_of(task)}", {name: rows[-1] for name, rows in counts.items()}, file=sys.stderr)
     means = {name: np.array(rows, dtype=float).mean(1) for name, rows in counts.items()}
     rows, body = [], {}
     for name, found in means.items():
@@ -221,14 +218,8 @@ def main() -> None:
     print(f"{len(complete)} tasks, each with the experience of the others; transfer against task-blind: "
           f"{beside[0]:.2f} ({beside[1]:.2f} to {beside[2]:.2f})")  # fmt: skip
     columns = ["search", f"trials to one of {BEST} best", "ratio to cold (95 %)", "trials to the best", "ratio"]
-    body |= {
-        "against_blind": beside,
-        "agreement": agreement,
-        "noise": noise,
-        "tasks": complete,
-        "seeds": arguments.seeds,
-    }
-    report(columns, rows, {"benchmark": "transfer_mnist", "counts": counts, **body})
+    body |= {"against_blind": beside, "agreement": agreement, "noise": noise, "tasks": complete}
+    report(columns, rows, {"benchmark": "transfer_mnist", "seeds": arguments.seeds, "counts": counts, **body})
 
 
 if __name__ == "__main__":
