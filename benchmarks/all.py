@@ -39,6 +39,9 @@ BENCHMARKS = (
     Benchmark(
         "rfid_rank", "--folder {folder}/rank --images 240 --longer 2 --networks 1 --seeds 1", "--folder {folder}/rank"
     ),
+    Benchmark(
+        "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
+    ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", table=True),
     Benchmark(
         "tabular",
