@@ -10,6 +10,7 @@ deviation of one draw beside them. Seconds are of one core's CPU: other work on 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from pathlib import Path
@@ -107,7 +108,7 @@ def window(networks: int, steps: int) -> dict[str, Any]:
 
 
 def suggestions(
-    path: Path, dataset: str | None, seeds: int, observations: int = 50, count: int = 100
+    path: Path, dataset: str | None, seeds: int, count: int, options: dict[str, Any], observations: int = 50
 ) -> dict[str, Any]:
     """Mean objective of a batch of suggestions after random observations, and of as many uniform draws."""
     table = load_table(path, dataset)
@@ -115,7 +116,7 @@ def suggestions(
     means: dict[str, list[float]] = {"guided": [], "uniform": []}
     for seed in range(100, 100 + seeds):
         objective = Objective("score", "maximize" if table.maximize else "minimize")
-        strategy = DiffusionGuided(objective=objective, seed=seed, start_with_default=False)
+        strategy = DiffusionGuided(objective=objective, seed=seed, start_with_default=False, **options)
         drawn = np.random.default_rng(seed).choice(len(column), observations + count, replace=False)
         known = [table.architecture(int(row)) for row in drawn[:observations]]
         trials = [
@@ -127,7 +128,8 @@ def suggestions(
         rows = [table.row(trial.architecture) for trial in strategy.ask(count)]
         means["guided"].append(float(np.mean([column[row] for row in rows if row is not None])))
         means["uniform"].append(float(column[drawn[observations:]].mean()))
-    return {"objective": table.objective, "observations": observations, "count": count, "mean": means}
+    about = {"observations": observations, "count": count, "options": options}
+    return {"objective": table.objective, **about, "mean": means}
 
 
 def main() -> None:
@@ -137,14 +139,19 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="npz file: also measure suggestions after 50 observations on it")
     parser.add_argument("--dataset")
     parser.add_argument("--seeds", type=int, default=3, help="of the suggestions")
+    parser.add_argument("--suggestions", type=int, default=100, help="how many, after 50 observations")
+    parser.add_argument("--guided", type=json.loads, default={}, help="options of DiffusionGuided, as JSON")
     parser.add_argument("--only-suggestions", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     bought_by_learning: dict[str, Any] = {}
     if arguments.table:
-        bought_by_learning = suggestions(arguments.table, arguments.dataset, arguments.seeds)
+        bought_by_learning = suggestions(
+            arguments.table, arguments.dataset, arguments.seeds, arguments.suggestions, arguments.guided
+        )
         for name, means in bought_by_learning["mean"].items():
-            print(f"100 suggestions after 50 observations, {name}: {np.mean(means):.3f} +- {np.std(means):.3f}")
+            spread = f"{np.mean(means):.3f} +- {np.std(means):.3f}"
+            print(f"{arguments.suggestions} suggestions after 50 observations, {name}: {spread}")
     if arguments.only_suggestions:
         report([], [], {"benchmark": "generator", "suggestions": bought_by_learning})
         return
