@@ -251,8 +251,9 @@ def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
     asked = [("knapsack", beta, "soft target") for beta in ("cosine", "constant1")]
     asked += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
+    asked += [("knapsack", "constant1", "from scratch")]
     asked += [("knapsack", beta, "as in the paper") for beta in BETAS]
-    asked += [("knapsack", "cosine", way) for way in ways] + [("knapsack", "constant1", "from scratch")]
+    asked += [("knapsack", "cosine", way) for way in ways]
     for kind, beta, way in asked:
         name = f"{kind}, {beta}, {way}"
         options = {"images": 1.0, **WAYS[way]}
