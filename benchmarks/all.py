@@ -39,6 +39,9 @@ BENCHMARKS = (
     Benchmark(
         "rfid_rank", "--folder {folder}/rank --images 240 --longer 2 --networks 1 --seeds 1", "--folder {folder}/rank"
     ),
+    Benchmark(
+        "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
+    ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", table=True),
     Benchmark(
         "tabular",
@@ -52,6 +55,12 @@ BENCHMARKS = (
         "transfer_tasks",
         "--table {data}/nasbench201_tasks.npz --folds 2 --steps 20",
         "--table {data}/nasbench201_tasks.npz",
+        table=True,
+    ),
+    Benchmark(
+        "transfer_mnist",
+        "--mnist {data}/mnist.npz --folder {folder}/transfer_mnist --tasks 3 --images 64 --seeds 1",
+        "--mnist {data}/mnist.npz --folder {folder}/transfer_mnist",
         table=True,
     ),
     Benchmark("generator", "--networks 50 --training-steps 20"),

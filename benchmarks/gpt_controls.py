@@ -137,6 +137,7 @@ def run(family: CellFamily, name: str, part: str, seed: int, given: argparse.Nam
             model=name,
             base_url=server.url,
             template=given.templates / f"{part}.txt",
+            memory_tokens=given.memory_tokens,
             repairs=20,  # so that nearly every trial is the model's own, however blind it is
             **options,
         )
@@ -179,6 +180,7 @@ def main() -> int:
     parser.add_argument("--evaluations", type=int, default=50)
     parser.add_argument("--workers", type=int, default=5, help="free workers that one question serves")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--memory-tokens", type=int, default=2000, help="length of the memory in the prompt")
     parser.add_argument("--only", default="", help="one stand-in, with and without the memory only")
     given = parser.parse_args()
     if given.only not in ("", *MODELS):

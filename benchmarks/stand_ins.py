@@ -12,8 +12,11 @@ import random
 import re
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Architecture = dict[str, Any]
 
@@ -51,7 +54,7 @@ class Prompt:
         """The same for architectures that agree on all labels."""
         return json.dumps([architecture.get(label) for label in self.choices])
 
-    @property
+    @cached_property
     def base_cost(self) -> tuple[Architecture, dict[str, float]] | None:
         """The base network and its cost."""
         found = re.search(r"The base network (\{.*?\}) costs (.*?)\. Changing", self.text)
@@ -60,7 +63,7 @@ class Prompt:
         named = (part.rsplit(" ", 1) for part in found[2].split(", "))
         return json.loads(found[1]), {name: _number(value) for name, value in named}
 
-    @property
+    @cached_property
     def added(self) -> dict[str, dict[str, dict[str, float]]]:
         """By label and value (as JSON), what the choice adds to the base network's cost."""
         table: dict[str, dict[str, dict[str, float]]] = {}
@@ -72,7 +75,7 @@ class Prompt:
                 table.setdefault(label, {})[value] = {name: _number(cost) for name, cost in named}
         return table
 
-    @property
+    @cached_property
     def windows(self) -> dict[str, tuple[float, float]]:
         """Bounds of the budget."""
         found: dict[str, tuple[float, float]] = {}
@@ -164,7 +167,41 @@ class ObeyingModel(RandomModel):
         return drawn
 
 
-MODELS: dict[str, type[RandomModel]] = {"random": RandomModel, "mutate": MutatingModel, "obey": ObeyingModel}
+class LearningModel(ObeyingModel):
+    """Learn from the memory what each choice is worth, and propose what is then worth most.
+
+    Bayesian linear regression of the places in the ranking on the choices; each proposal is the best of 200 that obey
+    the stated costs, by one draw from the posterior (Thompson sampling).
+    """
+
+    name = "stand-in: regresses the ranks of the memory on the choices"
+    RIDGE = 1.0  # variance of a rank's noise over that of a choice's worth
+
+    def propose(self, prompt: Prompt) -> Architecture:
+        """The best by a draw of the posterior; obedient and random while fewer than four ranks are stated."""
+        drawn = [ObeyingModel.propose(self, prompt) for _ in range(200)]
+        pool = [architecture for architecture in drawn if prompt.key(architecture) not in prompt.seen]
+        if not pool or len(prompt.ranked) < 4:
+            return pool[0] if pool else prompt.draw(self.rng)
+        goal = np.linspace(1.7, -1.7, len(prompt.ranked))  # best first; of unit variance
+        known = np.array([self._features(prompt, architecture) for architecture in prompt.ranked])
+        precision = known.T @ known + self.RIDGE * np.eye(known.shape[1])
+        noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(known.shape[1])
+        worth = np.linalg.solve(precision, known.T @ goal) + np.linalg.solve(np.linalg.cholesky(precision).T, noise)
+        best = pool[int(np.argmax([self._features(prompt, architecture) @ worth for architecture in pool]))]
+        prompt.seen.add(prompt.key(best))
+        return best
+
+    def _features(self, prompt: Prompt, architecture: Architecture) -> list[float]:
+        return [float(architecture.get(label) == value) for label, values in prompt.choices.items() for value in values]
+
+
+MODELS: dict[str, type[RandomModel]] = {
+    "random": RandomModel,
+    "mutate": MutatingModel,
+    "obey": ObeyingModel,
+    "learn": LearningModel,
+}
 
 
 def main() -> None:

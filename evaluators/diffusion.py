@@ -27,7 +27,7 @@ from .curve import Curve, Stopped
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
-from .pictures import TensorBoardLog, grid, nearest_beside, png
+from .pictures import TensorBoardLog, grid, nearest_below, png
 from .recipe import Recipe
 from .sampling import SOLVERS, initial_noise
 from .schedulers import Sampler, make_scheduler
@@ -95,6 +95,10 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
+    measures = (
+        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "train_seconds", "sample_seconds", "seconds"),
+        *("images_per_second", "trained_images"),
+    )
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
 
@@ -146,7 +150,7 @@ class DiffusionEvaluation(Evaluation):
             self.scoring.prepare()
 
     def held_out(self) -> Self:
-        """The same training, scored against the held-out images; writes ``nearest.png`` beside the samples too.
+        """The same training, scored against the held-out images; writes ``nearest.png`` with the samples too.
 
         Raises:
             JobError: nothing is held out.
@@ -243,9 +247,9 @@ class DiffusionEvaluation(Evaluation):
         return metrics
 
     def _show_nearest(self, pixels: NDArray[np.uint8], context: TrialContext) -> None:
-        """Samples with the nearest training images beside them: what is copied, shows."""
+        """Samples with the nearest training images below them: what is copied, shows."""
         known = self.images.pixels[self.images.training]
-        (context.output / "nearest.png").write_bytes(png(grid(nearest_beside(pixels[:16], known), columns=4)))
+        (context.output / "nearest.png").write_bytes(png(grid(nearest_below(pixels[:16], known), columns=16)))
 
     def generate(self, model: nn.Module, count: int, seed: int) -> NDArray[np.uint8]:
         """Generate uint8 images ``[count, channels, height, width]``; equal noise for equal seeds, whatever the model.

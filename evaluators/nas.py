@@ -22,7 +22,7 @@ from nni_diffnas.runner import (
     trial_output,
 )
 from nni_diffnas.space import Architecture, Value
-from nni_diffnas.trial import Direction, Objective
+from nni_diffnas.trial import Direction, Objective, standing
 
 from .diffusion import DiffusionEvaluation
 
@@ -109,7 +109,7 @@ class DiffusionEvaluator(Evaluator):
             architecture, settings = split_parameters(sample)
             # NNI builds the network here; seeding first gives equal architectures equal weights.
             torch.manual_seed(self.seed)
-            metrics = self._evaluate(model.executable_model(), architecture, settings)
+            metrics = self._evaluate(model.executable_model(), architecture, settings) | standing(settings)
             family = traced_family(model)
             if family is not None:
                 metrics |= family.cost(family.space.validate(architecture)).as_metrics()

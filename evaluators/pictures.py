@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TensorBoardLog", "grid", "nearest_beside", "png"]
+__all__ = ["TensorBoardLog", "grid", "nearest_below", "png"]
 
 
 def grid(pixels: NDArray[np.uint8], side: int = 320, columns: int | None = None) -> NDArray[np.uint8]:
@@ -38,16 +38,18 @@ def grid(pixels: NDArray[np.uint8], side: int = 320, columns: int | None = None)
     return canvas[0] if channels == 1 else np.ascontiguousarray(canvas.transpose(1, 2, 0))
 
 
-def nearest_beside(samples: NDArray[np.uint8], known: NDArray[np.uint8], count: int = 3) -> NDArray[np.uint8]:
-    """Each sample, followed by the known images nearest to it (Euclidean distance of pixels): what was memorised shows.
+def nearest_below(samples: NDArray[np.uint8], known: NDArray[np.uint8], count: int = 3) -> NDArray[np.uint8]:
+    """Samples, then the known image nearest to each (Euclidean distance of pixels), then the second nearest, and so on.
+
+    In a `grid` of as many columns as there are samples, what was memorised shows below each.
 
     Args:
         samples: uint8 ``[samples, channels, height, width]``.
         known: uint8 ``[images, channels, height, width]``.
-        count: known images beside each sample.
+        count: known images below each sample.
 
     Returns:
-        uint8 ``[samples * (1 + count), channels, height, width]``, a sample first in each group.
+        uint8 ``[(1 + count) * samples, channels, height, width]``, row by row.
     """
     flat = samples.reshape(len(samples), -1).astype(np.float32)
     distances = np.empty((len(samples), len(known)), dtype=np.float32)
@@ -55,8 +57,7 @@ def nearest_beside(samples: NDArray[np.uint8], known: NDArray[np.uint8], count: 
         part = known[start : start + 4096].reshape(-1, flat.shape[1]).astype(np.float32)
         distances[:, start : start + len(part)] = (part**2).sum(axis=1) - 2.0 * flat @ part.T
     nearest = np.argsort(distances, axis=1)[:, :count]
-    groups = np.concatenate([samples[:, None], known[nearest]], axis=1)
-    return groups.reshape(-1, *samples.shape[1:])
+    return np.concatenate([samples, *(known[nearest[:, i]] for i in range(nearest.shape[1]))])
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

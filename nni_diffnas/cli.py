@@ -56,11 +56,13 @@ def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
 ) -> None:
-    """Check the environment, and an NNI config down to its data; forecast time and disk. Exit code 1 on failure."""
+    """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
+    from itertools import chain
+
     from .doctor import check_config, check_environment
 
     failed = False
-    for finding in (*check_environment(), *(check_config(config, port) if config else ())):
+    for finding in chain(check_environment(), check_config(config, port) if config else ()):
         print(finding, flush=True)
         failed = failed or finding.level == "FAIL"
     if failed:
@@ -207,7 +209,10 @@ def verdict(
 
     search = read_search(find_experiment(experiment))
     folder = output or search.folder.path / "verdict"
-    print(judge(search.job, search.pick(trial), folder, range(seeds), workers).describe())
+    chosen = search.pick(trial) if trial else search.challenger
+    if not trial and chosen is not search.outcome.best:
+        print(f"The default network itself is the best trial: the next best, {chosen.id}, is compared with it.")
+    print(judge(search.job, chosen, folder, range(seeds), workers).describe())
 
 
 @app.command()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import DiffNASError, JobError
-from .forecast import forecast_search
+from .forecast import forecast_lines
 from .gpus import GpuRequest, gpu_count
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
@@ -153,7 +153,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         raise JobError(
             f"classArgs say optimize_mode: {mode}, the job's objective says {objective.direction}: make them agree."
         )
-    family, evaluation, budget = job.make_family(), job.make_evaluation(), job.make_budget()
+    family, evaluation = job.make_family(), job.make_evaluation()
     space = restrict_space(family.space, config.search_space)
     strategy = make_strategy(name, job, None, resolve_paths(arguments, Path(config.trial_code_directory)))
     strategy.bind(space, family, evaluation.protocol, task=job.task)
@@ -163,8 +163,8 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     evaluation.check(family)
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
-        forecast = forecast_search(family, evaluation, budget, config.max_trial_number, config.trial_concurrency)
-        yield Finding("ok", f"forecast: {forecast}")
+        for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):
+            yield Finding("ok", f"forecast: {line}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."
     )

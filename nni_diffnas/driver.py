@@ -9,16 +9,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import DiffNASError, JobError
-from .evaluation import Evaluation
 from .experiment import ManagerInfo, TrialJobs
-from .family import Family
-from .forecast import forecast_search
+from .forecast import forecast_lines
 from .gpus import gpu_count
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
@@ -34,6 +33,9 @@ from .versions import versions
 from .winner import export_trial
 
 __all__ = ["Driver"]
+
+# BoTorch's linear_operator compiles with it on import, in the middle of the search's lines.
+warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
 
 _GRACE = 10.0
 """Seconds that the result of a trial may take after its process has ended well."""
@@ -96,7 +98,6 @@ class Driver:
         space = restrict_space(family.space, search_space)
         evaluation.prepare()
         evaluation.check(family)
-        self._forecast(family, evaluation, job)
         folder = self._manager.folder
         memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
         memory = SearchMemory(memory_file)
@@ -108,6 +109,9 @@ class Driver:
             strategy.recall()
         strategy.check()
         if not self._manager.resumed:
+            if self._manager.max_trials:
+                for line in forecast_lines(strategy, evaluation, self._manager.max_trials, self._manager.concurrency):
+                    print(f"nni-diffnas: {line}", flush=True)
             memory.log(
                 "experiment",
                 folder.id,
@@ -122,12 +126,6 @@ class Driver:
                 },
             )
         return strategy
-
-    def _forecast(self, family: Family, evaluation: Evaluation, job: Job) -> None:
-        if self._manager.max_trials and not self._manager.resumed:
-            workers = self._manager.concurrency
-            forecast = forecast_search(family, evaluation, job.make_budget(), self._manager.max_trials, workers)
-            print(f"nni-diffnas: {forecast}", flush=True)
 
     # Asking ----------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import JobError
 from .space import Architecture, Value
@@ -48,6 +48,10 @@ class Evaluation(ABC):
     The constructor refuses bad settings with a `JobError`; `prepare` refuses bad data with a `DataError`, so that
     both are known before anything trains.
     """
+
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
+    empty where that is not known before."""
 
     @property
     @abstractmethod

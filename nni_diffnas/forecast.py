@@ -1,9 +1,10 @@
-"""How long a search will take and how much it will write, said before it starts."""
+"""How long a search will take, how much it will write and what it will spend, said before it starts."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from .cost import Budget
 from .evaluation import Evaluation
 from .family import Family, sample_within
 
-__all__ = ["Forecast", "forecast_search", "format_bytes", "format_seconds"]
+if TYPE_CHECKING:
+    from .strategy import AskTellStrategy
+
+__all__ = ["Forecast", "forecast_lines", "forecast_search", "format_bytes", "format_seconds"]
 
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
@@ -72,3 +76,22 @@ def forecast_search(
     params = float(np.mean([cost.params for cost in drawn])) / max(reference.params, 1)
     rounds = math.ceil(trials / max(concurrency, 1))
     return Forecast(rounds * (seconds * macs + NNI_SECONDS_PER_TRIAL), trials * size * params, trials)
+
+
+def forecast_lines(
+    strategy: AskTellStrategy, evaluation: Evaluation | None, trials: int, concurrency: int
+) -> list[str]:
+    """What to tell the user before a search starts: time and disk, then what the strategy itself spends.
+
+    Args:
+        strategy: bound to its space.
+        evaluation: prepared; ``None`` where it is a stranger's, of which nothing can be said.
+        trials: number of trials.
+        concurrency: trials at once.
+    """
+    lines = []
+    if evaluation is not None and strategy.family is not None:
+        lines.append(str(forecast_search(strategy.family, evaluation, strategy.budget, trials, concurrency)))
+    if spent := strategy.forecast(trials):
+        lines.append(spent)
+    return lines

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .cost import Budget, Window
+from .cost import Budget, Cost, Window
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
 from .family import Family
@@ -111,9 +112,16 @@ class Job(_Model):
         """Construct the evaluation.
 
         Raises:
-            PluginError, JobError: no such plug-in, or it refuses its options.
+            PluginError, JobError: no such plug-in, it refuses its options, or it does not measure the objective.
         """
-        return cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
+        evaluation = cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
+        known = (*evaluation.measures, *(quantity.name for quantity in fields(Cost)))
+        if evaluation.measures and self.objective.metric not in known:
+            raise JobError(
+                f"objective.metric is {self.objective.metric!r}, which evaluator {self.evaluator.type!r} does not "
+                f"measure: name one of {', '.join(known)}."
+            )
+        return evaluation
 
     def make_objective(self) -> Objective:
         """Metric and direction."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from .errors import StrategyError
 from .memory_journal import Event, Journal, matching, write_json
 from .space import Space
-from .trial import Objective, Status, Trial
+from .trial import UNRANKED, Objective, Status, Trial
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
 
@@ -35,8 +35,8 @@ class ExperimentSummary:
 
 
 def _ranked(trial: Trial) -> dict[str, float]:
-    """The metrics of ``trial`` that can be ranked: finite numbers of a success."""
-    if trial.status != "succeeded":
+    """The metrics of ``trial`` that can be ranked: finite numbers of a success that may be ranked."""
+    if trial.status != "succeeded" or trial.metrics.get(UNRANKED):
         return {}
     return {
         name: float(value)

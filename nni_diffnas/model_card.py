@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .outcome import TEACHER, Outcome, format_cost
+from .outcome import Outcome, format_cost
 from .versions import versions
 
 if TYPE_CHECKING:
@@ -103,9 +103,8 @@ def _scores(job: Job, trial: Trial, trials: Sequence[Trial], verdict: Verdict | 
         f"so that this score flatters it.",
     ]
     if default is not None and default.id != trial.id:
-        what = "teacher" if default.origin.kind == TEACHER else "default network"
         lines.append(
-            f"The {what} of the same search: {objective.metric} {default.metrics[objective.metric]:.6g}, "
+            f"The network it was compared with: {objective.metric} {default.metrics[objective.metric]:.6g}, "
             f"{format_cost(default.cost)}."
         )
     if verdict is not None:

@@ -13,28 +13,53 @@ from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEn
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from .experiment import ExperimentFolder, TrialJobs
+from .family import traced_family
+from .forecast import forecast_lines
+from .memory import SearchMemory
 from .nni_repairs import hear_out_resumes
 from .outcome import why_broken
 from .runner import TRIAL_ID
+from .space import Space
 from .trial import NO_REASON, REFUSED, SILENT, Trial
 
 if TYPE_CHECKING:
     from .strategy import AskTellStrategy
 
-__all__ = ["EngineLoop", "memory_of"]
+__all__ = ["EngineLoop", "open_search"]
 
 
 hear_out_resumes()
 
 
-def memory_of(engine: Any) -> tuple[str, Path | None]:
-    """Id of the NNI experiment below an engine, and its search memory by default; empty without an experiment."""
-    experiment = _experiment_of(engine)
-    if experiment is None:
-        return "", None
-    folder = _folder_of(experiment)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    return folder.id, folder.path / "memory.sqlite"
+def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, engine: Any) -> bool:
+    """Bind a strategy to NNI's model space, take up what is known of the experiment, and forecast the search.
+
+    Unless the strategy has a memory, trials are kept in the folder of the NNI experiment, where a resume finds them.
+
+    Returns:
+        Whether a memory was opened, which is then the caller's to close.
+    """
+    family, evaluator = traced_family(model_space), model_space.evaluator
+    if family is None:
+        strategy.bind(Space.from_mutables(model_space.simplify()))
+    else:
+        strategy.bind(family.space, family, getattr(evaluator, "protocol", ""))
+    experiment, opened = _experiment_of(engine), False
+    if experiment is not None:
+        folder = _folder_of(experiment)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        strategy.experiment = folder.id
+        if strategy.memory is None:
+            strategy.memory, opened = SearchMemory(folder.path / "memory.sqlite"), True
+        strategy.recall()
+    strategy.check()
+    config = getattr(experiment, "config", None)
+    if config is not None and config.max_trial_number and not strategy.trials:
+        make = getattr(evaluator, "evaluation", None)
+        evaluation = make() if callable(make) else None
+        for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):
+            print(f"nni-diffnas: {line}", flush=True)
+    return opened
 
 
 class EngineLoop:
@@ -42,10 +67,14 @@ class EngineLoop:
 
     A trial counts as finished once its metrics have arrived. An ending says only that *some* trial's process ended (see
     `TrialJobs`): which ones failed is read from what the trials wrote.
+
+    Args:
+        strategy: bound by `open_search`.
+        close_memory: close the strategy's memory at the end.
     """
 
-    def __init__(self, strategy: AskTellStrategy) -> None:
-        self.strategy = strategy
+    def __init__(self, strategy: AskTellStrategy, close_memory: bool = False) -> None:
+        self.strategy, self.close_memory = strategy, close_memory
         self.engine: Any = strategy.engine
         self.experiment = _experiment_of(self.engine)
         # NNI's engine keeps weak references only, and ranks what it has to read back by its own records.
@@ -75,6 +104,8 @@ class EngineLoop:
         finally:
             self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
             self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+            if self.close_memory and self.strategy.memory is not None:
+                self.strategy.memory.close()
 
     def _catch_up(self) -> None:
         """After a resume, learn what has happened while no driver was there, and what NNI is going to run again."""

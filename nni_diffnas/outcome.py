@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .cost import Cost
-from .trial import FAULTLESS, Objective, Trial
+from .trial import FAULTLESS, REFERENCE, Objective, Trial
 
-__all__ = ["TEACHER", "Outcome", "format_cost", "format_count", "why_broken"]
+__all__ = ["Outcome", "format_cost", "format_count", "why_broken"]
 
 MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
@@ -38,19 +38,15 @@ def format_cost(cost: Cost | None) -> str:
     return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
 
 
-TEACHER = "teacher"
-"""Kind of origin of a teacher that was scored for comparison."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """Ranking of the successful trials of one search.
 
     Args:
         objective: what ranks them.
-        ranked: successful trials, best first; a teacher, which students are compared with, is no candidate.
+        ranked: successful trials, best first; without a `REFERENCE`.
         failed: number of failed trials.
-        default: the trial of the space's default architecture (or teacher), where it has a score.
+        default: the trial of the space's default architecture (or teacher), where it was measured.
     """
 
     objective: Objective
@@ -61,19 +57,22 @@ class Outcome:
     @classmethod
     def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
         """Rank trials; equal scores keep their order of submission."""
-        scored = [(objective.score(trial.metrics), trial) for trial in trials if trial.status == "succeeded"]
-        ranked = sorted(
-            ((score, trial) for score, trial in scored if score is not None), key=lambda pair: pair[0], reverse=True
-        )
-        listed = tuple(trial for _, trial in ranked)
-        default = next((trial for trial in listed if trial.origin.kind in ("default", TEACHER)), None)
-        candidates = tuple(trial for trial in listed if trial.origin.kind != TEACHER)
-        return cls(objective, candidates, sum(trial.status == "failed" for trial in trials), default)
+        succeeded = [trial for trial in trials if trial.status == "succeeded" and objective.metric in trial.metrics]
+        scored = [(score, trial) for trial in succeeded if (score := objective.score(trial.metrics)) is not None]
+        ranked = tuple(trial for _, trial in sorted(scored, key=lambda pair: pair[0], reverse=True))
+        default = next((trial for trial in succeeded if trial.origin.kind in ("default", REFERENCE)), None)
+        return cls(objective, ranked, sum(trial.status == "failed" for trial in trials), default)
 
     @property
     def best(self) -> Trial | None:
         """The best trial."""
         return self.ranked[0] if self.ranked else None
+
+    @property
+    def challenger(self) -> Trial | None:
+        """The best trial that is not the default network: what a verdict compares with it."""
+        default = None if self.default is None else self.default.architecture
+        return next((trial for trial in self.ranked if trial.architecture != default), None)
 
     @property
     def median(self) -> Trial | None:
@@ -94,6 +93,11 @@ class Outcome:
         chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
         origin = self.best.origin
         lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")
+        if self.best is self.default and (next_best := self.challenger) is not None:
+            lines.append(
+                f"No trial beat the default network; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
+                f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
+            )
         if self.failed:
             lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")
         return "\n".join(lines)

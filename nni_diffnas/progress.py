@@ -40,26 +40,30 @@ class Pace:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+def progress_bar(title: str, total: int, at_once: int = 1) -> Iterator[Callable[[], None]]:
     """Show a bar with the time left while the block runs; yields what is called after each of ``total`` steps.
 
     It is drawn on stderr, and only where that is a terminal.
+
+    Args:
+        title: what is done.
+        total: number of steps.
+        at_once: steps that run beside each other.
     """
     if not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
-    with Progress(*columns, TextColumn("left"), left, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+    # rich's own column for the time left looks at the last 30 seconds, in which no training ends.
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    console, pace = Console(stderr=True), Pace()
+    with Progress(TextColumn("{task.description}"), *columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, left="")
+
+        def advance() -> None:
+            to_go = total - int(progress.tasks[0].completed) - 1
+            progress.update(task, advance=1, left=pace.step(to_go, at_once))
+
+        yield advance

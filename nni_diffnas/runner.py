@@ -19,7 +19,7 @@ from .family import Family
 from .job import Job
 from .record import TrialRecord, finite
 from .space import Architecture, Space, Value
-from .trial import Metrics, Objective, Trial
+from .trial import Metrics, Objective, Trial, standing
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +176,7 @@ def run_trial(
 
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
-        metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics()}
+        metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics(), **standing(settings)}
         if not _first():
             return {}
         check_objective(metrics, objective)

@@ -6,7 +6,6 @@ once: validation, budget, duplicates, pending trials, the search memory, NNI's e
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from abc import abstractmethod
@@ -22,12 +21,12 @@ from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
 from .errors import BudgetError, StrategyError
-from .family import Family, sample_within, traced_family
+from .family import Family, sample_within
 from .halving import Halving
-from .nas_loop import EngineLoop, memory_of
+from .nas_loop import EngineLoop, open_search
 from .runner import SETTING_PREFIX, parameters_of
 from .space import Architecture, Space, Value, digest
-from .trial import Direction, Metrics, Objective, Origin, Suggestion, Trial
+from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from .memory import SearchMemory
 
 __all__ = ["AskTellStrategy"]
-
-_logger = logging.getLogger(__name__)
 
 _STATE = "strategy"
 
@@ -51,7 +48,8 @@ class AskTellStrategy(Strategy):
         seed: of everything random in the strategy.
         memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
         warm_start: trials of earlier experiments on the same space, used as if they had been run.
-        start_with_default: train the space's default network first, so that every search knows what it has to beat.
+        start_with_default: train the space's default network first, so that every search knows what it has to beat;
+            where the budget forbids it, it is a `REFERENCE`, which is no candidate.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
             evaluator's curve points); ``None``: all train to the end. See `Halving`.
     """
@@ -142,6 +140,13 @@ class AskTellStrategy(Strategy):
         slow in `suggest` any more.
         """
 
+    def forecast(self, trials: int) -> str:
+        """Say what a search of so many trials will spend beside time and disk (on a language model, say), if anything.
+
+        Called by the doors and the doctor once the space is bound, before anything is trained.
+        """
+        return ""
+
     def summary(self) -> str:
         """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
         return ""
@@ -183,7 +188,7 @@ class AskTellStrategy(Strategy):
 
     def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
         """Say why a valid architecture may not be trained (outside the budget, already known); empty when it may."""
-        if self.budget.windows:
+        if self.budget.windows and not (settings or {}).get(REFERENCE):
             cost = self.cost(architecture)
             if cost is None:
                 raise BudgetError("A budget is given, but this search space cannot say costs before training.")
@@ -285,11 +290,13 @@ class AskTellStrategy(Strategy):
         return asked
 
     def _first(self) -> Sequence[Suggestion]:
-        """Suggest the default network, once, where it is allowed and nothing has been tried."""
+        """Suggest the default network, once, where nothing has been tried."""
         if not self.start_with_default or self._trials or self._family is None:
             return ()
         default = self.space.validate(self._family.default)
-        return () if self.rejection(default) else (Suggestion(default, "default"),)
+        if self.rejection(default):
+            return (Suggestion(default, REFERENCE, settings={REFERENCE: True}),)
+        return (Suggestion(default, "default"),)
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, and the thresholds of `halving` as they are now."""
@@ -332,33 +339,12 @@ class AskTellStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         if self._space is None:
-            family = traced_family(model_space)
-            if family is None:
-                self.bind(Space.from_mutables(model_space.simplify()))
-            else:
-                self.bind(family.space, family, getattr(model_space.evaluator, "protocol", ""))
-            self._recall_experiment(engine)
-            self.check()
+            self._own_memory = open_search(self, model_space, engine)
         return model_space
 
-    def _recall_experiment(self, engine: ExecutionEngine) -> None:
-        """Keep the trials of an NNI experiment in its folder by default, and find there those of before a resume."""
-        experiment, file = memory_of(engine)
-        if file is not None:
-            self.experiment = experiment
-            if self.memory is None:
-                from .memory import SearchMemory
-
-                self.memory, self._own_memory = SearchMemory(file), True
-            self.recall()
-
     def _run(self) -> None:
-        self._loop = EngineLoop(self)
-        try:
-            self._loop.run()
-        finally:
-            if self._own_memory and self.memory is not None:
-                self.memory.close()
+        self._loop = EngineLoop(self, close_memory=self._own_memory)
+        self._loop.run()
 
     def freeze(self, trial: Trial) -> ExecutableModelSpace:
         """NNI's model of a trial: the frozen model space that the engine trains."""

@@ -16,6 +16,7 @@ __all__ = [
     "GIVEN_UP",
     "KILLED",
     "NO_REASON",
+    "REFERENCE",
     "REFUSED",
     "SILENT",
     "STOPPED_EARLY",
@@ -27,13 +28,18 @@ __all__ = [
     "Status",
     "Suggestion",
     "Trial",
+    "standing",
 ]
 
 Metrics = Mapping[str, Any]
 """What a trial reports, by name: numbers; the one exception is a block trial's front, lists of numbers in a list."""
 
 UNRANKED = "unranked"
-"""Metric by which a trial says that it measured something else than the objective, so that it cannot be ranked."""
+"""Metric by which a trial says that it cannot be ranked: it measured something else, or is a `REFERENCE`."""
+
+REFERENCE = "reference"
+"""Origin and setting of a trial that others are compared with and that must not win: the default network where the
+budget forbids it, the teacher of students."""
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
@@ -52,6 +58,11 @@ Status = Literal["pending", "succeeded", "failed"]
 Direction = Literal["minimize", "maximize"]
 
 
+def standing(settings: Mapping[str, Value]) -> dict[str, float]:
+    """What a trial with these settings adds to its metrics: `UNRANKED` where it is a `REFERENCE`."""
+    return {UNRANKED: 1.0} if settings.get(REFERENCE) else {}
+
+
 @dataclass(frozen=True)
 class Objective:
     """The metric that ranks trials, and its direction."""
@@ -60,21 +71,21 @@ class Objective:
     direction: Direction = "minimize"
 
     def score(self, metrics: Metrics) -> float | None:
-        """The metric turned so that more is better; ``None`` where it is missing or not finite."""
+        """The metric turned so that more is better; ``None`` where it is missing, not finite, or not to be ranked."""
         value: float | None = metrics.get(self.metric)
-        if value is None or not math.isfinite(value):
+        if value is None or not math.isfinite(value) or metrics.get(UNRANKED):
             return None
         return -value if self.direction == "minimize" else value
 
     def default(self, metrics: Metrics, *, maximize: bool) -> float:
         """NNI's ``default`` for a door that maximises (the NAS door) or reads ``optimize_mode`` (the tuner door).
 
-        A trial that reports `UNRANKED` instead of the objective is told to be last.
+        A trial that reports `UNRANKED` is told to be last.
 
         Raises:
             JobError: the evaluator did not report the objective.
         """
-        if self.metric not in metrics and metrics.get(UNRANKED):
+        if metrics.get(UNRANKED):
             return -_LAST_PLACE if maximize or self.direction == "maximize" else _LAST_PLACE
         if self.metric not in metrics:
             raise JobError(

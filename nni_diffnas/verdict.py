@@ -17,10 +17,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from .blocks import BlockFamily
+from .cost import Cost
 from .errors import JobError
 from .evaluation import TrialContext
 from .job import Job
-from .outcome import TEACHER
 from .progress import progress_bar
 from .runner import build_seeded
 from .space import Architecture, Value
@@ -43,8 +43,9 @@ class Verdict:
         objective: what is compared.
         winner: value of the objective's metric for each seed.
         default: the same of the default network, for the same seeds.
-        output: folder with the samples, the nearest training images beside them, and the weights.
+        output: folder with the samples, the nearest training images below them, and the weights.
         trial: id of the winner.
+        costs: of winner and default; empty where they are not known.
     """
 
     objective: Objective
@@ -52,6 +53,7 @@ class Verdict:
     default: tuple[float, ...]
     output: Path
     trial: str = ""
+    costs: tuple[Cost, ...] = ()
 
     @property
     def differences(self) -> tuple[float, ...]:
@@ -78,10 +80,20 @@ class Verdict:
             return None
         return (high < 0) == (self.objective.direction == "minimize")
 
+    @property
+    def share(self) -> str:
+        """What the winner costs of the default, in words; empty where that is not known."""
+        if len(self.costs) != 2:
+            return ""
+        winner, default = self.costs
+        return (
+            f"{winner.macs / default.macs:.0%} of the MACs and {winner.params / default.params:.0%} of the parameters"
+        )
+
     def save(self) -> None:
         """Write `VERDICT_FILE` into the output folder."""
         body: dict[str, Any] = {"objective": asdict(self.objective), "winner": self.winner, "default": self.default}
-        body["trial"] = self.trial
+        body |= {"trial": self.trial, "costs": [asdict(cost) for cost in self.costs]}
         (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
 
     @classmethod
@@ -94,7 +106,8 @@ class Verdict:
         try:
             body = json.loads(file.read_text())
             scores = tuple(body["winner"]), tuple(body["default"])
-            return cls(Objective(**body["objective"]), *scores, file.parent, str(body["trial"]))
+            costs = tuple(Cost(**cost) for cost in body.get("costs", []))
+            return cls(Objective(**body["objective"]), *scores, file.parent, str(body["trial"]), costs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JobError(
                 f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
@@ -111,7 +124,8 @@ class Verdict:
             f"  default  {fmean(self.default):.4g}  ({', '.join(f'{value:.4g}' for value in self.default)})",
             f"  winner - default = {fmean(self.differences):+.4g}, 95 % interval [{low:+.4g}, {high:+.4g}]",
             words.get(self.better, "The interval includes no difference: take more seeds, or the cheaper network."),  # type: ignore[arg-type]
-            f"Samples, with the nearest training images beside them: {self.output}",
+            *([f"The winner needs {self.share} of the default."] if self.share else []),
+            f"Samples, with the nearest training images below them: {self.output}",
         ]
         return "\n".join(lines)
 
@@ -161,9 +175,9 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     default = family.space.validate(family.default)
     chosen = family.space.validate(winner.architecture)
     if chosen == default:
-        raise JobError("The default network itself won: compare another trial with it by --trial ID.")
+        raise JobError(f"Trial {winner.id} is the default network itself: compare another one with it by --trial ID.")
     job.make_evaluation().held_out().prepare()
-    settings_of_default: Mapping[str, Value] = {"task": TEACHER} if isinstance(family, BlockFamily) else {}
+    settings_of_default: Mapping[str, Value] = {"task": "teacher"} if isinstance(family, BlockFamily) else {}
     runs = [
         (name, architecture, settings, job.seed + FRESH_SEED + seed)
         for seed in seeds
@@ -174,11 +188,12 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     ]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
-        with progress_bar("training winner and default", len(futures)) as advance:
+        with progress_bar("training winner and default", len(futures), workers) as advance:
             for future in as_completed(futures):
                 future.result()  # a failed training ends the verdict at once
                 advance()
         scores = [future.result() for future in futures]
-    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id)
+    costs = family.cost(chosen), family.cost(default)
+    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id, costs)
     verdict.save()
     return verdict

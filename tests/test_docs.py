@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -52,6 +53,30 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
         assert (ROOT / name).exists() or name.endswith(made), name
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_snippets_are_marked_so_that_mkdocs_finds_them(page: Path) -> None:
+    assert not re.search(r'--8(?!<-- "[\w./:-]+"$)', page.read_text(), re.MULTILINE)
+
+
+HOSTS = {"arxiv.org", "github.com", "localhost:8080"}
+"""Sites that pages may link to: CI has no network to follow a link, so that a new site is looked at by a person."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_other_sites_are_well_formed_and_go_to_known_ones(page: Path) -> None:
+    for link in re.findall(r"\]\((https?:[^)]*)\)|<(https?:[^>]*)>", page.read_text()):
+        address = urlsplit("".join(link))
+        assert address.netloc in HOSTS, link
+        assert address.scheme == "https" or address.netloc.startswith("localhost:"), link
+        assert re.fullmatch(r"[\w./~#?=&%+:-]*", address.path + address.fragment + address.query), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_leave_no_tilde_to_whom_it_means_nothing(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        assert '"~' not in block
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -25,7 +25,7 @@ def test_proposals_guided_trials_and_the_student_share_one_memory_and_one_report
         trials = memory.trials()
     kinds = {(trial.origin.strategy, trial.origin.kind) for trial in trials}
     assert {("GPTProposer", "default"), ("GPTProposer", "proposal")} <= kinds
-    assert {("BlockwiseLocalSearch", "teacher"), ("BlockwiseLocalSearch", "block")} <= kinds
+    assert {("BlockwiseLocalSearch", "reference"), ("BlockwiseLocalSearch", "block")} <= kinds
     assert any(strategy == "DiffusionGuided" for strategy, _ in kinds)
     assert all(trial.status == "succeeded" for trial in trials)
     text = page.read_text()

@@ -106,6 +106,15 @@ class LanguageModel(ABC):
             JobError: it cannot; the sentence names the remedy.
         """
 
+    def forecast(self, prompts: Sequence[int], answer_tokens: int) -> str:
+        """Say what questions will cost.
+
+        Args:
+            prompts: estimated tokens of each.
+            answer_tokens: estimated tokens of an answer.
+        """
+        return self.ledger.forecast(self.name, prompts, answer_tokens, self.answer_tokens)
+
     @abstractmethod
     def ask(self, question: Question) -> Answer:
         """Answer, or say why there is no answer. Never raises for what a server does; takes bounded time."""

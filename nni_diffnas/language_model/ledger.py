@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -198,6 +198,37 @@ class Ledger:
             if known + self.price.of(prompt_tokens, answer_tokens) > limits.cost_usd:
                 return f"max_cost_usd of {limits.cost_usd:g} leaves no room for another request ({known:.4f} spent)"
         return ""
+
+    def forecast(self, model: str, prompts: Sequence[int], answer_tokens: int, answer_limit: int) -> str:
+        """Say what questions will cost when each is answered at once, and at which of them a limit ends the asking.
+
+        Args:
+            model: its name.
+            prompts: estimated tokens of each question.
+            answer_tokens: estimated tokens of an answer.
+            answer_limit: the most that an answer may have, by which limits are kept.
+        """
+        ahead, stop = Ledger(self.price, self.limits), ""
+        for tokens in prompts:
+            if stop := ahead.refusal(tokens, answer_limit):
+                break
+            cost = None if self.price is None else self.price.of(tokens, answer_tokens)
+            row = LedgerRow(0, 0, model, "ok", prompt_tokens=tokens, completion_tokens=answer_tokens, cost_usd=cost)
+            ahead.enter(row)
+        spent = ahead.totals()
+        cost_usd = "" if spent.cost_usd is None else f" and cost about {spent.cost_usd:.2g} USD"
+        text = (
+            f"{spent.requests} questions to {model} will take about {spent.prompt_tokens:,} + "
+            f"{spent.completion_tokens:,} tokens{cost_usd} (repairs and retries come on top)"
+        )
+        if spent.cost_usd is None:
+            price = f"{{{model}: {{input: ..., output: ...}}}}"
+            text += f"; its price is not known: set prices: {price} in US dollars per million tokens"
+        if stop:
+            text += f"; {stop}, so that mutation takes the place of {len(prompts) - spent.requests} more"
+        elif self.limits.cost_usd is not None:
+            text += f"; max_cost_usd ends them at {self.limits.cost_usd:g} USD"
+        return text
 
     def describe(self) -> str:
         """One line for the terminal and the report."""

@@ -9,7 +9,7 @@ architectures depends on nothing but the transcript, the space, the budget and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,10 @@ class ReplayedModel(LanguageModel):
 
     def check(self) -> None:
         """A transcript is always there."""
+
+    def forecast(self, prompts: Sequence[int], answer_tokens: int) -> str:
+        """Nothing is asked."""
+        return f"answers come from transcript {str(self.path)!r} and cost nothing"
 
     def note(self, event: str, body: Mapping[str, Any]) -> None:
         """Write nothing: the transcript exists."""

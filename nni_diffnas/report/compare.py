@@ -143,12 +143,9 @@ class Comparison:
         from .page import drawn, render
 
         bands = [arm.band(STYLES[i % len(STYLES)]) for i, arm in enumerate(self.arms)]
-        # The first trials of a search are as bad as any: the axis starts where half of all curves have got to.
-        starts = [value for band in bands for value in band.mean[: max(1, len(band.mean) // 10)]]
-        finite = [value for value in starts if math.isfinite(value)]
-        limit = float(np.median(finite)) if finite else math.nan
         lower = self.objective.direction == "minimize"
-        shown = [band.clipped(limit, lower_is_better=lower) for band in bands] if finite else bands
+        limit = axis_limit(bands, lower_is_better=lower)
+        shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
         return render(
             "compare.html",
             metric=self.objective.metric,
@@ -162,6 +159,21 @@ class Comparison:
             single=any(len(arm.curves) < 2 for arm in self.arms),
             written=time.strftime("%Y-%m-%d %H:%M"),
         )
+
+
+def axis_limit(bands: Sequence[Band], *, lower_is_better: bool) -> float:
+    """The worst value that is drawn: the first trials of a search are as bad as any, and would flatten the rest.
+
+    The axis starts where half of all curves have got to in their first tenth, and shows the whole interval of what was
+    reached in the end.
+    """
+    worst = max if lower_is_better else min
+    starts = [value for band in bands for value in band.mean[: max(1, len(band.mean) // 10)]]
+    ends = [value for band in bands for value in (band.high if lower_is_better else band.low)[-1:]]
+    known = [value for value in starts if math.isfinite(value)]
+    limits = [float(np.median(known))] if known else []
+    limits += [value for value in ends if math.isfinite(value)]
+    return worst(limits, default=math.inf if lower_is_better else -math.inf)
 
 
 def _searches(source: Source) -> list[Source]:

@@ -14,6 +14,8 @@ __all__ = ["differences", "draw_unet", "is_unet"]
 
 _LEVEL = re.compile(r"level(\d+)\.(width|depth|attention)$")
 _WIDTH, _BAR, _GAP, _LONGEST = 400.0, 8.0, 3.0, 150.0
+_LONG_CAPTION = 52
+"""Characters of a level's choices that fit beside its scale."""
 
 
 def is_unet(architecture: Mapping[str, Value]) -> bool:
@@ -51,8 +53,7 @@ def draw_unet(architecture: Architecture, default: Mapping[str, Value] | None = 
     for level in range(levels):
         attention = bool(chosen.get(f"level{level}.attention"))
         depth = int(chosen[f"level{level}.depth"])
-        _caption(picture, top + 11, level, chosen, changed)
-        y = top + 19
+        y = _caption(picture, top + 11, level, chosen, changed) + 8
         _outline(picture, (left, right), y, reference[level] * unit, widths[level] * unit)
         ends = [_stack(picture, x, y, widths[level] * unit, depth + up, attention) for x, up in ((left, 0), (right, 1))]
         middle_y = y + _BAR / 2
@@ -89,7 +90,8 @@ def _with_default(text: str, label: str, changed: Mapping[str, Any]) -> str:
     return f"{text} (default {_word(changed[label])})" if label in changed else text
 
 
-def _caption(picture: Drawing, y: float, level: int, chosen: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+def _caption(picture: Drawing, y: float, level: int, chosen: Mapping[str, Any], changed: Mapping[str, Any]) -> float:
+    """Scale and choices of a level, in two lines where one is too short; returns where the last one stands."""
     scale = "full size" if level == 0 else f"1/{2**level} size"
     picture.add("text", scale, x=2.0, y=y, class_="quiet")
     depth, attention = int(chosen[f"level{level}.depth"]), bool(chosen.get(f"level{level}.attention"))
@@ -98,14 +100,18 @@ def _caption(picture: Drawing, y: float, level: int, chosen: Mapping[str, Any], 
         (f"level{level}.depth", f"{depth} block{'s' * (depth != 1)}"),
         (f"level{level}.attention", "attention" if attention else "no attention"),
     ]
-    spans = []
-    for label, text in words:
-        if label not in chosen:
-            continue
-        style = ' class="changed"' if label in changed else ""
-        spans.append(f"<tspan{style}>{escape(_with_default(text, label, changed))}</tspan>")
-    joined = '<tspan class="quiet"> · </tspan>'.join(spans)
-    picture.parts.append(f'<text x="{_WIDTH - 2:g}" y="{y:.1f}" text-anchor="end">{joined}</text>')
+    said = [(label, _with_default(text, label, changed)) for label, text in words if label in chosen]
+    fits = sum(len(text) for _, text in said) <= _LONG_CAPTION
+    lines = [said] if fits else [said[:1], said[1:]]
+    for number, line in enumerate(lines):
+        y += 14 * (number > 0)
+        spans = []
+        for label, text in line:
+            style = ' class="changed"' if label in changed else ""
+            spans.append(f"<tspan{style}>{escape(text)}</tspan>")
+        joined = '<tspan class="quiet"> · </tspan>'.join(spans)
+        picture.parts.append(f'<text x="{_WIDTH - 2:g}" y="{y:.1f}" text-anchor="end">{joined}</text>')
+    return y
 
 
 def _stack(picture: Drawing, x: float, y: float, length: float, blocks: int, attention: bool) -> float:

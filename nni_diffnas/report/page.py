@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -150,8 +151,10 @@ def _verdict(source: Source) -> dict[str, Any] | None:
     words = {True: "better than", False: "worse than", None: "not shown to differ from"}[verdict.better]
     return {
         "words": words,
+        "trial": verdict.trial,
         "winner": verdict.winner,
         "default": verdict.default,
+        "share": verdict.share,
         "mean": sum(verdict.differences) / len(verdict.differences),
         "low": low,
         "high": high,
@@ -176,7 +179,8 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     default = source.outcome.default
-    level = None if default is None or not source.drawable(default) else float(default.metrics[metric])
+    score = math.nan if default is None else float(default.metrics[metric])  # a reference has one, and no rank
+    level = score if source.within(score) else None
     drawing = draw_curves(
         [band.clipped(source.limit, lower_is_better=objective.direction == "minimize") for band in bands],
         metric,
@@ -221,6 +225,10 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
             kind = "default" if trial is outcome.default else kind
             kind = "best" if trial is outcome.best else kind
             dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
+        reference = outcome.default
+        if reference is not None and reference not in outcome.ranked and name in (known := facts.costs_of(reference)):
+            tip = _tip(source, reference)
+            dots.append(Dot(known[name], float(reference.metrics[metric]), reference.id, tip, "default"))
         line = [(listed[i][1], float(listed[i][0].metrics[metric])) for i in positions if source.drawable(listed[i][0])]
         window = None if source.job is None else source.job.budget.get(name)
         bounds = None if window is None else (window.min, window.max)

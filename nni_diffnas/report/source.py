@@ -13,10 +13,10 @@ from ..experiment import ExperimentFolder, find_experiment
 from ..family import Family
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
-from ..outcome import TEACHER, Outcome
+from ..outcome import Outcome
 from ..record import RESULT_FILE, TrialRecord
 from ..space import Architecture, Space
-from ..trial import Objective, Trial
+from ..trial import REFERENCE, Objective, Trial
 from ..verdict import Verdict, read_verdict
 from .statistics import fence
 
@@ -68,7 +68,10 @@ class Source:
         """Whether a trial has a score within `limit`."""
         if trial.status != "succeeded" or self.objective.score(trial.metrics) is None:
             return False
-        value = float(trial.metrics[self.objective.metric])
+        return self.within(float(trial.metrics[self.objective.metric]))
+
+    def within(self, value: float) -> bool:
+        """Whether a value of the objective is no worse than `limit`."""
         return value <= self.limit if self.objective.direction == "minimize" else value >= self.limit
 
     @property
@@ -93,7 +96,7 @@ class Source:
     @cached_property
     def default(self) -> Architecture | None:
         """The network that the search has to beat, trained or not."""
-        trained = next((trial for trial in self.trials if trial.origin.kind in ("default", TEACHER)), None)
+        trained = next((trial for trial in self.trials if trial.origin.kind in ("default", REFERENCE)), None)
         if trained is not None:
             return trained.architecture
         return None if self.family is None else self.family.space.validate(self.family.default)

@@ -1,23 +1,18 @@
-"""`BlockwiseUNetSpace`: students of a teacher as an NNI model space, for ``NasExperiment`` and NNI's own strategies."""
+"""`BlockwiseUNetSpace`: students of a teacher as an NNI model space."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import nni
-from nni.nas.nn.pytorch import ModelSpace
-from torch import nn
+from nni_diffnas.model_space import FamilySpace
 
 from .family import BlockwiseUNetFamily
 
 __all__ = ["BlockwiseUNetSpace"]
 
 
-class BlockwiseUNetSpace(ModelSpace):
+class BlockwiseUNetSpace(FamilySpace):
     """The choices of `BlockwiseUNetFamily` as NNI mutables; freezes to a student with fresh weights.
-
-    It holds no weights: a network exists only once its choices are made, by ``space.freeze(sample)`` or by
-    constructing the space inside NNI's ``model_context(sample)``.
 
     Example:
         >>> space = BlockwiseUNetSpace("teacher", widths=[0.5, 1.0])
@@ -31,31 +26,12 @@ class BlockwiseUNetSpace(ModelSpace):
         SpaceError: a teacher or options that cannot be searched.
     """
 
+    family: BlockwiseUNetFamily
+
     def __init__(self, teacher: str, **options: Any) -> None:
-        super().__init__()
-        self.family = self.family_of(teacher, **options)
-        for label, values in self.family.space.choices.items():
-            self.add_mutable(nni.choice(label, list(values)))
+        super().__init__(teacher, **options)
 
     @staticmethod
     def family_of(*args: Any, **kwargs: Any) -> BlockwiseUNetFamily:
-        """The family behind a space that was constructed with these arguments; builds nothing."""
+        """The family of these arguments."""
         return BlockwiseUNetFamily(*args, **kwargs)
-
-    @classmethod
-    def create_fixed_module(cls, sample: dict[str, Any], *args: Any, **kwargs: Any) -> nn.Module:
-        """What constructing the space means inside ``model_context(sample)``: build the network."""
-        return _frozen(cls.family_of(*args, **kwargs), sample)
-
-    def freeze(self, sample: dict[str, Any]) -> nn.Module:
-        """Build the network of a sample.
-
-        Raises:
-            SpaceError: a label without a value, or a value that the space does not offer.
-        """
-        return _frozen(self.family, sample)
-
-
-def _frozen(family: BlockwiseUNetFamily, sample: dict[str, Any]) -> nn.Module:
-    # Inside an experiment, NNI's sample may carry labels of the evaluator's too.
-    return family.build({label: value for label, value in sample.items() if label in family.space.choices})

@@ -7,10 +7,9 @@ from typing import Any
 
 from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.errors import BudgetError, StrategyError
-from nni_diffnas.outcome import TEACHER
 from nni_diffnas.space import Architecture, Value
 from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.trial import REFERENCE, Suggestion, Trial
 
 from .choices import choose_globally, choose_locally, choose_randomly, knapsack
 from .fronts import Front, read_front, teacher_only, total
@@ -118,7 +117,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         default = self.blocks.space.validate(self.blocks.default)
         wanted: list[Suggestion | None] = []
         if self.score_teacher:
-            wanted.append(self._attempt(default, TEACHER, {"task": "teacher"}))
+            wanted.append(self._attempt(default, REFERENCE, {"task": "teacher", REFERENCE: True}))
         for block in self.blocks.blocks:
             wanted.append(self._attempt(default, "block", {"task": "block", "block": block.name}))
         now = [suggestion for suggestion in wanted if suggestion is not None]

@@ -37,6 +37,8 @@ MAX_WANTED = 16
 """Proposals of one question, fewer where the answer's tokens hold fewer. More free workers get another round."""
 
 _KEPT_REJECTIONS = 12
+_LINE = 30
+"""Tokens of the rank, score and cost that the memory puts before an architecture."""
 
 
 class GPTProposer(AskTellStrategy):
@@ -149,6 +151,15 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             for event in self.memory.events("lessons"):
                 if event.body.get("space") == self.space.key:
                     self.lessons = tuple(event.body["lessons"])
+
+    def forecast(self, trials: int) -> str:
+        """What a question for each trial costs, the memory growing with them; the default network needs none."""
+        asked = trials - len(self._first())
+        line = estimate_tokens(write_architecture(self.space.complete(self.space.sample(self._fixed_rng())))) + _LINE
+        first = estimate_tokens(SYSTEM + self.prompt(1))
+        lessons = estimate_tokens("x" * MAX_LESSONS * MAX_CHARACTERS) // 2
+        grown = [min(self.memory_tokens, line * number) for number in range(asked)]
+        return self._model.forecast([first + lessons + memory for memory in grown], lessons + line)
 
     def check(self) -> None:
         """Find a wrong key, model or address with one small request, before anything is trained."""

@@ -60,7 +60,7 @@ class CostModel:
                 torch.nn.Linear(x.shape[1], 96), torch.nn.SiLU(), torch.nn.Linear(96, 96), torch.nn.SiLU(),
                 torch.nn.Linear(96, len(names)),
             )  # fmt: skip
-        optimizer = torch.optim.Adam([*self._linear.parameters(), *self._bent.parameters()], lr=5e-3)
+        optimizer = torch.optim.Adam([*self._linear.parameters(), *self._bent.parameters()], lr=5e-3, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = torch.Generator().manual_seed(0)
         error = torch.full((len(names),), torch.inf)

@@ -78,10 +78,16 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.head.bias)
         missing = torch.cat([~encoding.exists, ~encoding.conditional[:, None]], dim=1)
         self.register_buffer("missing", missing, persistent=False)
-        self.register_buffer("mask", encoding.masks.repeat_interleave(heads // 2, dim=0), persistent=False)
+        # Four dimensions: with three, torch takes its slow way.
+        self.register_buffer("mask", encoding.masks.repeat_interleave(heads // 2, dim=0)[None], persistent=False)
         self.rule = ConditionRule(encoding)
         self.missing: torch.Tensor
         self.mask: torch.Tensor
+
+    def prior(self) -> torch.Tensor:
+        """``L x V``: the mean of ``x0`` before anything is seen of it, in closed form."""
+        nothing = torch.zeros(1, *self.missing.shape).masked_fill(self.missing, -math.inf)
+        return 2 * self.rule(nothing).softmax(dim=2)[0, :, :-1] - 1
 
     def evidence(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """``n x L x (V + 1)`` log likelihoods of the values and, last, of absence, of each row by itself."""

@@ -50,7 +50,7 @@ class NoiseAwarePredictor:
             batch: architectures in each.
         """
         x0, y = 2 * matrices - 1, targets.float()
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=3e-3, weight_decay=1e-2)
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=3e-3, weight_decay=1e-2, fused=True)
         for _ in range(steps):
             rows = torch.randint(len(x0), (batch,), generator=self.noise)
             sigma = self.levels.at(torch.rand(batch, generator=self.noise))

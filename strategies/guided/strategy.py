@@ -201,15 +201,9 @@ class DiffusionGuided(AskTellStrategy):
         noise = torch.Generator().manual_seed(seed)
         scored = self._scored()
         started = len(scored) + len(self.pending) + len(taken)
-        if started < self.unguided or len(scored) < 2:
-            found = self._unguided(noise, taken)
-            if found is not None:
-                return found
-        else:
-            guided = self._guided(scored, taken, seed, noise)
-            if guided is not None:
-                return guided
-        return self._fallback(taken)
+        early = started < self.unguided or len(scored) < 2
+        found = self._unguided(noise, taken) if early else self._guided(scored, taken, seed, noise)
+        return found or self._fallback(taken)
 
     def _unguided(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
         """Before the surrogate knows anything: what other data sets suggest, else what the generator brings."""

@@ -147,7 +147,7 @@ class TaskPredictor:
             torch.manual_seed(seed)
             self._network = _Network(stacked.shape[1], x.shape[1], width)
         prepared = [self._elements(matrix) for matrix in matrices]
-        optimizer = torch.optim.AdamW(self._network.parameters(), lr=3e-3, weight_decay=0.1)
+        optimizer = torch.optim.AdamW(self._network.parameters(), lr=3e-3, weight_decay=0.1, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = torch.Generator().manual_seed(seed)
         for _ in range(steps):

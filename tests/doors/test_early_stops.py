@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from nni_experiment import created, environment_of, free_port, write_config
+from nni_experiment import created, run_script, write_config
 
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.trial import STOPPED_EARLY, UNRANKED
@@ -74,17 +72,7 @@ def test_medianstop_ends_trials_of_the_tuner_door(tmp_path: Path) -> None:
 
 
 def test_trials_of_the_nas_door_end_themselves(tmp_path: Path) -> None:
-    script = tmp_path / "search.py"
-    script.write_text(SEARCH.replace("PORT", str(free_port())))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environment_of(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert "FINISHED" in done.stdout, done.stdout + done.stderr
+    assert "FINISHED" in run_script(tmp_path, SEARCH, timeout=900)
     with SearchMemory(tmp_path / "memory.sqlite", create=False) as memory:
         trials = memory.trials()
     assert [trial.status for trial in trials] == ["succeeded"] * 6

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_server import ChatServer
-from nni_experiment import BIN, created, environment_of, free_port, write_config
+from nni_experiment import BIN, created, environment_of, run_script, write_config
 from stand_ins import MutatingModel
 
 from nni_diffnas.language_model.transcript import read_transcript
@@ -94,14 +93,7 @@ def test_a_key_that_does_not_serve_is_told_before_anything_trains(
 
 def test_nas_experiment(tmp_path: Path) -> None:
     with ChatServer(MutatingModel(0)) as server:
-        (tmp_path / "search.py").write_text(SEARCH.replace("URL", server.url).replace("PORT", str(free_port())))
-        done = subprocess.run(
-            [sys.executable, "search.py"],
-            cwd=tmp_path,
-            env=environment_of(tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=400,
-        )
-    assert "['default', 'proposal', 'proposal']" in done.stdout, done.stdout + done.stderr
+        said = run_script(tmp_path, SEARCH.replace("URL", server.url))
+    assert "['default', 'proposal', 'proposal']" in said
+    assert "2 questions to gpt-4 will take about " in said
     assert read_transcript(tmp_path / "transcript.jsonl")[0]["model"] == "gpt-4"

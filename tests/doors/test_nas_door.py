@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from nni_experiment import environment_of, free_port
+from nni_experiment import run_script
 
 from nni_diffnas.memory import SearchMemory
 
@@ -51,18 +49,9 @@ GUIDED = "DiffusionGuided(unguided=3, training_steps=5, candidates=16, sampler_s
     ids=["evolution", "guided"],
 )
 def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int) -> None:
-    script = tmp_path / "search.py"
-    filled = SEARCH.replace("STRATEGY", strategy).replace("TRIALS", str(count))
-    script.write_text(filled.replace("PORT", str(free_port())))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environment_of(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert "FINISHED" in done.stdout, done.stdout + done.stderr
+    said = run_script(tmp_path, SEARCH.replace("STRATEGY", strategy).replace("TRIALS", str(count)))
+    assert "FINISHED" in said
+    assert f"nni-diffnas: {count} trials will take about " in said
     with SearchMemory(tmp_path / "memory.sqlite", create=False) as memory:
         trials = memory.trials()
     assert [trial.status for trial in trials] == ["succeeded"] * count

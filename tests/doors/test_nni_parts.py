@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from nni_experiment import created, environment_of, write_config
+from nni_experiment import created, run_script, write_config
 
 from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
@@ -89,17 +88,8 @@ print(json.dumps({name: len(models) for name, models in found.items()}))
 
 
 def test_strategies_middleware_and_spaces_of_nni(tmp_path: Path) -> None:
-    (tmp_path / "parts.py").write_text(PARTS)
-    done = subprocess.run(
-        [sys.executable, "parts.py"],
-        cwd=tmp_path,
-        env=environment_of(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    said = run_script(tmp_path, PARTS, timeout=600)
+    found = json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
     assert found == dict.fromkeys(
         ["Random", "GridSearch", "RegularizedEvolution", "TPE", "Filter", "Chain", "Stranger"], 1
     )

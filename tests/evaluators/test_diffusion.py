@@ -16,7 +16,7 @@ from torch import nn
 from nni_diffnas.errors import DataError, JobError, TrialFailure
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.pictures import nearest_beside
+from nni_diffnas.evaluators.pictures import nearest_below
 
 QUICK: dict[str, Any] = {
     "extractor": "random", "training": {"images": 1280}, "score_images": 100, "sampler_steps": 4, "curve_images": 20,
@@ -198,10 +198,10 @@ def test_longer_training(budget: str) -> None:
     assert getattr(quick(training={budget: 10}).longer(2.5).settings.training, budget) == 25
 
 
-def test_the_nearest_known_images_come_first() -> None:
+def test_the_nearest_known_images_are_below_each_sample() -> None:
     known = np.arange(0, 250, 10, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    shown = nearest_beside(np.array([52, 101], np.uint8).reshape(2, 1, 1, 1), known, count=2)
-    assert shown.flatten().tolist() == [52, 50, 60, 101, 100, 110]
+    shown = nearest_below(np.array([52, 101], np.uint8).reshape(2, 1, 1, 1), known, count=2)
+    assert shown.flatten().tolist() == [52, 101, 50, 100, 60, 110]
 
 
 @pytest.mark.parametrize(

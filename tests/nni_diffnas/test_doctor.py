@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from chat_server import ChatServer
+from typer.testing import CliRunner
 
+from nni_diffnas.cli import app
 from nni_diffnas.doctor import Finding, check_config, check_environment
 from nni_diffnas.job import load_job
 from nni_diffnas.register import register_tuners
@@ -54,10 +58,30 @@ def test_a_good_config_has_no_failure_and_a_forecast(config: Path) -> None:
     assert any("no password" in finding.text for finding in findings)
 
 
+def test_what_a_language_model_will_cost_is_forecast(config: Path) -> None:
+    with ChatServer(lambda messages: "ready") as server:
+        arguments = {"job": "job.yml", "optimize_mode": "minimize", "base_url": server.url, "model": "mine"}
+        change(config, tuner={"name": "GPTProposer", "classArgs": arguments})
+        findings = list(check_config(config, port=1))
+    assert failures(findings) == []
+    assert any("forecast: 3 questions to mine" in f.text and "price is not known" in f.text for f in findings)
+
+
 def test_the_environment_is_checked(config: Path) -> None:
     findings = list(check_environment())
     assert failures(findings) == []
     assert any("RegularizedEvolution" in finding.text for finding in findings)
+
+
+def test_what_is_found_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def slow(*arguments: object) -> Iterator[Finding]:
+        yield Finding("ok", "NNI accepts it")
+        raise KeyboardInterrupt  # nobody waits for the forecast
+
+    monkeypatch.setattr("nni_diffnas.doctor.check_config", slow)
+    done = CliRunner().invoke(app, ["doctor", str(tmp_path / "config.yml")])
+    assert "ok   Python" in done.output
+    assert "NNI accepts it" in done.output
 
 
 def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from nni.experiment.config import ExperimentConfig
+
+from nni_diffnas.job import load_job, resolve_paths
+from nni_diffnas.opening import make_strategy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REMOTE = EXAMPLES / "remote"
@@ -22,6 +26,25 @@ def load(file: Path, tmp_path: Path) -> Any:
         (tmp_path / name).write_bytes((REMOTE / name).read_bytes())
     (tmp_path / "config.yml").write_text(yaml.safe_dump(content))
     return ExperimentConfig.load(tmp_path / "config.yml").canonical_copy()
+
+
+CONFIGS = sorted(EXAMPLES.glob("*/config*.yml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(EXAMPLES)))
+def test_every_config_fits_its_job_and_its_search_space(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    config = yaml.safe_load(file.read_text())
+    arguments = dict(config["tuner"]["classArgs"])
+    job = load_job(file.parent / arguments.pop("job"))
+    assert arguments.pop("optimize_mode") == job.objective.direction
+    assert f"nnictl create --config {file.relative_to(EXAMPLES.parent)}" in file.read_text()
+    if job.space.type == "blockwise":  # its space is that of a teacher that is not there yet
+        return
+    family = job.make_family()
+    job.make_evaluation()
+    assert json.loads((file.parent / config["searchSpaceFile"]).read_text()) == family.space.to_nni()
+    make_strategy(config["tuner"]["name"], job, None, resolve_paths(arguments, file.parent))
 
 
 @pytest.mark.parametrize("name", ["config", "kubeflow", "frameworkcontroller"])

@@ -50,6 +50,12 @@ def test_refusals_are_one_sentence_that_names_the_field(text: str, said: str, tm
     assert "abcdef" not in str(caught.value)
 
 
+def test_an_objective_that_nobody_measures_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, GOOD + "objective: {metric: fid}"))
+    with pytest.raises(JobError, match=r"objective.metric is 'fid', .* name one of rfid, .*macs"):
+        job.make_evaluation()
+
+
 def test_missing_file_and_plugin(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="cannot be read"):
         load_job(tmp_path / "none.yml")

@@ -291,6 +291,23 @@ def test_prices_go_by_model_family_and_can_be_overridden() -> None:
         price_of("gpt-4", {"gpt-4": {"input": -1, "output": 2}}, False)
 
 
+@pytest.mark.parametrize(
+    ("price", "limits", "said"),
+    [
+        (Price(10, 20), Limits(), "3 questions to toy will take about 6,000 + 300 tokens and cost about 0.066 USD"),
+        (Price(10, 20), Limits(cost_usd=1), "; max_cost_usd ends them at 1 USD"),
+        (Price(10, 20), Limits(cost_usd=0.05), "1 questions to toy"),
+        (Price(10, 20), Limits(cost_usd=0.05), "so that mutation takes the place of 2 more"),
+        (Price(10, 20), Limits(requests=2), "max_requests of 2 is used up, so that mutation takes the place of 1 more"),
+        (None, Limits(), "tokens (repairs and retries come on top); its price is not known: set prices: {toy: {input"),
+    ],
+)
+def test_what_questions_will_cost_is_forecast(price: Price | None, limits: Limits, said: str) -> None:
+    ledger = Ledger(price, limits)
+    assert said in ledger.forecast("toy", [1000, 2000, 3000], 100, 1000)
+    assert ledger.rows == []
+
+
 def test_a_model_without_a_price_is_named() -> None:
     with ChatServer(lambda messages: "x") as server:
         model = model_at(server)

@@ -46,7 +46,7 @@ def test_card_names_data_budget_scores_protocol_and_verdict(tmp_path: Path) -> N
         "3, of which 1 failed",
         "| rfid | 4.25 |",
         "`rfid/x/1000`",
-        "The default network of the same search: rfid 5.5",
+        "The network it was compared with: rfid 5.5",
         "winner - default = -1.1",
         "| level0.width | 16 |",
         "| nni | 3.0 |",

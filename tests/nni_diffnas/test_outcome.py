@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+from nni_diffnas.cost import Cost
 from nni_diffnas.outcome import Outcome
-from nni_diffnas.trial import Objective, Origin, Trial
-from nni_diffnas.verdict import Verdict
+from nni_diffnas.trial import REFERENCE, UNRANKED, Objective, Origin, Trial
+from nni_diffnas.verdict import VERDICT_FILE, Verdict
 
 
 def trial(number: int, value: float, kind: str = "random") -> Trial:
@@ -27,8 +29,21 @@ def test_ranks_and_describes_best_median_and_default() -> None:
     assert Outcome.of(trials, Objective("rfid", "maximize")).ranked[0].id == "t2"
 
 
-def test_a_teacher_is_compared_with_and_never_wins() -> None:
-    outcome = Outcome.of([trial(0, 1.0, "teacher"), trial(1, 3.0)], Objective())
+def test_a_default_network_that_stays_ahead_is_said_and_the_next_best_challenges_it() -> None:
+    again = Trial("t1", "e", {"a": 0}, Origin("s", "random")).succeeded({"rfid": 3.5})  # the default network once more
+    outcome = Outcome.of([trial(0, 3.0, "default"), again, trial(2, 4.0)], Objective())
+    assert outcome.challenger is not None
+    assert outcome.challenger.id == "t2"
+    assert "No trial beat the default network; the next best is t2 (4)" in outcome.describe()
+    better = Outcome.of([trial(0, 3.0, "default"), trial(2, 2.0)], Objective())
+    assert better.challenger is better.best
+    assert "No trial beat" not in better.describe()
+    assert Outcome.of([trial(0, 3.0, "default")], Objective()).challenger is None
+
+
+def test_a_reference_is_compared_with_and_never_wins() -> None:
+    teacher = Trial("t0", "e", {"a": 0}, Origin("s", REFERENCE)).succeeded({"rfid": 1.0, UNRANKED: 1.0})
+    outcome = Outcome.of([teacher, trial(1, 3.0)], Objective())
     assert outcome.best is not None
     assert outcome.default is not None
     assert (outcome.best.id, outcome.default.id) == ("t1", "t0")
@@ -46,6 +61,15 @@ def test_verdict_interval_is_the_paired_student_interval() -> None:
     assert math.isclose(low, -2 - 4.302653 / math.sqrt(3), rel_tol=1e-6)
     assert verdict.better is None
     assert "no difference" in verdict.describe()
+
+
+def test_verdict_says_what_the_winner_costs(tmp_path: Path) -> None:
+    verdict = Verdict(Objective(), winner=(1.0, 2.0), default=(2.0, 4.0), output=tmp_path)
+    assert "of the default." not in verdict.describe()
+    cheap = replace(verdict, costs=(Cost(2_000_000, 30_000), Cost(8_000_000, 40_000)))
+    assert "needs 25% of the MACs and 75% of the parameters of the default" in cheap.describe()
+    cheap.save()
+    assert Verdict.load(tmp_path / VERDICT_FILE) == cheap
 
 
 def test_verdict_knows_the_direction() -> None:

@@ -13,9 +13,10 @@ import pytest
 from nni_diffnas.progress import Pace, progress_bar
 
 BAR = (
+    "import time\n"
     "from nni_diffnas.progress import progress_bar\n"
     "with progress_bar('training', 3) as advance:\n"
-    "    for _ in range(3): advance()\n"
+    "    advance(); advance(); time.sleep(0.2); advance()\n"
     "print('done')\n"
 )
 
@@ -52,3 +53,4 @@ def test_a_terminal_gets_a_bar() -> None:
     assert done.stdout.decode().strip() == "done"
     assert "training" in drawn
     assert "3/3" in drawn
+    assert "about 0 s left" in drawn  # after 2 steps

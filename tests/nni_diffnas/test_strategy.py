@@ -9,11 +9,12 @@ import pytest
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import BudgetError, StrategyError
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.outcome import Outcome
 from nni_diffnas.runner import parameters_of, split_parameters
 from nni_diffnas.space import Space
 from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
 from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.trial import REFERENCE, Objective, Suggestion, Trial, standing
 
 
 @pytest.fixture
@@ -53,11 +54,26 @@ def test_default_network_comes_first_and_once(family: Any) -> None:
     assert asked[0].cost == family.cost(family.default)
 
 
-def test_default_outside_the_budget_is_left_out(family: Any) -> None:
+@pytest.mark.parametrize("kind", [RandomSearch, RegularizedEvolution])
+def test_default_outside_the_budget_is_a_reference_that_nobody_ranks(
+    kind: type[AskTellStrategy], family: Any, tmp_path: Path
+) -> None:
     least = family.cost(family.default).params + 1
-    strategy = RandomSearch(budget=Budget({"params": Window(min=least)}))
-    strategy.bind(family.space, family)
-    assert all(trial.origin.kind == "random" for trial in strategy.ask(3))
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        strategy = kind(budget=Budget({"params": Window(min=least)}), memory=memory)
+        strategy.bind(family.space, family)
+        reference, other = strategy.ask(2)
+        assert (reference.origin.kind, reference.architecture) == (REFERENCE, family.default)
+        assert split_parameters(parameters_of(reference, family.space))[1] == reference.settings
+        strategy.tell(reference.id, {"rfid": 1.0, **standing(reference.settings)})
+        strategy.tell(other.id, {"rfid": 2.0, **standing(other.settings)})
+        outcome = Outcome.of(strategy.trials, Objective())
+        assert [trial.id for trial in outcome.ranked] == [other.id]
+        assert outcome.default is not None
+        assert outcome.default.id == reference.id
+        assert [trial.id for trial in memory.best(Objective(), 5)] == [other.id]
+        assert reference.id not in strategy.state().get("population", [])
+        assert all(trial.origin.kind != REFERENCE for trial in strategy.ask(3))
 
 
 def test_everything_asked_is_within_budget_and_new(family: Any) -> None:

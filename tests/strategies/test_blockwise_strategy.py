@@ -20,7 +20,7 @@ from nni_diffnas.space import Architecture, Space, Value
 from nni_diffnas.strategies import BlockwiseLocalSearch
 from nni_diffnas.strategies.blockwise.choices import choose_globally, choose_locally, knapsack
 from nni_diffnas.strategies.blockwise.fronts import Front, Point, total
-from nni_diffnas.trial import UNRANKED, Objective, Trial
+from nni_diffnas.trial import UNRANKED, Objective, Trial, standing
 
 
 class PaperFamily(BlockFamily):
@@ -159,7 +159,7 @@ def strategy(**options: Any) -> BlockwiseLocalSearch:
 
 def report(search: BlockwiseLocalSearch, trial: Trial) -> None:
     if trial.settings["task"] != "block":
-        search.tell(trial.id, {"rfid": 1.0})
+        search.tell(trial.id, {"rfid": 1.0, **standing(trial.settings)})
         return
     block = next(b for b in PaperFamily().blocks if b.name == trial.settings["block"])
     rows = [[0, 0, -1.0, loss, option] for option, loss in enumerate((0.8, 0.5, 0.5, 0.1))]

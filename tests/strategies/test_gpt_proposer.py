@@ -64,6 +64,19 @@ def test_the_default_network_comes_first_and_costs_no_question() -> None:
         assert len(server.requests) == 1
 
 
+def test_the_forecast_in_dollars_is_near_what_a_search_spends() -> None:
+    prices = {"gpt-4": {"input": 30.0, "output": 60.0}}
+    with ChatServer(RandomModel(0)) as server:
+        search = proposer(server.url, prices=prices, repairs=0, start_with_default=True)
+        forecast = search.forecast(10)
+        run(search, 10)
+    spent = search.language_model.ledger.totals()
+    assert spent.requests == 9
+    assert forecast.startswith("9 questions to gpt-4 ")
+    said = float(forecast.split("cost about ")[1].split()[0])
+    assert spent.cost_usd < said < 3 * spent.cost_usd, forecast  # this model draws no lessons
+
+
 def test_an_exhausted_space_ends_the_search() -> None:
     with ChatServer(RandomModel(0)) as server:
         search = proposer(server.url, repairs=0)

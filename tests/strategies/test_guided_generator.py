@@ -64,6 +64,15 @@ def test_samples_are_valid_and_differ(generator: Generator) -> None:
     assert np.array_equal(indices, again)
 
 
+def test_samples_are_as_frequent_as_in_the_space() -> None:
+    """Depths decide which layers are absent: a start that does not know how often they are makes networks shallow."""
+    space = SPACES["mobilenetv3"]
+    indices, _ = Generator(space).architectures(1000, torch.Generator().manual_seed(0), steps=6)
+    depths = indices[:, [row for row, label in enumerate(space.labels) if label.endswith(".depth")]]
+    shares = np.bincount(depths.flatten(), minlength=3) / depths.size
+    assert np.allclose(shares, 1 / 3, atol=0.025)  # standard error 0.007
+
+
 def test_guidance_pulls_towards_the_wish(generator: Generator) -> None:
     encoding = generator.encoding
 
@@ -83,15 +92,18 @@ def test_guidance_pulls_towards_the_wish(generator: Generator) -> None:
 def test_window_guidance_and_restarts_respect_a_narrow_window(generator: Generator) -> None:
     encoding = generator.encoding
     weight = torch.arange(encoding.width).float()
+    uniform = np.maximum(encoding.sample(2000, np.random.default_rng(0)), 0).sum(axis=1)
+    middle = int(np.quantile(uniform, 0.02))
 
     def quantity(p: torch.Tensor) -> torch.Tensor:
         return (p * weight).sum((1, 2))
 
     def admits(indices: np.ndarray) -> np.ndarray:
-        return np.maximum(indices, 0).sum(axis=1) == 7
+        return np.maximum(indices, 0).sum(axis=1) == middle
 
-    tilt = together([towards_window(quantity, 6.5, 7.5)])
+    tilt = together([towards_window(quantity, middle - 0.5, middle + 0.5)])
     indices, valid = generator.within(64, torch.Generator().manual_seed(0), admits, tilt=tilt, steps=8)
+    assert (uniform == middle).mean() < 0.05
     assert admits(indices[valid]).mean() > 0.9
     assert together([]) is None
 

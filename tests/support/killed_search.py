@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 import yaml
+from killed_scripts import NAS_DRIVER, NAS_EVALUATOR, TOY, TRIAL
 from nni_experiment import BIN, Running, environment_of, free_port, run
 
 from nni_diffnas.family import Family
@@ -32,71 +33,6 @@ from nni_diffnas.search_spaces.tabular import TableFamily
 from nni_diffnas.search_spaces.unet.family import UNetFamily
 from nni_diffnas.strategies import RegularizedEvolution
 from nni_diffnas.trial import Trial
-
-# What a trial does instead of training: it writes down that it starts and that it has finished.
-TOY = """
-import hashlib, json, os, time
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-
-def log(event, architecture):
-    line = json.dumps([event, os.environ["NNI_TRIAL_JOB_ID"], architecture]) + "\\n"
-    descriptor = os.open(HERE / "trials.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
-
-def toy(architecture):
-    architecture = dict(architecture)
-    log("start", architecture)
-    time.sleep(SECONDS)
-    log("finish", architecture)
-    text = json.dumps(architecture, sort_keys=True)
-    return {"rfid": int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32}
-"""
-# A trial without torch: it takes a second on a machine that has other things to do.
-TRIAL = """
-import toy
-from nni_diffnas import runner
-from nni_diffnas.evaluators.tabular import TabularEvaluation
-from nni_diffnas.job import load_job
-
-runner.build_seeded = lambda *given: None
-TabularEvaluation.evaluate = lambda self, model, context: toy.toy(context.architecture)
-runner.run_trial(load_job("job.yml"))
-"""
-NAS_EVALUATOR = """
-import nni
-import toy
-from nni_diffnas.evaluators import DiffusionEvaluator
-
-@nni.trace
-class ToyEvaluator(DiffusionEvaluator):
-    def _evaluate(self, model, architecture, settings):
-        return toy.toy(architecture)
-"""
-NAS_DRIVER = """
-import sys
-from pathlib import Path
-from nni.nas.experiment import NasExperiment
-from nni_diffnas.search_spaces import UNetSpace
-from nni_diffnas.strategies import RegularizedEvolution
-from toy_evaluator import ToyEvaluator
-
-if __name__ == "__main__":
-    port, trials, concurrency, identity = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    strategy = RegularizedEvolution(population=3, sample=2, seed=5)
-    experiment = NasExperiment(UNetSpace(preset="digits"), ToyEvaluator({"source": "digits"}), strategy, id=identity)
-    experiment.config.max_trial_number = trials
-    experiment.config.trial_concurrency = concurrency
-    experiment.config.experiment_working_directory = str(Path("exp").resolve())
-    if len(sys.argv) > 5:
-        experiment.resume(port)
-    else:
-        experiment.run(port)
-    experiment.stop()
-    print("FINISHED", flush=True)
-"""
 
 
 @dataclass

@@ -82,6 +82,15 @@ def run(command: list[str], environment: Mapping[str, str], folder: Path, timeou
     return done.stdout + done.stderr
 
 
+def run_script(folder: Path, script: str, timeout: float = 400) -> str:
+    """Run a search from Python as its user does, as a script in a process of its own, and return what it printed.
+
+    ``PORT`` in the script stands for a free port; a script that fails fails the test.
+    """
+    (folder / "search.py").write_text(script.replace("PORT", str(free_port())))
+    return run([sys.executable, "search.py"], environment_of(folder), folder, timeout)
+
+
 def environment_of(folder: Path) -> dict[str, str]:
     return {
         **os.environ,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from searches import run_search
 
 from nni_diffnas.errors import JobError
 from nni_diffnas.report import compare, read_source
+from nni_diffnas.report.charts import Band
+from nni_diffnas.report.compare import axis_limit
 from nni_diffnas.report.source import Source
 
 
@@ -52,6 +55,14 @@ def test_the_interval_of_the_difference_is_welch_s(tmp_path: Path) -> None:
     assert difference[1:] == pytest.approx((wanted.low, wanted.high))
     band = a.band("c0")
     assert np.all(np.array(band.low) <= np.array(band.mean))
+
+
+def test_the_axis_leaves_bad_starts_out_and_shows_the_last_interval_whole() -> None:
+    band = Band("a", (90.0, 6.0, 5.0), (80.0, 4.0, 3.0), (99.0, 8.0, 7.0), "c0")
+    other = Band("b", (7.5, 5.0, 5.0), (), (), "c1")
+    assert axis_limit([band, other], lower_is_better=True) == np.median([90, 7.5])
+    assert axis_limit([other, replace(band, mean=(6.5, 6.0, 5.0))], lower_is_better=True) == 7.0
+    assert axis_limit([band], lower_is_better=False) == 3.0
 
 
 def test_one_search_has_no_band_and_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 from nni_diffnas.report.diagram import differences, draw_unet, is_unet
@@ -52,3 +53,14 @@ def test_one_is_not_true() -> None:
     assert "1 block" in draw_unet({**DEFAULT, "level0.depth": 1}, None)
     assert is_unet(DEFAULT)
     assert not is_unet({"cell/0_1": "conv_3x3"})
+
+
+def test_a_level_that_differs_in_everything_gets_a_line_of_its_own() -> None:
+    default = {"level0.width": 16, "level0.depth": 2, "level0.attention": False}
+    changed = draw_unet({"level0.width": 8, "level0.depth": 1, "level0.attention": True}, default)
+    assert _heights(changed) == [15.0, 15.0, 29.0]  # scale and channels, then the rest
+    assert _heights(draw_unet(default, default)) == [15.0, 15.0]
+
+
+def _heights(svg: str) -> list[float]:
+    return [float(y) for y in re.findall(r'<text[^>]* y="([\d.]+)"', svg)]
