@@ -6,7 +6,8 @@ goes on where it was.
 
 For each seed: a teacher is trained; so is the uniformly thinner UNet of the students' cost, as long as the teacher: it
 has to be worse if the case is to prove anything; each block's supernet is trained; students within the same budget are
-chosen in four ways and retrained; the knapsack's also by every beta, and from scratch by the noise loss.
+chosen in four ways and retrained; the knapsack's also by every beta, from scratch by the noise loss, and in ``--ways``.
+With ``--one-teacher`` all students learn from the first seed's teacher, and the other teachers are trained last.
 """
 
 from __future__ import annotations
@@ -251,8 +252,9 @@ def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
     asked = [("knapsack", beta, "soft target") for beta in ("cosine", "constant1")]
     asked += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
+    asked += [("knapsack", "constant1", "from scratch")]
     asked += [("knapsack", beta, "as in the paper") for beta in BETAS]
-    asked += [("knapsack", "cosine", way) for way in ways] + [("knapsack", "constant1", "from scratch")]
+    asked += [("knapsack", "cosine", way) for way in ways]
     for kind, beta, way in asked:
         name = f"{kind}, {beta}, {way}"
         options = {"images": 1.0, **WAYS[way]}
