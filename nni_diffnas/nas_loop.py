@@ -16,7 +16,7 @@ from .experiment import ExperimentFolder, TrialJobs
 from .family import traced_family
 from .forecast import forecast_lines
 from .memory import SearchMemory
-from .nni_repairs import hear_out_resumes
+from .nni_repairs import await_manager, hear_out_resumes
 from .outcome import why_broken
 from .runner import TRIAL_ID
 from .space import Space
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["EngineLoop", "open_search"]
 
 
+# Here, since NNI starts the manager, and its thread that listens to it, before it calls the strategy.
+await_manager()
 hear_out_resumes()
 
 

@@ -1,11 +1,32 @@
-"""What NNI 3.0 does wrong when an experiment is resumed, put right in the processes that host a search."""
+"""What NNI 3.0 does wrong when an experiment starts or is resumed, put right in the processes that host a search."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-__all__ = ["hear_out_resumes", "number_after"]
+__all__ = ["await_manager", "hear_out_resumes", "number_after"]
+
+MANAGER_START = 60
+"""Seconds that NNI's manager may take to answer."""
+
+
+def await_manager() -> None:
+    """Let an experiment that starts from Python wait for its manager: NNI gives up after three seconds.
+
+    ``nnictl``, which never imports this package, still does.
+    """
+    from nni.experiment import launcher
+
+    check = launcher._check_rest_server
+    if hasattr(check, "__wrapped__"):
+        return
+
+    @functools.wraps(check)
+    def patient(port: int, retry: int = MANAGER_START, url_prefix: str | None = None) -> None:
+        check(port, max(retry, MANAGER_START), url_prefix)
+
+    launcher._check_rest_server = patient
 
 
 def hear_out_resumes() -> None:

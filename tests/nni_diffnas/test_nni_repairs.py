@@ -67,3 +67,33 @@ def test_the_nas_channel_hears_what_comes_after_a_resume() -> None:
     repaired = run(LISTENING.replace("REPAIR", "from nni_diffnas.nni_repairs import *; hear_out_resumes()"))
     assert repaired.stdout.strip() == "heard", repaired.stderr
     assert "Unknown command type" in run(LISTENING.replace("REPAIR", "")).stderr
+
+
+LATE = """
+import http.server, os, threading
+from nni.experiment import launcher
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "INITIALIZED"}')
+    def log_message(self, *given): pass
+
+server = http.server.HTTPServer(("localhost", 0), Answers, bind_and_activate=False)
+server.server_bind()  # the port is known; nothing answers there yet
+REPAIR
+threading.Timer(6, lambda: (server.server_activate(), server.serve_forever())).start()
+try:
+    launcher._check_rest_server(server.server_port)
+    print("waited", flush=True)
+except OSError as error:
+    print("given up:", error, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_manager_may_take_longer_than_three_seconds_to_answer() -> None:
+    repaired = "from nni_diffnas import nni_repairs; nni_repairs.await_manager()"
+    assert run(LATE.replace("REPAIR", repaired)).stdout.splitlines()[-1] == "waited"
+    assert "given up" in run(LATE.replace("REPAIR", "pass")).stdout
