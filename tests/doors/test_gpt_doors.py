@@ -43,7 +43,8 @@ experiment.stop()
 
 
 def tuner(**arguments: Any) -> dict[str, Any]:
-    return {"name": "GPTProposer", "classArgs": {"job": "job.yml", "optimize_mode": "minimize", **arguments}}
+    shared = {"job": "job.yml", "optimize_mode": "minimize", "start_with_default": False}
+    return {"name": "GPTProposer", "classArgs": {**shared, **arguments}}
 
 
 def search(folder: Path, **arguments: Any) -> tuple[list[Any], Path]:
