@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .errors import StrategyError
 from .space import Value
-from .trial import Objective, Trial
+from .trial import REFERENCE, Objective, Trial
 
 __all__ = ["Halving", "rung_metric", "rung_setting"]
 
@@ -45,12 +45,12 @@ class Halving:
     def settings(self, trials: Sequence[Trial], objective: Objective) -> dict[str, Value]:
         """Thresholds for the next trial, from what earlier ones measured at each rung, once eta of them came there.
 
-        Only for an objective that is minimised: a larger metric is worse.
+        Only for an objective that is minimised: a larger metric is worse. A `REFERENCE` is no competitor.
         """
         if objective.direction != "minimize":
             return {}
         rungs: dict[str, list[float]] = {}
-        for trial in trials:
+        for trial in (trial for trial in trials if trial.origin.kind != REFERENCE):
             for name, value in trial.metrics.items():
                 if name.startswith(f"{objective.metric}@"):
                     rungs.setdefault(name, []).append(value)

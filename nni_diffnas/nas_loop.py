@@ -56,7 +56,8 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
         strategy.recall()
     strategy.check()
     config = getattr(experiment, "config", None)
-    if config is not None and config.max_trial_number and not strategy.trials:
+    begun = any(trial.experiment == strategy.experiment for trial in strategy.trials)
+    if config is not None and config.max_trial_number and not begun:
         make = getattr(evaluator, "evaluation", None)
         evaluation = make() if callable(make) else None
         for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):

@@ -117,13 +117,17 @@ class Verdict:
         """Write the verdict for the terminal."""
         name = self.objective.metric
         low, high = self.interval
-        words = {True: "The winner is better than the default.", False: "The winner is worse than the default."}
+        words = {
+            True: "The winner is better than the default.",
+            False: "The winner is worse than the default.",
+            None: "The interval includes no difference: take more seeds, or the cheaper network.",
+        }
         lines = [
             f"{name} on held-out images, {len(self.winner)} fresh seeds:",
             f"  winner   {fmean(self.winner):.4g}  ({', '.join(f'{value:.4g}' for value in self.winner)})",
             f"  default  {fmean(self.default):.4g}  ({', '.join(f'{value:.4g}' for value in self.default)})",
             f"  winner - default = {fmean(self.differences):+.4g}, 95 % interval [{low:+.4g}, {high:+.4g}]",
-            words.get(self.better, "The interval includes no difference: take more seeds, or the cheaper network."),  # type: ignore[arg-type]
+            words[self.better],
             *([f"The winner needs {self.share} of the default."] if self.share else []),
             f"Samples, with the nearest training images below them: {self.output}",
         ]

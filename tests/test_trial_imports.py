@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
-
-import pytest
 
 TRIAL = """
 import json, sys
@@ -24,20 +21,9 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 HEAVY = ("nni.nas", "pytorch_lightning", "lightning", "botorch", "gpytorch", "openai", "sklearn")
-NEEDED = ("nni_diffnas.runner", "nni_diffnas.search_spaces.unet.family", "nni_diffnas.evaluators.diffusion")
-
-
-def missing(module: str) -> bool:
-    try:
-        return find_spec(module) is None
-    except ModuleNotFoundError:
-        return True
 
 
 def test_a_trial_imports_only_what_training_needs() -> None:
-    absent = [module for module in NEEDED if missing(module)]
-    if absent:
-        pytest.skip(f"not written yet: {', '.join(absent)}")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", TRIAL], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout.splitlines()[-1]))

@@ -227,8 +227,9 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
             dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
         reference = outcome.default
         if reference is not None and reference not in outcome.ranked and name in (known := facts.costs_of(reference)):
-            tip = _tip(source, reference)
-            dots.append(Dot(known[name], float(reference.metrics[metric]), reference.id, tip, "default"))
+            score = float(reference.metrics[metric])
+            if source.within(score):
+                dots.append(Dot(known[name], score, reference.id, _tip(source, reference), "default"))
         line = [(listed[i][1], float(listed[i][0].metrics[metric])) for i in positions if source.drawable(listed[i][0])]
         window = None if source.job is None else source.job.budget.get(name)
         bounds = None if window is None else (window.min, window.max)

@@ -10,7 +10,7 @@ from nni_diffnas.errors import StrategyError
 from nni_diffnas.halving import Halving
 from nni_diffnas.runner import split_parameters
 from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import UNRANKED, Objective, Origin, Suggestion, Trial
+from nni_diffnas.trial import REFERENCE, UNRANKED, Objective, Origin, Suggestion, Trial
 
 OBJECTIVE = Objective("rfid", "minimize")
 
@@ -30,6 +30,13 @@ def test_stopped_trials_count_where_they_came() -> None:
     trials = [trial(**{"rfid@25": 9.0, UNRANKED: 1}), trial(**{"rfid@25": 3.0, "rfid@50": 2.0})]
     assert Halving(2).settings(trials, OBJECTIVE) == {"stop.rfid@25": 3.0}
     assert Halving(2).settings(trials, Objective("rfid", "maximize")) == {}
+
+
+def test_a_reference_sets_no_threshold() -> None:
+    dear = Trial("r", "e", {}, Origin("s", REFERENCE), "succeeded", {"rfid@25": 0.1, "rfid": 0.1, UNRANKED: 1})
+    others = [trial(**{"rfid@25": 9.0}), trial(**{"rfid@25": 3.0})]
+    assert Halving(2).settings([dear, *others], OBJECTIVE) == {"stop.rfid@25": 3.0}
+    assert Halving(3).settings([dear, *others], OBJECTIVE) == {}
 
 
 def test_one_trial_of_one_would_stop_nothing() -> None:
