@@ -20,7 +20,18 @@ from .charts import number
 from .diagram import differences
 from .source import Source, start_body
 
-__all__ = ["choices", "costs_of", "failures", "headline", "ledger", "lineage", "origins", "picture", "reproduction"]
+__all__ = [
+    "choices",
+    "costs_of",
+    "failures",
+    "headline",
+    "ledger",
+    "lineage",
+    "origins",
+    "picture",
+    "reproduction",
+    "title",
+]
 
 COSTS = {"macs": "MACs", "params": "parameters", "latency_ms": "latency in ms"}
 """Costs that a report draws the objective against, with their names."""
@@ -168,6 +179,17 @@ def samples(source: Source, trial: Trial | None) -> str:
     return picture(None if output is None else output / SAMPLES)
 
 
+def _strategy(source: Source) -> str:
+    return str(start_body(source).get("strategy", ", ".join(sorted({t.origin.strategy for t in source.trials}))))
+
+
+def title(source: Source) -> str:
+    """Who searched, and on what: the heading of the page."""
+    strategy = _strategy(source)
+    data = "" if source.job is None else str(source.job.data.get("source", ""))
+    return f"{strategy} on {Path(data).name}" if data else strategy
+
+
 def reproduction(source: Source) -> dict[str, Any]:
     """What it takes to do it all again: job, strategy, versions, machine, protocol, commands."""
     import yaml
@@ -182,7 +204,7 @@ def reproduction(source: Source) -> dict[str, Any]:
     recorded: Mapping[str, str] = body.get("versions", {})
     return {
         "job": None if job is None else yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
-        "strategy": body.get("strategy", ", ".join(sorted({t.origin.strategy for t in source.trials}))),
+        "strategy": _strategy(source),
         "options": yaml.safe_dump(dict(body.get("options") or {}), sort_keys=False).strip() if body else "",
         "versions": ", ".join(f"{name} {value}" for name, value in recorded.items()),
         "device": evaluation.get("device", ""),

@@ -86,6 +86,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
     first, last = (source.events[0].time, source.events[-1].time) if source.events else (None, None)
     return render(
         "report.html",
+        title=facts.title(source),
         source=source,
         outcome=outcome,
         metric=source.objective.metric,

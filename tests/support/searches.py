@@ -54,7 +54,12 @@ def run_search(
         made.bind(family.space, family, protocol)
         if job:
             body = {
-                "job": {"space": {"type": "toy"}, "evaluator": {"type": "toy"}, "seed": seed},
+                "job": {
+                    "space": {"type": "toy"},
+                    "data": {"source": "a/digits"},
+                    "evaluator": {"type": "toy"},
+                    "seed": seed,
+                },
                 "strategy": strategy,
                 "options": options,
                 "protocol": protocol,

@@ -78,6 +78,7 @@ def test_a_search_with_failures_tells_scores_origins_reasons_and_how_to_repeat_i
     assert "<step 3>" not in html
     for words in ("mutation", "random", "default", "population: 6", "nni 3.0", "nni-diffnas verdict abc"):
         assert words in page.text
+    assert page.text.startswith("RegularizedEvolution on digits (abc)")
     assert "still running" not in page.text
 
 
