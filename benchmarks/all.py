@@ -50,6 +50,7 @@ BENCHMARKS = (
         table=True,
     ),
     Benchmark("throughput", "--seconds 5 --trials 4 --workers 1 2"),
+    Benchmark("memory", "--trials 8000"),
     Benchmark("gpu", "--tiny", "--root {data}"),
     Benchmark(
         "transfer_tasks",

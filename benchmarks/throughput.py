@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from killed_search import Search
+from reporting import report
 
 
 def busy_seconds(workers: int, seconds: float, trials: int) -> float:
@@ -38,11 +39,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
-    alone = None
+    rows: list[tuple[int, float, str]] = []
+    alone = 0.0
     for workers in arguments.workers:
         took = busy_seconds(workers, arguments.seconds, arguments.trials)
         alone = alone or took * workers
-        print(f"{workers} workers: {took:.0f} s, {alone / workers / took:.0%} of ideal", flush=True)
+        rows.append((workers, took, f"{alone / workers / took:.0%}"))
+    report(
+        ["workers", "seconds", "of ideal"],
+        rows,
+        {"trials": arguments.trials, "sleep_s": arguments.seconds, "seconds": {str(row[0]): row[1] for row in rows}},
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from typing import Any
 
 import networkx as nx
@@ -227,15 +226,15 @@ def test_bad_options_get_one_sentence(options: dict[str, Any], message: str) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_ten_thousand_networks_within_budget_take_seconds() -> None:
-    family = UNetFamily("cifar10")
+def test_drawing_within_a_budget_prices_few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, prices = UNetFamily("cifar10"), []
+    price = family.cost
+    monkeypatch.setattr(family, "cost", lambda architecture: prices.append(architecture) or price(architecture))
     rng = np.random.default_rng(0)
     budget = Budget({"macs": Window(4e9, 7e9)})
-    started = time.process_time()
-    costs = [family.cost(sample_within(family, budget, rng)) for _ in range(2000)]
-    seconds = time.process_time() - started
-    assert all(budget.admits(cost) for cost in costs)
-    assert seconds < 2.0, f"10,000 would take {5 * seconds:.1f} s"
+    drawn = [sample_within(family, budget, rng) for _ in range(200)]
+    assert len(prices) < 10 * len(drawn)
+    assert all(budget.admits(price(architecture)) for architecture in drawn)
 
 
 def test_pricing_needs_no_torch_and_building_no_compiler() -> None:

@@ -120,7 +120,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 def test_no_text_holds_the_parser_up(text: str) -> None:
     began = time.monotonic()
     read_answer(text, SPACE)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60, "a quadratic or worse search would take minutes"
 
 
 def test_the_schema_admits_what_the_space_admits() -> None:

@@ -1,0 +1,97 @@
+"""One search memory under load: several writing processes, then the questions that a search asks of it.
+
+``python benchmarks/memory.py --processes 8 --trials 100000``
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reporting import report
+
+from nni_diffnas.cost import Cost
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.space import Space
+from nni_diffnas.trial import Objective, Origin, Trial
+
+SPACE = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
+
+
+def write(path: Path, process: int, count: int) -> float:
+    """Submit and end trials as a search does; return the longest time that one of them took, in seconds."""
+    rng, worst = np.random.default_rng(process), 0.0
+    with SearchMemory(path) as memory:
+        for i in range(count):
+            trial = Trial(
+                f"{process}-{i}",
+                f"experiment{process}",
+                SPACE.sample(rng),
+                Origin("random", "random"),
+                cost=Cost(10**9, 10**7),
+                protocol="rfid/labels/1000 images",
+            )
+            began = time.perf_counter()
+            memory.add(trial, SPACE)
+            memory.update(trial.succeeded({"rfid": float(rng.random()), "macs": 1e9, "params": 1e7}, seconds=3.0))
+            worst = max(worst, time.perf_counter() - began)
+    return worst
+
+
+def worst_of(question: Callable[[], Any], times: int = 20) -> float:
+    """Longest time that an answer took, in milliseconds."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        question()
+        found.append(time.perf_counter() - began)
+    return 1e3 * max(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=100_000)
+    arguments = parser.parse_args()
+    each = arguments.trials // arguments.processes
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "memory.sqlite"
+        began = time.perf_counter()
+        with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+            waits = pool.starmap(write, [(path, process, each) for process in range(arguments.processes)], chunksize=1)
+        seconds = time.perf_counter() - began
+        with SearchMemory(path) as memory:
+            kept = sum(one.succeeded for one in memory.experiments())
+            questions = {
+                "best 50 of all": lambda: memory.best(Objective(), 50),
+                "best 50 of an experiment": lambda: memory.best(Objective(), 50, experiment="experiment0"),
+                "latest 50": lambda: memory.trials(order="finished", limit=50),
+            }
+            worst = {name: worst_of(question) for name, question in questions.items()}
+        size = path.stat().st_size / 1e6
+    written = each * arguments.processes
+    rows: list[tuple[str, str]] = [
+        ("trials written", f"{written} by {arguments.processes} processes in {seconds:.1f} s"),
+        ("lost", str(written - kept)),
+        ("longest wait for one", f"{max(waits):.2f} s"),
+        *((f"{name}, worst of 20", f"{value:.1f} ms") for name, value in worst.items()),
+        ("file", f"{size:.0f} MB"),
+    ]
+    body = {
+        "trials": written,
+        "lost": written - kept,
+        "seconds": seconds,
+        "longest_wait_s": max(waits),
+        "worst_ms": worst,
+    }
+    report(["what", "figure"], rows, body)
+
+
+if __name__ == "__main__":
+    main()
