@@ -22,8 +22,16 @@ def check_network(model: nn.Module, shape: tuple[int, int, int], recipe: Recipe)
         recipe: says whether the network takes labels and whether it learns variances.
 
     Raises:
-        JobError: it cannot be called as training calls it, or its output has another shape.
+        JobError: it is configured for another size, cannot be called as training calls it, or its output has another
+            shape.
     """
+    size = getattr(getattr(model, "config", model), "sample_size", None)
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and tuple(sides) != shape[1:]:
+        raise JobError(
+            f"The network is made for images of {sides[0]} x {sides[1]} pixels and the data has {shape[1]} x {shape[2]}: "
+            f"set sample_size in space, or size in data, so that costs are those of what is trained."
+        )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     pair = torch.zeros(2, *shape, device=device)
     times = torch.zeros(2, dtype=torch.int64, device=device)

@@ -5,7 +5,7 @@ Example:
 
         space: {type: unet, preset: digits}
         data: {source: digits}
-        evaluator: {type: diffusion, images: 20000}
+        evaluator: {type: diffusion, training: {images: 20000}}
         objective: {metric: rfid, direction: minimize}
         budget: {macs: {max: 2.0e6}}
         seed: 0

@@ -35,7 +35,9 @@ def export_onnx(pipeline: Path) -> Path:
     """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise JobError(f"Exporting ONNX needs {', '.join(missing)}: pip install 'nni-diffnas[onnx]'.")
+        raise JobError(
+            f"Exporting ONNX needs {', '.join(missing)}: install the extra onnx, e.g. pip install -e '.[onnx]' in the clone."
+        )
     import onnxruntime
     import torch
     from diffusers import DiffusionPipeline

@@ -75,6 +75,14 @@ class Outcome:
         return next((trial for trial in self.ranked if trial.architecture != default), None)
 
     @property
+    def behind_reference(self) -> bool:
+        """Whether the default network is a `REFERENCE` and has a better score than the best trial."""
+        if self.best is None or self.default is None or self.default.origin.kind != REFERENCE:
+            return False
+        ours, default = (float(trial.metrics[self.objective.metric]) for trial in (self.best, self.default))
+        return default < ours if self.objective.direction == "minimize" else default > ours
+
+    @property
     def median(self) -> Trial | None:
         """The trial in the middle of the ranking (the better one of two)."""
         return self.ranked[(len(self.ranked) - 1) // 2] if self.ranked else None
@@ -97,6 +105,11 @@ class Outcome:
             lines.append(
                 f"No trial beat the default network; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
                 f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
+            )
+        elif self.behind_reference:
+            assert self.default is not None
+            lines.append(
+                f"The default network, which is no candidate here, has the better {name} ({self.default.metrics[name]:.4g})."
             )
         if self.failed:
             lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")

@@ -16,7 +16,7 @@ from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.search_spaces import UNetSpace
-from nni_diffnas.strategies import RegularizedEvolution
+from nni_diffnas.strategies import DiffusionGuided
 
 
 def main() -> None:
@@ -31,9 +31,7 @@ def main() -> None:
     evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": arguments.images})
     evaluator.prepare()  # bad data is refused here, before anything trains
     with SearchMemory(arguments.folder / "memory.sqlite") as memory:
-        strategy = RegularizedEvolution(
-            population=6, sample=3, seed=0, budget=Budget({"params": Window(max=1e6)}), memory=memory
-        )
+        strategy = DiffusionGuided(unguided=4, seed=0, budget=Budget({"macs": Window(max=2.9e6)}), memory=memory)
         experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, strategy)
         experiment.config.max_trial_number = arguments.trials
         experiment.config.trial_concurrency = 2

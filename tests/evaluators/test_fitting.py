@@ -30,6 +30,7 @@ def evaluation(**training: Any) -> DiffusionEvaluation:
             r"also predicts variances \(2 output channels for 1\).*learned_sigma: false in space",
         ),
         ({}, {"recipe": "iddpm"}, "'iddpm' learns variances.*learned_sigma: true in space"),
+        ({"sample_size": 16}, {}, "made for images of 16 x 16 pixels and the data has 8 x 8: set sample_size in space"),
         ({"in_channels": 3}, {}, "cannot be trained on images and timesteps of 1 x 8 x 8 pixels"),
         ({"num_classes": 10}, {}, "takes class_labels below 10"),
         ({}, {"class_conditional": True}, "takes no class_labels"),

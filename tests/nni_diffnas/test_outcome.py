@@ -47,6 +47,10 @@ def test_a_reference_is_compared_with_and_never_wins() -> None:
     assert outcome.best is not None
     assert outcome.default is not None
     assert (outcome.best.id, outcome.default.id) == ("t1", "t0")
+    said = "The default network, which is no candidate here, has the better rfid (1)."
+    assert said in outcome.describe()
+    assert said not in Outcome.of([teacher, trial(1, 0.5)], Objective()).describe()
+    assert said not in Outcome.of([teacher, trial(1, 3.0)], Objective("rfid", "maximize")).describe()
 
 
 def test_no_success_is_said() -> None:
