@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import pytest
 from diffusers import DDPMPipeline
 
 from nni_diffnas.memory import SearchMemory
@@ -13,7 +12,6 @@ from nni_diffnas.memory import SearchMemory
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "story"
 
 
-@pytest.mark.slow
 def test_proposals_guided_trials_and_the_student_share_one_memory_and_one_report(tmp_path: Path) -> None:
     found = importlib.util.spec_from_file_location("story", EXAMPLE / "story.py")
     assert found is not None

@@ -69,7 +69,7 @@ def test_a_live_search_and_its_replay_reach_done(tmp_path: Path, plugin_site: Pa
     assert [trial.architecture for trial in replayed] == [trial.architecture for trial in live]
 
 
-@pytest.mark.parametrize("key", [None, "sk-wrong-0123456789abcdef"])
+@pytest.mark.parametrize("key", [pytest.param(None, marks=pytest.mark.slow), "sk-wrong-0123456789abcdef"])
 def test_a_key_that_does_not_serve_is_told_before_anything_trains(
     tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:

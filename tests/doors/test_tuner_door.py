@@ -95,6 +95,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_search_goes_on(plu
     assert {trial.status for trial in ended} == {"failed", "succeeded"}
 
 
+@pytest.mark.slow
 def test_a_job_that_always_fails_ends_after_five_failures(plugin_site: Path, tmp_path: Path) -> None:
     job = {**TOY, "space": {"type": "mlp", "widths": [8]}, "evaluator": {**TOY["evaluator"], "fail_width": 8}}
     config = write_config(tmp_path, job, maxTrialNumber=50, tuner=tuner("RandomSearch"))
@@ -103,6 +104,7 @@ def test_a_job_that_always_fails_ends_after_five_failures(plugin_site: Path, tmp
         assert 5 <= len(experiment.trials()) <= 7
 
 
+@pytest.mark.slow
 def test_an_exhausted_space_ends_the_experiment(plugin_site: Path, tmp_path: Path) -> None:
     job = {**TOY, "space": {"type": "mlp", "widths": [8], "depths": [1]}}
     config = write_config(tmp_path, job, maxTrialNumber=50, tuner=tuner("RandomSearch"))
@@ -135,8 +137,8 @@ def test_resume_goes_on_without_losing_or_repeating_trials(plugin_site: Path, tm
     ("arguments", "said"),
     [
         ({"optimize_mode": "maximize"}, "optimize_mode"),
-        ({"job": "nonesuch.yml"}, "nonesuch.yml"),
-        ({"populatoin": 3}, "populatoin"),
+        pytest.param({"job": "nonesuch.yml"}, "nonesuch.yml", marks=pytest.mark.slow),
+        pytest.param({"populatoin": 3}, "populatoin", marks=pytest.mark.slow),
     ],
 )
 def test_bad_class_arguments_end_as_error_with_one_sentence(
