@@ -6,7 +6,9 @@ goes on where it was.
 
 For each seed: a teacher is trained; so is the uniformly thinner UNet of the students' cost, as long as the teacher: it
 has to be worse if the case is to prove anything; each block's supernet is trained; students within the same budget are
-chosen in four ways and retrained; the knapsack's also by every beta, from scratch by the noise loss, and in ``--ways``.
+chosen in four ways and retrained by two schedules of beta; the knapsack's also by the others, with the paper's own
+loss, from scratch by the noise loss, and in ``--ways``. Every retraining takes as many multiply-accumulates as that by
+the cosine schedule with soft targets, so that schedules which need less for an image see more images.
 With ``--one-teacher`` all students learn from the first seed's teacher, and the other teachers are trained last.
 """
 
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -26,33 +27,37 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, LDMPipeline, UNet2DModel, VQModel
+from reporting import machine
 
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.settings import BETAS
 from nni_diffnas.export import export_pipeline
 from nni_diffnas.runner import build_seeded
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.strategies import BlockwiseLocalSearch
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-BETAS = ("cosine", "constant1", "linear", "hard", "constant0")
 WAYS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
     "soft target": {"soft_target": 1.0},
     "from scratch": {"inherit": "nothing"},
     "from the supernet": {"soft_target": 1.0, "inherit": "supernet"},
-    "half the rate": {"soft_target": 1.0, "training": {"learning_rate": 1e-3}},
-    "twice the rate": {"soft_target": 1.0, "training": {"learning_rate": 4e-3}},
-    "four times as long": {"soft_target": 1.0, "images": 4.0},
+    "a quarter of the rate": {"soft_target": 1.0, "training": {"learning_rate": 2e-3}},
+    "the teacher's batch": {"soft_target": 1.0, "training": {"batch_size": 32}},
 }
-"""How a student may be retrained: options of the evaluation, and ``images`` relative to the case's."""
+"""How a student may be retrained: options of the evaluation."""
 MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
 
 
 @dataclass(frozen=True)
 class Case:
-    """Data, teacher and lengths of one case; counts are images unless said otherwise."""
+    """Data, teacher and lengths of one case; counts are images unless said otherwise.
+
+    ``batch`` is the teacher's, ``student`` the recipe of the students, ``student_images`` those of a retraining by the
+    cosine schedule with soft targets.
+    """
 
     data: Mapping[str, Any]
     unet: Mapping[str, Any]
@@ -60,6 +65,7 @@ class Case:
     student_images: int
     block_steps: int
     batch: int = 64
+    student: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 16, "learning_rate": 8e-3})
     latent: bool = False
     extractor: str = "labels"
     score_images: int = 2000
@@ -194,6 +200,7 @@ def once(
     return metrics
 
 
+PRINTED = ("rfid", "rfid_se", "macs", "params", "train_macs", "seconds")
 SHOWN = ("rfid", "teacher_loss", "loss", "seconds", "macs", "params")
 
 
@@ -250,19 +257,38 @@ def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence
     chosen = strategy.chosen()
     chosen["local"] = local_within(strategy, budget, family)
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
-    asked = [("knapsack", beta, "soft target") for beta in ("cosine", "constant1")]
-    asked += [(kind, "cosine", "soft target") for kind in ("local", "global", "random")]
+    asked = [(kind, beta, "soft target") for beta in ("constant1", "cosine") for kind in chosen]
+    asked += [("knapsack", beta, "soft target") for beta in ("linear", "hard", "constant0")]
+    asked += [("knapsack", beta, "as in the paper") for beta in ("cosine", "constant1")]
     asked += [("knapsack", "constant1", "from scratch")]
-    asked += [("knapsack", beta, "as in the paper") for beta in BETAS]
-    asked += [("knapsack", "cosine", way) for way in ways]
+    asked += [("local", "constant1", way) for way in ways]
     for kind, beta, way in asked:
-        name = f"{kind}, {beta}, {way}"
-        options = {"images": 1.0, **WAYS[way]}
-        student = evaluation(case, case.student_images * options.pop("images"), **options)
+        name, options = f"{kind}, {beta}, {way}", dict(WAYS[way])
+        training = {**case.student, **options.pop("training", {})}
+        images = images_for(case, family, chosen[kind], beta, soft="soft_target" in options)
+        student = evaluation(case, images, training, **options)
         settings, output = {"task": "retrain", "beta": beta}, folder / name.replace(", ", "-").replace(" ", "-")
         rows[name] = once(family, student, chosen[kind], settings, seed, output)
     rows["search"] = {"train_macs": search_macs, "seconds": statistics.fmean(block_seconds)}
     return rows
+
+
+def images_for(
+    case: Case, family: BlockwiseUNetFamily, architecture: Mapping[str, Any], beta: str, *, soft: bool
+) -> int:
+    """Images of a retraining that takes as many MACs as the case's by the cosine schedule with soft targets."""
+    student, teacher = family.cost(family.space.validate(architecture)).macs, family.teacher_cost.macs
+    blocks = sum(block.cost(block.teacher).macs for block in family.blocks) / teacher
+
+    def macs(schedule: str, soft: bool) -> float:
+        """Of an image, on average over the training; see `evaluators.blockwise.joint.retrain`."""
+        values = [BETAS[schedule]((step + 0.5) / 1000) for step in range(1000)]
+        return statistics.fmean(
+            3.0 * student * ((value > 0.0) + (value < 1.0) * blocks) + (soft or value < 1.0) * teacher
+            for value in values
+        )
+
+    return round(case.student_images * macs("cosine", True) / macs(beta, soft))
 
 
 def budget_of(family: BlockwiseUNetFamily) -> Budget:
@@ -310,8 +336,9 @@ def main() -> None:
     parser.add_argument("--case", choices=sorted(cases()), default="mnist16")
     parser.add_argument("--quick", action="store_true", help="the case 'quick'")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
-        "--ways", nargs="*", choices=sorted(WAYS), default=[], help="more ways to retrain the knapsack's"
+        "--ways", nargs="*", choices=sorted(WAYS), default=[], help="more ways to retrain the local student"
     )
     parser.add_argument("--one-teacher", action="store_true", help="all students learn from the first seed's teacher")
     parser.add_argument("--folder", type=Path, default=Path("runs/blockwise"))
@@ -321,20 +348,29 @@ def main() -> None:
     if case.data["source"] != "digits" and not Path(case.data["source"]).is_file():
         raise SystemExit(f"{case.data['source']} is missing: see the benchmarks' README for the data.")
     results: list[dict[str, dict[str, Any]]] = []
-    folders = [arguments.folder / name / str(seed) for seed in range(arguments.seeds)]
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    folders = [arguments.folder / name / str(seed) for seed in seeds]
     pipeline = folders[0]
-    for seed, folder in enumerate(folders):
+    for seed, folder in zip(seeds, folders, strict=True):
         print(f"seed {seed}", flush=True)
         rows: dict[str, dict[str, Any]] = {}
-        if not (arguments.one_teacher and seed):
+        if not (arguments.one_teacher and results):
             pipeline, rows = references(case, seed, folder)
         results.append(rows | students(case, seed, pipeline, folder, arguments.ways))
         print(table(results), flush=True)
     if arguments.one_teacher:  # the others only show how far teachers differ
-        for seed in range(1, arguments.seeds):
-            results[seed] |= references(case, seed, folders[seed])[1]
+        for index in range(1, len(seeds)):
+            results[index] |= references(case, seeds[index], folders[index])[1]
             print(table(results), flush=True)
-    print(f"{time.monotonic() - began:.0f} s on {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    figures = [
+        {row: {q: v for q, v in metrics.items() if q in PRINTED} for row, metrics in one.items()} for one in results
+    ]
+    print(
+        json.dumps(
+            {"benchmark": "blockwise", "case": name, "seeds": list(seeds), "seconds": time.monotonic() - began,
+             "rows": figures, "machine": machine()}
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
