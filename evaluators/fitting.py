@@ -29,8 +29,8 @@ def check_network(model: nn.Module, shape: tuple[int, int, int], recipe: Recipe)
     sides = (size, size) if isinstance(size, int) else size
     if sides is not None and tuple(sides) != shape[1:]:
         raise JobError(
-            f"The network is made for images of {sides[0]} x {sides[1]} pixels and the data has {shape[1]} x {shape[2]}: "
-            f"set sample_size in space, or size in data, so that costs are those of what is trained."
+            f"The network is made for images of {sides[0]} x {sides[1]} pixels and the data has {shape[1]} x {shape[2]}"
+            f": set sample_size in space, or size in data, so that costs are those of what is trained."
         )
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     pair = torch.zeros(2, *shape, device=device)

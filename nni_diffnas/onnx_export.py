@@ -36,7 +36,7 @@ def export_onnx(pipeline: Path) -> Path:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise JobError(
-            f"Exporting ONNX needs {', '.join(missing)}: install the extra onnx, e.g. pip install -e '.[onnx]' in the clone."
+            f"Exporting ONNX needs {', '.join(missing)}: install the extra onnx (pip install -e '.[onnx]' in a clone)."
         )
     import onnxruntime
     import torch

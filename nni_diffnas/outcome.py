@@ -108,9 +108,8 @@ class Outcome:
             )
         elif self.behind_reference:
             assert self.default is not None
-            lines.append(
-                f"The default network, which is no candidate here, has the better {name} ({self.default.metrics[name]:.4g})."
-            )
+            score = f"{name} ({self.default.metrics[name]:.4g})"
+            lines.append(f"The default network, which is no candidate here, has the better {score}.")
         if self.failed:
             lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")
         return "\n".join(lines)

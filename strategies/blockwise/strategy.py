@@ -31,7 +31,8 @@ class BlockwiseLocalSearch(AskTellStrategy):
         choice: one way to choose or a list of them. ``local``: per block the cheapest path with loss at most
             ``tolerance`` times that of the teacher-shaped path. ``knapsack``: the least sum of losses within the job's
             budget, exactly. ``auto``: the knapsack where there is a budget, else local. Controls: ``global``, evolution
-            of whole networks by the sum of their plain squared errors; ``random``, a random network of the cost that ``auto`` chooses.
+            of whole networks by the sum of their plain squared errors; ``random``, a random network of the cost that
+            ``auto`` chooses.
         tolerance: s, one value or a list; at least 0. Used by local and, without a budget, global choice.
         quantity: what is made cheap without a budget: ``macs``, ``params`` or ``latency_ms``.
         betas: schedules to retrain each chosen network with; the evaluator's own where the list is empty.
