@@ -370,6 +370,17 @@ def test_a_transcript_is_continued_and_half_a_line_is_dropped(tmp_path: Path) ->
     assert [entry.get("round") for entry in entries] == [None, 4, 5]
 
 
+def test_an_answer_may_hold_any_end_of_line(tmp_path: Path) -> None:
+    said = "wide\u2028net\u2029of\x85two\x0b\x0c\x1elines\r\n"
+    with ChatServer(lambda messages: said) as server:
+        for number in range(2):  # the second one goes on with what the first has written
+            model = model_at(server)
+            model.open(tmp_path, {"space": "s"}, lambda row: None)
+            assert model.ask(Question(number, 0, ())).text == said
+    entries = read_transcript(tmp_path / "transcript.jsonl")
+    assert [entry["answer"] for entry in entries[1:]] == [said, said]
+
+
 @pytest.mark.parametrize("content", ["", "no json\n", '{"event": "head"}\n', '{"format": "other", "event": "head"}\n'])
 def test_what_is_no_transcript_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "t.jsonl").write_text(content)
