@@ -214,8 +214,8 @@ class TimedFamily(Family):
         self.table = table
         if not family.parts(family.default):
             raise JobError(
-                f"{type(family).__name__} cannot say the layers of its networks: budget macs or params instead of "
-                f"latency_ms."
+                f"{type(family).__name__} knows no latency and cannot say the layers of its networks: budget macs or "
+                f"params instead of latency_ms (space 'blockwise' measures it with latency: true)."
             )
 
     @property
@@ -240,6 +240,16 @@ class TimedFamily(Family):
     def describe(self, label: str) -> str:
         """The family's description."""
         return self.family.describe(label)
+
+    @property
+    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
+        """The family's cuts."""
+        return self.family.cuts
+
+    @property
+    def pipeline(self) -> Path | None:
+        """The family's pipeline folder."""
+        return self.family.pipeline
 
     def parts(self, architecture: Mapping[str, Value]) -> Any:
         """The family's layers."""
