@@ -13,6 +13,7 @@ from typing import Any, Literal
 from .errors import DiffNASError, JobError
 from .forecast import forecast_lines
 from .gpus import GpuRequest, gpu_count
+from .halving import check_halving
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
@@ -157,6 +158,7 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     space = restrict_space(family.space, config.search_space)
     strategy = make_strategy(name, job, None, resolve_paths(arguments, Path(config.trial_code_directory)))
     strategy.bind(space, family, evaluation.protocol, task=job.task)
+    check_halving(strategy.halving, strategy.objective, evaluation)
     strategy.check()
     yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     evaluation.prepare()

@@ -19,6 +19,7 @@ from .errors import DiffNASError, JobError
 from .experiment import ManagerInfo, TrialJobs
 from .forecast import forecast_lines
 from .gpus import gpu_count
+from .halving import check_halving
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .memory import SearchMemory
 from .nni_repairs import number_after
@@ -107,6 +108,7 @@ class Driver:
         strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
         if self._manager.resumed:
             strategy.recall()
+        check_halving(strategy.halving, strategy.objective, evaluation)
         strategy.check()
         if not self._manager.resumed:
             if self._manager.max_trials:

@@ -15,6 +15,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from .experiment import ExperimentFolder, TrialJobs
 from .family import traced_family
 from .forecast import forecast_lines
+from .halving import check_halving
 from .memory import SearchMemory
 from .nni_repairs import await_manager, hear_out_resumes
 from .outcome import why_broken
@@ -54,12 +55,13 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
         if strategy.memory is None:
             strategy.memory, opened = SearchMemory(folder.path / "memory.sqlite"), True
         strategy.recall()
+    make = getattr(evaluator, "evaluation", None)
+    evaluation = make() if callable(make) else None
+    check_halving(strategy.halving, strategy.objective, evaluation)
     strategy.check()
     config = getattr(experiment, "config", None)
     begun = any(trial.experiment == strategy.experiment for trial in strategy.trials)
     if config is not None and config.max_trial_number and not begun:
-        make = getattr(evaluator, "evaluation", None)
-        evaluation = make() if callable(make) else None
         for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):
             print(f"nni-diffnas: {line}", flush=True)
     return opened

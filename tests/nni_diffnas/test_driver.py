@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from nni_diffnas.driver import Driver
-from nni_diffnas.errors import JobError
+from nni_diffnas.errors import JobError, StrategyError
 from nni_diffnas.experiment import ExperimentFolder, TrialJobs
 from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
@@ -286,3 +286,11 @@ def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> Non
 def test_what_nni_cannot_place_on_gpus_is_refused_before_any_trial(folder: Path) -> None:
     with pytest.raises(JobError, match="leave trialGpuNumber unset"):
         start(Manager(folder, gpus=GpuRequest(99.0)))
+
+
+def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
+    manager: Any = Manager(folder)
+    manager.folder.path.mkdir()
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
+        Driver(manager, "job.yml", "RandomSearch", "minimize", {"halving": 2}, space)
