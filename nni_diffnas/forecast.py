@@ -48,6 +48,8 @@ class Forecast:
     trials: int
 
     def __str__(self) -> str:
+        if not math.isfinite(self.seconds):
+            return f"{self.trials} trials; the evaluator does not say how long they take"
         return (
             f"{self.trials} trials will take about {format_seconds(self.seconds)} "
             f"and write about {format_bytes(self.disk_bytes)}"

@@ -32,6 +32,7 @@ CONFIGS = sorted(EXAMPLES.glob("*/config*.yml"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(EXAMPLES)))
+@pytest.mark.usefixtures("plugin_site")
 def test_every_config_fits_its_job_and_its_search_space(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     config = yaml.safe_load(file.read_text())
