@@ -145,6 +145,14 @@ def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
     """The dispatcher died between its memory and the manager."""
 
 
+def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
+    manager: Any = Manager(folder)
+    manager.folder.path.mkdir()
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
+        Driver(manager, "job.yml", "RandomSearch", "minimize", {"halving": 2}, space)
+
+
 @pytest.mark.parametrize("ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni])
 def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
     ending: Ending, folder: Path, other: Path
@@ -286,11 +294,3 @@ def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> Non
 def test_what_nni_cannot_place_on_gpus_is_refused_before_any_trial(folder: Path) -> None:
     with pytest.raises(JobError, match="leave trialGpuNumber unset"):
         start(Manager(folder, gpus=GpuRequest(99.0)))
-
-
-def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
-    manager: Any = Manager(folder)
-    manager.folder.path.mkdir()
-    space = load_job(folder / "job.yml").make_family().space.to_nni()
-    with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
-        Driver(manager, "job.yml", "RandomSearch", "minimize", {"halving": 2}, space)
