@@ -198,23 +198,23 @@ class AskTellStrategy(Strategy):
             return "already trained or pending in this search"
         return ""
 
-    def draw(self, taken: Collection[Architecture] = (), tries: int = 500) -> Architecture | None:
+    def draw(self, taken: Collection[Architecture] = (), tries: int = 2000) -> Architecture | None:
         """Draw a random architecture within budget that is not known yet; ``None`` where none is found.
 
         Args:
             taken: architectures of the same batch, which are not known yet either.
-            tries: draws before giving up.
+            tries: draws before giving up, or before walking to a budget that they do not meet.
         """
-        for _ in range(tries):
-            if self._family is not None and self.budget.windows:
-                drawn = sample_within(self._family, self.budget, self.rng)
-            else:
-                drawn = self.space.sample(self.rng)
-            if drawn not in taken and not self.rejection(drawn):
-                return drawn
-            if len(taken) + len(self._known) >= self.space.size:
-                return None
-        return None
+
+        def fresh(drawn: Architecture) -> bool:
+            return drawn not in taken and not self.rejection(drawn)
+
+        if self._family is None:
+            return next(filter(fresh, (self.space.sample(self.rng) for _ in range(tries))), None)
+        try:
+            return sample_within(self._family, self.budget, self.rng, tries, fresh)
+        except BudgetError:
+            return None
 
     # What the doors use ----------------------------------------------------------------------------------------------
 

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.cost import Budget, Cost, Window
 from nni_diffnas.errors import BudgetError, StrategyError
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.runner import parameters_of, split_parameters
-from nni_diffnas.space import Space
+from nni_diffnas.space import Architecture, Space, Value, digest
 from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
 from nni_diffnas.strategy import AskTellStrategy
+from nni_diffnas.testing import SmallFamily
 from nni_diffnas.trial import REFERENCE, Objective, Suggestion, Trial, standing
 
 
@@ -190,3 +191,27 @@ def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
     strategy.bind(SPACE)
     assert strategy.seen == [done]
     assert [trial.architecture["a"] for trial in strategy.ask(2)] == [2]
+
+
+class Lone(SmallFamily):
+    """Of 65,536 networks only the default is cheap, and no change says which way that lies."""
+
+    @property
+    def space(self) -> Space:
+        return Space({f"label{i}": (1, 2, 3, 4) for i in range(8)})
+
+    @property
+    def default(self) -> Architecture:
+        return dict.fromkeys(self.space.labels, 1)
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        chosen = self.space.validate(architecture)
+        return Cost(1, 1) if chosen == self.default else Cost(1000 + int(digest(chosen)[:4], 16), 1)
+
+
+def test_a_search_whose_budget_is_used_up_draws_nothing_and_does_not_fail() -> None:
+    family = Lone()
+    strategy = RandomSearch(budget=Budget({"macs": Window(max=10)}))
+    strategy.bind(family.space, family)
+    assert [trial.architecture for trial in strategy.ask(4)] == [family.default]
+    assert strategy.draw() is None
