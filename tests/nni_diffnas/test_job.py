@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nni_diffnas.errors import DiffNASError, JobError, PluginError
-from nni_diffnas.job import load_job
+from nni_diffnas.job import Job, load_job
 
 GOOD = """
 space: {type: unet, preset: digits}
@@ -80,3 +80,15 @@ def test_relative_paths_start_at_the_job_file(tmp_path: Path) -> None:
     job = load_job(write(tmp_path, text))
     assert job.data == {"source": str(tmp_path / "pictures"), "root": str(tmp_path / "data")}
     assert load_job(write(tmp_path, GOOD)).data == {"source": "digits"}
+
+
+def test_latency_as_objective_has_to_be_bounded_to_be_measured() -> None:
+    content = {
+        "space": {"type": "unet", "preset": "digits"},
+        "data": {"source": "digits"},
+        "evaluator": {"type": "diffusion"},
+        "objective": {"metric": "latency_ms"},
+    }
+    with pytest.raises(JobError, match="a window on latency_ms"):
+        Job.model_validate(content).make_evaluation()
+    Job.model_validate({**content, "budget": {"latency_ms": {"max": 50}}}).make_evaluation()
