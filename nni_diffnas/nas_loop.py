@@ -91,7 +91,8 @@ def _job_of(strategy: AskTellStrategy, model_space: ExecutableModelSpace, family
     if traced is None or family is None or not plugin or not callable(fields_of):
         return None
     names = inspect.signature(type(family)).parameters
-    arguments = {**dict(zip(names, traced.trace_args, strict=False)), **traced.trace_kwargs}
+    given = {**dict(zip(names, traced.trace_args, strict=False)), **traced.trace_kwargs}
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     budget = {name: {"min": window.min, "max": window.max} for name, window in strategy.budget.windows.items()}
     job = {"space": {"type": plugin, **arguments}, "budget": budget, **fields_of()}
     try:
@@ -174,11 +175,13 @@ class EngineLoop:
 
     def _tell(self, trial_id: str, metrics: Mapping[str, Any], job_id: str = "") -> None:
         self._again.discard(trial_id)
+        self._exhausted = False
         named = {name: value for name, value in metrics.items() if name != "default"}
         self.strategy.tell(trial_id, named, job_id)
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self._again.discard(trial_id)
+        self._exhausted = False
         self.strategy.tell_failed(trial_id, reason)
 
     def _as_metrics(self, raw: Any) -> Mapping[str, Any]:
@@ -204,7 +207,6 @@ class EngineLoop:
             arrived, self._metrics = self._metrics, []
             endings, self._endings = self._endings, []
         if arrived or endings:
-            self._exhausted = False
             with self.strategy.recording():
                 for trial_id, metrics in arrived:
                     self._tell(trial_id, metrics)

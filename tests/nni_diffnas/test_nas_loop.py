@@ -208,7 +208,8 @@ class Used(Counting):
         return super().suggest(1) if not self.trials else self.counts.append(count) or ()  # type: ignore[func-returns-value]
 
 
-def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["event", "record"])
+def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tmp_path: Path, way: str) -> None:
     search = strategy(Used, start_with_default=False)
     search.counts = []  # type: ignore[attr-defined]
     engine = Engine(Experiment(tmp_path, limit=7, concurrency=2))
@@ -217,7 +218,11 @@ def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tm
     loop = EngineLoop(search)
     assert [loop._step() for _ in range(4)] == [True] * 4
     assert search.counts == [1, 1, 1]  # type: ignore[attr-defined]
-    loop._metrics.append((search.pending[0].id, {"rfid": 1.0}))
+    if way == "event":
+        loop._metrics.append((search.pending[0].id, {"rfid": 1.0}))
+    else:  # as of a trial that is run again after a resume
+        engine.nodejs_binding.job(search.pending[0], "SUCCEEDED", 1.0)
+        loop._settle(silent=False)
     assert loop._step() is False
     assert search.counts == [1, 1, 1, 2]  # type: ignore[attr-defined]
 
