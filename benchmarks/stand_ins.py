@@ -206,7 +206,7 @@ MODELS: dict[str, type[RandomModel]] = {
 
 def main() -> None:
     """Serve a stand-in until interrupted."""
-    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
     from chat_server import ChatServer
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)

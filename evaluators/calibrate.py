@@ -142,9 +142,6 @@ def calibrate(
         BudgetError: too few networks within budget.
         TrialFailure: too many trainings failed.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     evaluation = job.make_evaluation()
     if type(evaluation) is not DiffusionEvaluation:
         raise JobError(f"calibrate compares trainings of evaluator 'diffusion', not of {job.evaluator.type!r}.")
@@ -167,10 +164,7 @@ def calibrate(
             f"{len(runs)} trainings of {networks} networks from {low:.3g} to {high:.3g} million MACs will take about "
             f"{format_seconds(total)}, a forecast from a few timed steps of the default network."
         )
-    console = Console(stderr=True)
-    results = measure(family, evaluation, runs, Journal(output / "trainings.jsonl"))
-    watched = track(results, "Training", len(runs), console=console, disable=not console.is_terminal)
-    records = list(watched)
+    records = list(measure(family, evaluation, runs, Journal(output / "trainings.jsonl")))
     failures = [record["failure"] for record in records if "failure" in record]
     for reason in failures:
         print(f"A training failed: {reason}", file=sys.stderr)

@@ -22,6 +22,7 @@ from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import BudgetError, TrialFailure
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
+from nni_diffnas.progress import progress_bar
 from nni_diffnas.runner import build_seeded
 from nni_diffnas.space import Architecture
 
@@ -144,7 +145,7 @@ class Journal:
 def measure(
     family: Family, evaluation: DiffusionEvaluation, runs: Sequence[Run], journal: Journal
 ) -> Iterator[dict[str, Any]]:
-    """Train and score what the journal does not hold yet; yields the results in the order of ``runs``.
+    """Train and score what the journal does not hold yet, and show it; yields the results in the order of ``runs``.
 
     A result holds the architecture, its cost, the seed, the factor, the last loss, the seconds of training, ``scores``
     (the metrics of `Scoring.score_features` for each number of steps and images, with the seconds they took) and
@@ -152,10 +153,18 @@ def measure(
     training that fails is a result too, with its reason as ``failure``.
     """
     evaluation.scoring.score(evaluation.images.pixels[:WARM_UP])  # so that no network pays for the imports
-    for run in runs:
-        longer = evaluation.longer(run.factor).changed(curve_points=run.curve)
-        key = fingerprint(family.space.key_of(run.architecture), run.seed, longer.protocol, run.samplings, run.curve)
-        yield journal.once(key, lambda run=run, longer=longer: _trained(family, longer, run))  # type: ignore[misc]
+    judges = [evaluation.longer(run.factor).changed(curve_points=run.curve) for run in runs]
+    keys = [
+        fingerprint(family.space.key_of(run.architecture), run.seed, judge.protocol, run.samplings, run.curve)
+        for run, judge in zip(runs, judges, strict=True)
+    ]
+    with progress_bar("training networks", len(set(keys) - set(journal.records))) as advance:
+        for run, judge, key in zip(runs, judges, keys, strict=True):
+            known = key in journal.records
+            record = journal.once(key, lambda run=run, judge=judge: _trained(family, judge, run))  # type: ignore[misc]
+            if not known:
+                advance(1)
+            yield record
 
 
 def _trained(family: Family, evaluation: DiffusionEvaluation, run: Run) -> dict[str, Any]:

@@ -113,6 +113,11 @@ class DiffusionEvaluation(Evaluation):
         if self.settings.sampler not in SOLVERS:
             make_scheduler(self.settings.sampler, self.scheduler_config())
 
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """``rfid``, unless no report before the last one of the training carries it."""
+        return ("rfid",) if min(self.settings.curve_points, self.settings.training.reports - 1) > 0 else ()
+
     @cached_property
     def images(self) -> ImageSet:
         """The data; decoded now where it was not before."""

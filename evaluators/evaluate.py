@@ -16,6 +16,7 @@ from nni_diffnas.cache import fingerprint
 from nni_diffnas.errors import JobError
 from nni_diffnas.forecast import format_seconds
 from nni_diffnas.job import load_job
+from nni_diffnas.progress import progress_bar
 
 from .compute import choose_device, threads
 from .data import DataSettings, images
@@ -40,6 +41,7 @@ class Protocol:
         sampler: class of a diffusers scheduler; ``None``: the pipeline's own.
         extractor: feature space.
         reference: part of the data that the images are compared with.
+        reference_images: so many of them, drawn by chance; ``None``: all.
     """
 
     images: int
@@ -47,6 +49,7 @@ class Protocol:
     sampler: str | None
     extractor: ExtractorKind
     reference: ReferenceName
+    reference_images: int | None = None
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -93,7 +96,7 @@ def evaluate(
         pipeline: folder of a diffusers pipeline that needs no prompt.
         protocol: what all that is not given comes from.
         data: a job file, or a source and further fields of `DataSettings` as ``name=value``. Of a job, protocol
-            ``rfid`` takes extractor, images, steps and reference too.
+            ``rfid`` takes extractor, images, sampler, steps and reference images too.
         output: folder for images and scores.
         extractor: feature space.
         weights: of Inception.
@@ -120,7 +123,7 @@ def evaluate(
         content = images(validated(DataSettings, "data", described))
         file = weights or options.get("extractor_weights")
         space = make_extractor(plan.extractor, content, options.get("extractor_seed", 0), Path(file) if file else None)
-        scoring = Scoring(content, plan.reference, space, device)
+        scoring = Scoring(content, plan.reference, space, device, plan.reference_images)
         scoring.prepare()
         generator = Generator.load(pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code)
         generator.check(content.shape)
@@ -166,13 +169,10 @@ def _plan(protocol: str, evaluator: Mapping[str, Any], given: Mapping[str, Any])
         raise JobError(f"--protocol is {protocol!r}: choose one of {', '.join(PROTOCOLS)}.")
     plan = asdict(PROTOCOLS[protocol])
     if protocol == "rfid":
-        renamed = {
-            "images": "score_images",
-            "steps": "sampler_steps",
-            "extractor": "extractor",
-            "reference": "reference",
-        }
+        same = ("extractor", "reference", "reference_images", "sampler")
+        renamed = {"images": "score_images", "steps": "sampler_steps", **dict(zip(same, same, strict=True))}
         plan |= {name: evaluator[option] for name, option in renamed.items() if option in evaluator}
+        plan["sampler"] = SAMPLERS.get(plan["sampler"], plan["sampler"])
     found = Protocol(**{**plan, **given})
     if found.extractor not in get_args(ExtractorKind):
         raise JobError(f"--extractor is {found.extractor!r}: choose one of {', '.join(get_args(ExtractorKind))}.")
@@ -187,32 +187,26 @@ def _generated(
     generator: Generator, output: Path, count: int, batch: int, about: Mapping[str, Any]
 ) -> Iterator[NDArray[np.uint8]]:
     """Shards of images, from the folder where they are there; shows progress where somebody watches."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     folder = output / "images"
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "about.json"
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) != dict(about):
         raise JobError(f"{str(folder)!r} holds images of another pipeline, sampler or seed: give another --output.")
     note.write_text(json.dumps(dict(about)), encoding="utf-8")
-    console = Console(stderr=True)
-    columns = (TextColumn("Generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("images", total=count)
-        for start in range(0, count, SHARD):
-            stop = min(start + SHARD, count)
-            file = folder / f"{start:08}-{stop:08}.npy"
+    shards = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+    files = {folder / f"{start:08}-{stop:08}.npy": (start, stop) for start, stop in shards}
+    missing = sum(stop - start for file, (start, stop) in files.items() if not file.exists())
+    with progress_bar("generating images", missing) as advance:
+        for file, (start, stop) in files.items():
             if not file.exists():
                 made: list[NDArray[np.uint8]] = []
                 for pixels in generator.images(start, stop, batch):
                     made.append(pixels)
-                    progress.advance(task, len(pixels))
+                    advance(len(pixels))
                 unfinished = file.with_suffix(".part")
                 with unfinished.open("wb") as handle:
                     np.save(handle, np.concatenate(made))
                 unfinished.rename(file)
-            progress.update(task, completed=stop)
             yield np.load(file, mmap_mode="r")
 
 

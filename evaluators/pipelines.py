@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nni_diffnas.errors import JobError
 
+from .compute import autocast
 from .sampling import in_batches
 from .schedulers import find_scheduler
 
@@ -106,7 +107,7 @@ class Generator:
             classes = int(getattr(self.pipeline.transformer.config, "num_embeds_ada_norm", 1000))
             options["class_labels"] = [number % classes for number in numbers]
         known = {name: value for name, value in options.items() if name in parameters}
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.inference_mode(), autocast(self.device):
             (made, *_) = self.pipeline(**known)
         pixels = np.rint(np.asarray(made, dtype=np.float32) * 255.0).clip(0, 255).astype(np.uint8)
         return np.ascontiguousarray(np.moveaxis(pixels, 3, 1))

@@ -258,13 +258,28 @@ def _describe(array: NDArray[np.uint8]) -> str:
 
 
 def _to_array(image: Any, settings: DataSettings) -> NDArray[np.uint8]:
-    """Convert one PIL image to uint8 ``[channels, height, width]``: transparency to white, central square, size."""
+    """Convert one PIL image to uint8 ``[channels, height, width]``: transparency to white, central square, size.
+
+    Raises:
+        DataError: its numbers have no known range.
+    """
     from PIL import Image
 
+    # PIL keeps grey of 16 bits as I;16, older releases that of PNG files as I, and cuts off instead of scaling.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        deep = np.asarray(image).astype(np.int64)
+        deep = np.where(deep == image.info.get("transparency"), 65535, deep)
+        image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise DataError(
+            f"The image {getattr(image, 'filename', '')!r} of data.source {settings.source!r} holds "
+            f"{'32-bit integers' if image.mode == 'I' else 'floating-point numbers'}, whose range is not known: "
+            f"convert it to 8 or 16 bits."
+        )
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    grey = image.mode in ("1", "L", "I;16", "I", "F") if settings.channels is None else settings.channels == 1
+    grey = image.mode in ("1", "L") if settings.channels is None else settings.channels == 1
     image = image.convert("L" if grey else "RGB")
     if settings.size is not None and image.size != (settings.size, settings.size):
         side = min(image.size)

@@ -43,6 +43,37 @@ def main() -> None:
         sys.exit(2)
 
 
+def _write(file: Path, text: str) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        JobError: it cannot be written.
+    """
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _refused(file, error) from error
+
+
+def _folder(path: Path) -> Path:
+    """Make a folder that the user named, where it is not there, before anything is done for it.
+
+    Raises:
+        JobError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from error
+    return path
+
+
+def _refused(path: Path, error: OSError) -> DiffNASError:
+    from .errors import JobError
+
+    return JobError(f"{str(path)!r} cannot be written ({error.strerror}): give another path.")
+
+
 @app.command()
 def register() -> None:
     """Register all strategies with NNI as tuners, for this environment (or NNI_CONFIG_DIR)."""
@@ -84,7 +115,7 @@ def space(
     family = load_job(job).make_family()
     text = json.dumps(family.space.to_nni(), indent=2)
     if output:
-        output.write_text(text + "\n")
+        _write(output, text + "\n")
     print(text)
     rng = np.random.default_rng(0)
     costs = [family.cost(family.space.sample(rng)) for _ in range(samples)]
@@ -170,7 +201,8 @@ def trial(
         chosen = family.space.validate(architecture or family.default)
         print(json.dumps(_plan(family, evaluation, chosen)))
         return
-    print(json.dumps(run_trial(loaded, architecture, output=output, seed=seed)))
+    folder = None if output is None else _folder(output)
+    print(json.dumps(run_trial(loaded, architecture, output=folder, seed=seed)))
 
 
 @app.command()
@@ -186,7 +218,9 @@ def export(
 
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
-    pipeline = export_trial(search.folder, search.job, chosen, to or search.folder.path / "winner", search.trials)
+    target = to or search.folder.path / "winner"
+    _folder(target.parent)
+    pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
     if onnx:
         from .onnx_export import export_onnx
@@ -208,7 +242,7 @@ def verdict(
     from .winner import read_search
 
     search = read_search(find_experiment(experiment))
-    folder = output or search.folder.path / "verdict"
+    folder = _folder(output or search.folder.path / "verdict")
     chosen = search.pick(trial) if trial else search.challenger
     if not trial and chosen is not search.outcome.best:
         print(f"The default network itself is the best trial: the next best, {chosen.id}, is compared with it.")
@@ -227,7 +261,7 @@ def report(
 
     source = read_source(experiment, job)
     page = render_report(source, read_source(against, job) if against else None)
-    output.write_text(page, encoding="utf-8")
+    _write(output, page)
     print(output)
 
 
@@ -242,8 +276,8 @@ def compare(
     from .report import read_source
 
     comparison = side_by_side([read_source(name, job) for name in experiments])
-    output.write_text(comparison.render(), encoding="utf-8")
     print(comparison.describe())
+    _write(output, comparison.render())
     print(output)
 
 
@@ -269,8 +303,8 @@ def train(
     if dry_run:
         print(json.dumps(_plan(family, evaluation, chosen)))
         return
+    _folder(output)
     evaluation.prepare()
-    output.mkdir(parents=True, exist_ok=True)
 
     def report(metrics: Any) -> None:
         print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), file=sys.stderr, flush=True)
@@ -302,8 +336,9 @@ def evaluate(
     """Score any diffusers pipeline against any images; the last line printed is JSON."""
     from .plugins import find_plugin
 
+    folder = output if dry_run else _folder(output)
     text, score = find_plugin("commands", "evaluate")(
-        pipeline, protocol, data, output, extractor=extractor, weights=weights, image_count=images, steps=steps,
+        pipeline, protocol, data, folder, extractor=extractor, weights=weights, image_count=images, steps=steps,
         sampler=sampler, batch=batch, seed=seed, trust_remote_code=trust_remote_code, dry_run=dry_run,
     )  # fmt: skip
     print(text)
@@ -326,7 +361,7 @@ def calibrate(
     from .plugins import find_plugin
 
     run = find_plugin("commands", "calibrate")
-    print(run(load_job(job), output, networks, seeds, longer, tau, dry_run=dry_run))
+    print(run(load_job(job), output if dry_run else _folder(output), networks, seeds, longer, tau, dry_run=dry_run))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Budget:
         windows: ``macs``, ``params`` or ``latency_ms`` to its window.
 
     Raises:
-        BudgetError: an unknown name, an empty window.
+        BudgetError: an unknown name, a window that is empty or bounds nothing.
     """
 
     windows: Mapping[str, Window] = field(default_factory=dict)
@@ -89,6 +89,11 @@ class Budget:
         for name, window in self.windows.items():
             if name not in ("macs", "params", "latency_ms"):
                 raise BudgetError(f"Budget on {name!r}: only macs, params and latency_ms can be bounded.")
+            bounds = [bound for bound in (window.min, window.max) if bound is not None]
+            if not bounds or any(math.isnan(bound) for bound in bounds):
+                raise BudgetError(
+                    f"Budget on {name} is {window}, which bounds nothing: give min, max or both a number."
+                )
             if window.min is not None and window.max is not None and window.min > window.max:
                 raise BudgetError(f"Budget on {name} is the empty window {window}: swap min and max.")
 

@@ -54,6 +54,14 @@ class Evaluation(ABC):
     empty where that is not known before."""
 
     @property
+    def rungs(self) -> tuple[str, ...]:
+        """Names of the metrics that it measures while it trains too, and by which a trial can then end itself.
+
+        See `nni_diffnas.halving`; none by default.
+        """
+        return ()
+
+    @property
     @abstractmethod
     def protocol(self) -> str:
         """What the scores mean, e.g. ``rfid/digits-features/1024 images/16 steps/rapid-20000``.

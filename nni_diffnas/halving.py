@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import StrategyError
+from .evaluation import Evaluation
 from .space import Value
 from .trial import REFERENCE, Objective, Trial
 
-__all__ = ["Halving", "rung_metric", "rung_setting"]
+__all__ = ["Halving", "check_halving", "rung_metric", "rung_setting"]
 
 
 def rung_metric(metric: str, fraction: float) -> str:
@@ -59,3 +60,29 @@ class Halving:
             if len(values) >= self.eta:
                 thresholds[rung_setting(name)] = sorted(values)[max(1, int(len(values) / self.eta)) - 1]
         return thresholds
+
+
+def check_halving(halving: Halving | None, objective: Objective, evaluation: Evaluation | None) -> None:
+    """Refuse a halving that would never stop a trial; the doors call it before any.
+
+    Args:
+        halving: of the strategy.
+        objective: likewise.
+        evaluation: of the trials; ``None`` where a stranger's evaluator may measure what it wants.
+
+    Raises:
+        StrategyError: the objective is maximised, or the evaluation does not measure it on the way.
+    """
+    if halving is None:
+        return
+    if objective.direction != "minimize":
+        raise StrategyError(
+            f"halving is {halving.eta:g}, but {objective.metric} is maximised, and trials end themselves only where "
+            f"less is better: leave halving out."
+        )
+    if evaluation is not None and objective.metric not in evaluation.rungs:
+        raise StrategyError(
+            f"halving is {halving.eta:g}, but the evaluator does not measure {objective.metric} while it trains "
+            f"(only {', '.join(evaluation.rungs) or 'at the end'}): leave halving out, or search for rfid with "
+            f"evaluator.curve_points of 1 at least."
+        )

@@ -26,6 +26,7 @@ from .cost import Budget, Cost, Window
 from .errors import DiffNASError, JobError
 from .evaluation import Evaluation
 from .family import Family
+from .language_model.redaction import LOOKS_LIKE_A_KEY
 from .plugins import find_plugin
 from .trial import Direction, Objective
 
@@ -36,7 +37,6 @@ _PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "templa
 trialCodeDirectory."""
 
 _SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_-]{16,}|\bBearer\s+\S{8,}")
 
 
 class _Model(BaseModel):
@@ -96,13 +96,15 @@ class Job(_Model):
         return f"{self.evaluator.type} on {data}; {self.objective.direction} {self.objective.metric}"
 
     def make_family(self) -> Family:
-        """Construct the search space's family; where latency is bounded, its costs state it for this machine.
+        """Construct the search space's family; where latency is bounded, its costs state it.
+
+        Latency that the family does not know by itself is this machine's, from a `LatencyTable`.
 
         Raises:
             PluginError, JobError: no such plug-in, or it refuses its options.
         """
         family = cast(Family, _construct("spaces", "space", self.space, {}))
-        if "latency_ms" not in self.budget:
+        if "latency_ms" not in self.budget or family.cost(family.default).latency_ms is not None:
             return family
         from .cache import cache_folder
         from .latency import LatencyTable, TimedFamily
@@ -174,7 +176,7 @@ def refuse_secrets(content: Any, where: str) -> None:
     for at, value in _walk(content):
         name = at.rsplit(".", 1)[-1]
         if (_SECRET_NAME.search(name) and isinstance(value, str)) or (
-            isinstance(value, str) and _SECRET_VALUE.search(value)
+            isinstance(value, str) and LOOKS_LIKE_A_KEY.search(value)
         ):
             raise JobError(
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "

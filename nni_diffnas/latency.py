@@ -70,16 +70,17 @@ def _pinned(threads: int) -> Iterator[None]:
 
 
 def measure_latency(
-    module: torch.nn.Module, *inputs: torch.Tensor, warmup: int = 5, repeats: int = 20, threads: int = 1
+    module: torch.nn.Module, *inputs: Any, warmup: int = 5, repeats: int = 20, threads: int = 1, **named_inputs: Any
 ) -> Latency:
     """Time forward passes without gradients, in evaluation mode, on the device of the inputs.
 
     Args:
         module: on the same device as the inputs; its training mode is restored.
-        inputs: of one batch; the batch size is the caller's choice.
+        *inputs: of one batch; the batch size is the caller's choice.
         warmup: passes before the clock starts.
         repeats: timed passes, at least 2.
         threads: CPU threads to pin torch to while timing.
+        **named_inputs: of the same batch.
 
     Raises:
         ValueError: fewer than 2 repeats, or less than one thread.
@@ -91,7 +92,7 @@ def measure_latency(
             f"Timing with warmup={warmup}, repeats={repeats}, threads={threads}: "
             f"give at least 0, 2 and 1, so that there is a spread to state."
         )
-    device = inputs[0].device
+    device = next(given.device for given in (*inputs, *named_inputs.values()) if isinstance(given, torch.Tensor))
 
     def finish() -> None:
         if device.type == "cuda":
@@ -104,7 +105,7 @@ def measure_latency(
         for index in range(warmup + repeats):
             finish()
             started = time.perf_counter()
-            module(*inputs)
+            module(*inputs, **named_inputs)
             finish()
             if index >= warmup:
                 times.append(1e3 * (time.perf_counter() - started))
@@ -214,8 +215,8 @@ class TimedFamily(Family):
         self.table = table
         if not family.parts(family.default):
             raise JobError(
-                f"{type(family).__name__} cannot say the layers of its networks: budget macs or params instead of "
-                f"latency_ms."
+                f"{type(family).__name__} knows no latency and cannot say the layers of its networks: budget macs or "
+                f"params instead of latency_ms (space 'blockwise' measures it with latency: true)."
             )
 
     @property
@@ -240,6 +241,16 @@ class TimedFamily(Family):
     def describe(self, label: str) -> str:
         """The family's description."""
         return self.family.describe(label)
+
+    @property
+    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
+        """The family's cuts."""
+        return self.family.cuts
+
+    @property
+    def pipeline(self) -> Path | None:
+        """The family's pipeline folder."""
+        return self.family.pipeline
 
     def parts(self, architecture: Mapping[str, Value]) -> Any:
         """The family's layers."""

@@ -19,6 +19,7 @@ from .errors import DiffNASError, StrategyError
 from .evaluation import Evaluation
 from .experiment import ExperimentFolder, TrialJobs
 from .family import Family, traced_family
+from .halving import check_halving
 from .job import Job, resolve_paths
 from .nni_repairs import await_manager, hear_out_resumes
 from .opening import announce, open_memory
@@ -58,6 +59,7 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
         )
     make = getattr(evaluator, "evaluation", None)
     evaluation: Evaluation | None = make() if callable(make) else None
+    check_halving(strategy.halving, strategy.objective, evaluation)
     job = _job_of(strategy, model_space, family)
     if job is not None:
         job.make_evaluation()  # refuses an objective that is not measured

@@ -14,6 +14,7 @@ from .evaluation import Evaluation
 from .experiment import ExperimentFolder
 from .family import Family
 from .forecast import forecast_lines
+from .halving import check_halving
 from .job import Job
 from .memory import SearchMemory
 from .plugins import find_plugin
@@ -159,6 +160,7 @@ def open_job(
     strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
     if resumed:
         strategy.recall()
+    check_halving(strategy.halving, strategy.objective, evaluation)
     strategy.check()
     return strategy, evaluation
 

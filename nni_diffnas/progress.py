@@ -25,17 +25,18 @@ class Pace:
         self._clock = clock
         self._start, self._done = clock(), 0
 
-    def step(self, to_go: int | None, at_once: int = 1) -> str:
-        """Count a step that has ended and say how long the rest takes; empty where nobody can know.
+    def step(self, to_go: int | None, at_once: int = 1, steps: int = 1) -> str:
+        """Count what has ended, one step or several, and say how long the rest takes; empty where nobody can know.
 
         Args:
             to_go: steps that are still to end; ``None`` where that is open.
             at_once: steps that run beside each other; before as many have ended, their pace is not known.
+            steps: that have ended.
 
         Returns:
             For example ``about 4.0 min left``.
         """
-        self._done += 1
+        self._done += steps
         if not to_go or self._done < at_once:
             return ""
         return f"about {format_seconds((self._clock() - self._start) / self._done * to_go)} left"
@@ -58,10 +59,11 @@ def trial_line(trial: Trial, metric: str, *, best: bool) -> str:
 
 
 @contextmanager
-def progress_bar(title: str, total: int, at_once: int = 1) -> Iterator[Callable[[], None]]:
-    """Show a bar with the time left while the block runs; yields what is called after each of ``total`` steps.
+def progress_bar(title: str, total: int, at_once: int = 1) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left while the block runs; yields what is called with the number of steps that ended.
 
-    It is drawn on stderr, and only where that is a terminal.
+    Count only steps that take their time, not what an earlier run has left: the time left is judged from them.
+    The bar is drawn on stderr, and only where that is a terminal.
 
     Args:
         title: what is done.
@@ -69,7 +71,7 @@ def progress_bar(title: str, total: int, at_once: int = 1) -> Iterator[Callable[
         at_once: steps that run beside each other.
     """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda steps: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -80,8 +82,8 @@ def progress_bar(title: str, total: int, at_once: int = 1) -> Iterator[Callable[
     with Progress(TextColumn("{task.description}"), *columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=total, left="")
 
-        def advance() -> None:
-            to_go = total - int(progress.tasks[0].completed) - 1
-            progress.update(task, advance=1, left=pace.step(to_go, at_once))
+        def advance(steps: int) -> None:
+            to_go = total - int(progress.tasks[0].completed) - steps
+            progress.update(task, advance=steps, left=pace.step(to_go, at_once, steps))
 
         yield advance

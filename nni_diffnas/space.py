@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from numpy.typing import NDArray
 
-__all__ = ["Architecture", "Condition", "Space", "Value", "digest"]
+__all__ = ["Architecture", "Condition", "Space", "Value", "digest", "same_value"]
 
 Value = str | int | float | bool
 """One value of a choice: a JSON scalar."""
@@ -44,12 +43,58 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def same_value(a: object, b: object) -> bool:
+    """Whether two values of a choice are the same: equal, and both truth values or neither (``True`` is not 1)."""
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
 def _position(values: Sequence[Value], value: object) -> int:
-    """Index of ``value`` among ``values``, telling ``True`` from ``1``; -1 where it is not among them."""
-    for index, candidate in enumerate(values):
-        if candidate == value and isinstance(candidate, bool) == isinstance(value, bool):
-            return index
-    return -1
+    """Index of ``value`` among ``values``; -1 where it is not among them."""
+    return next((index for index, candidate in enumerate(values) if same_value(candidate, value)), -1)
+
+
+_Choices = Mapping[str, tuple[Value, ...]]
+_Conditions = Mapping[str, tuple[Condition, ...]]
+
+
+def _groups(choices: _Choices, conditions: _Conditions) -> list[list[str]]:
+    """Labels whose presence hangs together by conditions, in forward order; groups do not depend on each other."""
+    group = {label: [label] for label in choices}
+    for label, listed in conditions.items():
+        for parent, _ in listed:
+            if group[parent] is not group[label]:
+                group[parent] += group[label]
+                group |= dict.fromkeys(group[label], group[parent])
+    order = {label: i for i, label in enumerate(choices)}
+    return [sorted(labels, key=order.__getitem__) for labels in {id(g): g for g in group.values()}.values()]
+
+
+def _count(choices: _Choices, conditions: _Conditions) -> int:
+    """Number of architectures: the product over the groups of labels, and in a group the sum over its first label."""
+    total = 1
+    for first, *others in _groups(choices, conditions):
+        if others:
+            among = {label: conditions[label] for label in others if label in conditions}
+            left = [_decided(first, value, {x: choices[x] for x in others}, among) for value in choices[first]]
+            total *= sum(_count(*rest) for rest in left)
+        else:
+            total *= len(choices[first])
+    return total
+
+
+def _decided(label: str, value: Value, choices: _Choices, conditions: _Conditions) -> tuple[_Choices, _Conditions]:
+    """What is left to choose after ``label``, on which nothing else has a say, got its value."""
+    left: dict[str, tuple[Value, ...]] = {}
+    open_: dict[str, tuple[Condition, ...]] = {}
+    for child, values in choices.items():
+        listed = conditions.get(child, ())
+        met = any(parent == label and _position(wanted, value) >= 0 for parent, wanted in listed)
+        later = tuple(condition for condition in listed if condition[0] in left)
+        if not listed or met or later:
+            left[child] = values
+        if later and not met:
+            open_[child] = later
+    return left, open_
 
 
 @dataclass(frozen=True)
@@ -118,17 +163,7 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of distinct architectures."""
-        parents = [p for p in self.labels if any(p == q for cs in self.conditions.values() for q, _ in cs)]
-        total = 0
-        for values in itertools.product(*(self.choices[p] for p in parents)):
-            assigned = dict(zip(parents, values, strict=True))
-            present = self._present(assigned)
-            if any(
-                not present[p] and _position(self.choices[p], assigned[p]) > 0 for p in parents
-            ):  # an absent parent is counted once
-                continue
-            total += math.prod(len(self.choices[x]) for x in self.labels if x not in parents and present[x])
-        return total
+        return _count(self.choices, self.conditions)
 
     def index_of(self, label: str, value: object) -> int:
         """Index of ``value`` among the values of ``label``.
@@ -203,7 +238,7 @@ class Space:
         if not open_labels:
             raise SpaceError("Every present label has a single value: nothing can be mutated in this space.")
         label = open_labels[int(rng.integers(len(open_labels)))]
-        others = [value for value in self.choices[label] if _position((value,), architecture[label]) < 0]
+        others = [value for value in self.choices[label] if not same_value(value, architecture[label])]
         drawn = {**self.sample_missing(architecture, rng), label: others[int(rng.integers(len(others)))]}
         return {name: drawn[name] for name in self.present(drawn)}
 

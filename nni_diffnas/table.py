@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cost import Cost
-from .errors import DataError, SpaceError
+from .errors import DataError
 from .space import Architecture, Space, Value
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def load_table(path: str | Path, dataset: str | None = None) -> Table:
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"Table {str(path)!r} cannot be read as npz without pickles: {error}.") from error
     try:
         if "arch" in content:
@@ -121,8 +123,8 @@ def load_table(path: str | Path, dataset: str | None = None) -> Table:
         return _plain(content)
     except KeyError as error:
         raise DataError(f"Table {str(path)!r} lacks {error}: it needs labels, choices, metrics and values.") from error
-    except (DataError, SpaceError) as error:
-        raise DataError(f"Table {str(path)!r} cannot be used: {error}.") from error
+    except (IndexError, TypeError, ValueError) as error:  # ours, which say what does not fit, and NumPy's
+        raise DataError(f"Table {str(path)!r} cannot be used: {str(error).rstrip('.')}.") from error
 
 
 def _plain(content: Mapping[str, Any]) -> Table:

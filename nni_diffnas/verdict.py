@@ -193,9 +193,13 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
         with progress_bar("training winner and default", len(futures), workers) as advance:
-            for future in as_completed(futures):
-                future.result()  # a failed training ends the verdict at once
-                advance()
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    advance(1)
+            except BaseException:  # what runs is waited for, but a failure or an interruption starts nothing more
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         scores = [future.result() for future in futures]
     costs = family.cost(chosen), family.cost(default)
     verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id, costs)

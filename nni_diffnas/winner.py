@@ -75,7 +75,7 @@ class Search:
         """The trial of that id; the best one without an id.
 
         Raises:
-            JobError: no such trial, or none that succeeded.
+            JobError: there is no such trial, or, without an id, none that succeeded.
         """
         if trial_id is None:
             return self.best

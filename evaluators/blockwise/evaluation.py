@@ -20,12 +20,12 @@ from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
 from nni_diffnas.trial import UNRANKED
 
-from ..compute import choose_device, computing, threads
+from ..compute import autocast, choose_device, computing, threads
+from ..curve import Stopped
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
 from ..sampling import initial_noise
 from ..schedulers import Sampler
-from ..training import Progress
 from .choosing import compare, front_of
 from .forecast import forecast_seconds
 from .inherit import ends_of, fill_fitting
@@ -189,7 +189,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         *,
         trains: bool,
     ) -> dict[str, Any]:
-        recipe = self.settings.training
+        recipe, began = self.settings.training, time.monotonic()
         metrics: dict[str, Any] = {}
         if trains:
             beta = str(context.settings.get("beta", self.settings.beta))
@@ -199,25 +199,12 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             model.to(teacher.device)
             images = NoisedImages(teacher, *self._clean(teacher), context.seed)
             macs = family.cost(context.architecture).macs
-            points = min(self.settings.curve_points, recipe.reports - 1)
-            wanted = {math.ceil(recipe.reports * (point + 1) / (points + 1)) for point in range(points)}
-            reports = 0
-
-            def report(progress: Progress) -> None:
-                nonlocal reports
-                reports += 1
-                seen = {"loss": progress.loss, "images": float(progress.images)}
-                if reports in wanted and progress.fraction < 1.0:
-                    generated = self.generate(model, self.settings.curve_images, context.seed)
-                    seen["rfid"] = self.scoring.score(generated)["rfid"]
-                    log.scalar(f"rfid of {self.settings.curve_images} images", seen["rfid"], progress.images)
-                log.scalar("loss", progress.loss, progress.images)
-                context.report(seen)
-
-            result = retrain(
-                model, macs, teacher, images, recipe, BETAS[beta], context.seed, report, self.settings.soft_target
-            )
-            metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs}
+            curve, soft_target = self.curve(model, context, log), self.settings.soft_target
+            try:
+                result = retrain(model, macs, teacher, images, recipe, BETAS[beta], context.seed, curve, soft_target)
+            except Stopped as stopped:
+                return self._stopped(str(stopped), context, curve, began)
+            metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs, **curve.rungs}
             metrics["trained_images"] = float(result.images)
         else:
             model.load_state_dict(teacher.network.state_dict())
@@ -253,7 +240,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
             condition = teacher.condition(classes, len(noised))
-            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            with autocast(device):
                 return teacher.predict(model, noised, times, condition)
 
         name, steps = self.settings.sampler, self.settings.sampler_steps

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nni_diffnas.errors import TrialFailure
 
+from ..compute import autocast
 from ..recipe import Recipe
 from ..training import Progress
 from .pipeline import Noised, NoisedImages, TeacherPipeline
@@ -140,11 +141,10 @@ def retrain(
     student.train()
     step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
     losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
-    on_gpu = teacher.device.type == "cuda"
     try:
         while fraction < 1.0:
             now, batch = beta(fraction), images.draw(recipe.batch_size)
-            with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+            with autocast(teacher.device):
                 loss = joint(batch, now)
             loss.backward()  # type: ignore[no-untyped-call]
             per_image = 3.0 * macs * ((now > 0.0) + (now < 1.0) * joint.block_share)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["Redactor"]
+__all__ = ["LOOKS_LIKE_A_KEY", "Redactor"]
 
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{8,}")
+LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[A-Za-z0-9_-]{16,}|\bBearer\s+[A-Za-z0-9._~+/=-]{8,}")
+"""Keys of the well-known servers, and what follows ``Bearer`` in a header."""
+
 _GONE = "[key removed]"
 _SHORTEST = 8
 """Shorter "keys" are stand-ins for servers that want none (``none``, ``EMPTY``, ``ollama``): no secret, and words that
@@ -31,7 +33,7 @@ class Redactor:
         """The text without keys."""
         if self._key:
             text = text.replace(self._key, _GONE)
-        return _LOOKS_LIKE_A_KEY.sub(_GONE, text)
+        return LOOKS_LIKE_A_KEY.sub(_GONE, text)
 
     def body(self, body: Any) -> Any:
         """The same JSON without keys in any of its strings."""

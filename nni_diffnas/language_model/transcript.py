@@ -41,7 +41,8 @@ def read_transcript(path: Path) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Answers may hold characters that `splitlines` takes for the end of a line, such as U+2028.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(
             f"Transcript {str(path)!r} cannot be read ({error}): give the path of a transcript.jsonl."
@@ -57,8 +58,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         if not known or (number == 1 and entry.get("format") != FORMAT):
             raise JobError(f"{str(path)!r} is no transcript ({FORMAT!r}): give the path of a transcript.jsonl.")
         yield entry
-    if not lines:
-        raise JobError(f"Transcript {str(path)!r} is empty: give the path of a transcript.jsonl.")
 
 
 class Transcript:

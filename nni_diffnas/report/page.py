@@ -259,7 +259,7 @@ def _shown(source: Source) -> str:
 
 
 def _mattered(source: Source) -> dict[str, Any]:
-    found, explained = importances(source.outcome.ranked, source.space, source.objective)
+    found, explained = importances(source.ended, source.space, source.objective)
     return {
         "drawing": drawn(draw_importances(found[:16])) if found and explained > 0 else "",
         "explained": explained,

@@ -137,7 +137,7 @@ def importances(
     Scores are replaced by their ranks: a diverged network must not decide everything.
 
     Args:
-        trials: succeeded ones; the latest 600 of them are used.
+        trials: in order of submission; the latest 600 that have a score are used.
         space: of the trials.
         objective: that was searched for.
         seed: of resamples and forests.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nni_diffnas.blocks import Block
 from nni_diffnas.cache import cached_folder, fingerprint
 from nni_diffnas.cost import Cost
+from nni_diffnas.latency import measure_latency
 
 if TYPE_CHECKING:
     from .family import BlockwiseUNetFamily
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["timed_blocks", "timed_rest"]
 
 REPEATS = 15
+THREADS = 1
 
 
 def timed_blocks(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
@@ -55,7 +55,7 @@ def _table(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str, 
 
     described = json.dumps([family.unet.class_name, family.unet.config], sort_keys=True)
     options = [[layer.options for layer in block.layers] for block in blocks]
-    key = fingerprint(described, options, platform.node(), torch.__version__, torch.get_num_threads())
+    key = fingerprint(described, options, platform.node(), torch.__version__, THREADS)
 
     def make(folder: Path) -> None:
         (folder / "table.json").write_text(json.dumps(_measure(family, blocks)), encoding="utf-8")
@@ -116,11 +116,5 @@ def _searched(supernets: dict[str, Any], block: Block) -> list[str]:
     return [name for name, _ in supernets[block.name].searched]
 
 
-def _median(run: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
-    run(*args, **kwargs)
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        run(*args, **kwargs)
-        times.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(times)
+def _median(module: Any, *args: Any, **kwargs: Any) -> float:
+    return measure_latency(module, *args, warmup=1, repeats=REPEATS, threads=THREADS, **kwargs).median_ms

@@ -15,8 +15,9 @@ import numpy as np
 
 from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.cost import Budget, Cost, Window
-from nni_diffnas.errors import BudgetError, StrategyError
+from nni_diffnas.errors import BudgetError
 from nni_diffnas.family import sample_within
+from nni_diffnas.space import Architecture
 
 from .fronts import Front, Point, total
 
@@ -36,7 +37,9 @@ def choose_locally(fronts: Sequence[Front], tolerance: float, quantity: str) -> 
 def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point]:
     """Minimise the sum of loss(b, p) over one point per block, with the network within ``budget``: exactly.
 
-    A multiple-choice knapsack with one row per window, solved as an integer program by branch and bound (HiGHS).
+    A multiple-choice knapsack with one row per window, solved as an integer program by branch and bound (HiGHS). The
+    solver takes a network for within budget that misses it by up to a millionth: such a one is left out, by a row that
+    forbids just this combination, and the rest is solved again.
 
     Args:
         fronts: of all blocks.
@@ -58,24 +61,34 @@ def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point
         low = -np.inf if window.min is None else (window.min - outside) / scale
         high = np.inf if window.max is None else (window.max - outside) / scale
         constraints.append(LinearConstraint(row, low, high))
-    result = milp(
-        np.array([point.loss for _, point in points]),
-        constraints=constraints,
-        integrality=np.ones(len(points)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
-    )
-    if result.x is None:
-        reach = []
-        for quantity, window in budget.windows.items():
-            prices = [[point.price(quantity) for point in front.points] for front in fronts]
-            least = fixed.as_metrics()[quantity] + sum(map(min, prices))
-            most = fixed.as_metrics()[quantity] + sum(map(max, prices))
-            reach.append(f"{quantity} from {least:,.6g} to {most:,.6g} (window {window})")
-        raise BudgetError(f"No choice over the blocks' fronts is within budget: they reach {', '.join(reach)}.")
-    chosen = [point for (_, point), taken in zip(points, result.x, strict=True) if taken > 0.5]
-    assert len(chosen) == len(fronts)
-    return chosen
+    while True:
+        result = milp(
+            np.array([point.loss for _, point in points]),
+            constraints=constraints,
+            integrality=np.ones(len(points)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )
+        if result.x is None:
+            raise BudgetError(
+                f"No choice over the blocks' fronts is within budget: they reach {_reach(fronts, fixed, budget)}."
+            )
+        taken = result.x > 0.5
+        chosen = [point for (_, point), kept in zip(points, taken, strict=True) if kept]
+        assert len(chosen) == len(fronts)
+        if budget.admits(sum((point.cost for point in chosen), fixed)):
+            return chosen
+        constraints.append(LinearConstraint(taken[None].astype(float), -np.inf, len(fronts) - 1.0))
+
+
+def _reach(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> str:
+    reach = []
+    for quantity, window in budget.windows.items():
+        prices = [[point.price(quantity) for point in front.points] for front in fronts]
+        least = fixed.as_metrics()[quantity] + sum(map(min, prices))
+        most = fixed.as_metrics()[quantity] + sum(map(max, prices))
+        reach.append(f"{quantity} from {least:,.6g} to {most:,.6g} (window {window})")
+    return ", ".join(reach)
 
 
 def choose_globally(
@@ -122,15 +135,12 @@ def choose_globally(
     return [front.points[gene] for front, gene in zip(fronts, living[0], strict=True)]
 
 
-def choose_randomly(family: BlockFamily, target: float, quantity: str, seed: int) -> list[tuple[int, ...]]:
-    """Paths of a random network that costs between 95 % and 100 % of ``target``: the control at equal cost.
+def choose_randomly(family: BlockFamily, target: float, quantity: str, budget: Budget, seed: int) -> Architecture:
+    """A random network within budget that costs between 95 % and 100 % of ``target``: the control at equal cost.
 
     Raises:
-        StrategyError: there is no such network.
+        BudgetError: no such network was found.
     """
-    window = Budget({quantity: Window(0.95 * target, target)})
-    try:
-        drawn = sample_within(family, window, np.random.default_rng(seed))
-    except BudgetError as error:
-        raise StrategyError(f"No random network costs {target:,.6g} {quantity}: {error}") from error
-    return [block.path(drawn) for block in family.blocks]
+    low = (budget.windows.get(quantity) or Window()).min
+    window = Window(0.95 * target if low is None else max(0.95 * target, low), target)
+    return sample_within(family, Budget({**budget.windows, quantity: window}), np.random.default_rng(seed))

@@ -172,6 +172,12 @@ class BlockwiseLocalSearch(AskTellStrategy):
         for name in self.choices:
             for tolerance in self.tolerances:
                 architecture = self._choose(name, fronts, tolerance)
+                cost = self.blocks.cost(architecture)
+                if not self.budget.admits(cost):
+                    raise BudgetError(
+                        f"Choice {name!r} found no network within budget ({self.budget.explain(cost)}): leave it out, "
+                        f"use 'knapsack', which finds one where there is one, or widen the budget."
+                    )
                 if architecture not in found.values():
                     found[name if len(self.tolerances) == 1 else f"{name} s={tolerance:g}"] = architecture
         return found
@@ -181,7 +187,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         if name == "random":
             reference = self._choose("auto", fronts, tolerance)
             target = family.cost(reference).as_metrics()[self.quantity]
-            return family.assemble(choose_randomly(family, target, self.quantity, self.seed))
+            return choose_randomly(family, target, self.quantity, self.budget, self.seed)
         if name == "global":
             points = choose_globally(fronts, fixed, self.budget, tolerance, self.quantity, self.seed)
         elif name == "knapsack" or self.budget.windows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,8 +33,8 @@ class Search(Protocol):
     def refusal(self, architecture: Architecture) -> str:
         """Why an architecture may not be trained; empty when it may."""
 
-    def draw(self, tries: int = 500) -> Architecture | None:
-        """Draw a random architecture within budget."""
+    def draw(self, taken: Collection[Architecture] = ()) -> Architecture | None:
+        """Draw a random architecture within budget that is neither known nor ``taken``; ``None``: there is none."""
 
 
 class Fallback:
@@ -64,13 +64,10 @@ class Fallback:
                 child = search.space.mutate(child, search.rng)
             if child not in taken and not search.refusal(child):
                 return Suggestion(child, "mutation", parent.id)
-        for _ in range(_TRIES):
-            drawn = search.draw()
-            if drawn is None:
-                return None
-            if drawn not in taken and not search.refusal(drawn):
-                return Suggestion(drawn, "random")
-        return None
+        refused = list(taken)
+        while (drawn := search.draw(refused)) is not None and search.refusal(drawn):
+            refused.append(drawn)
+        return None if drawn is None else Suggestion(drawn, "random")
 
     def repeat(self, fill: Fill) -> Suggestion:
         """The recorded filling of a slot, its parent looked up among this search's trials."""

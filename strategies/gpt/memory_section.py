@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from nni_diffnas.language_model.ledger import estimate_tokens
-from nni_diffnas.space import Architecture, Space
+from nni_diffnas.space import Architecture, Space, same_value
 from nni_diffnas.trial import Objective, Trial
 
 from .lessons import one_line
@@ -87,7 +87,7 @@ def render_memory(
     summary_room = 0.25 * limit if len(ranked) > 4 else 0.0
     shown: list[Trial] = []
     lines: dict[str, str] = {}
-    for trial in _by_interest(space, ranked):
+    for trial in _by_interest(space, ranked, numbers):
         rank = ranked.index(trial) + 1
         line = (
             f"rank {rank}: {objective.metric} {trial.metrics[objective.metric]:.5g}, {write_cost(trial.cost)}, "
@@ -123,11 +123,11 @@ def _list(page: _Page, title: str, items: Sequence[Item], write: Callable[[Item]
                 break
 
 
-def _by_interest(space: Space, ranked: Sequence[Trial]) -> list[Trial]:
+def _by_interest(space: Space, ranked: Sequence[Trial], numbers: Mapping[str, int]) -> list[Trial]:
     """Every trial, the ones worth showing first: in turn the next best (twice), the latest, the most different one."""
     if not ranked:
         return []
-    latest = sorted(ranked, key=lambda trial: trial.id, reverse=True)
+    latest = sorted(ranked, key=lambda trial: numbers[trial.id], reverse=True)
     pool = list(ranked[:_POOL])
     chosen: dict[str, Trial] = {}
     best = iter(ranked)
@@ -163,12 +163,8 @@ def _means(page: _Page, space: Space, objective: Objective, ranked: Sequence[Tri
     for label, values in space.choices.items():
         parts = []
         for value in values:
-            having = [t.metrics[objective.metric] for t in ranked if _is(t.architecture.get(label), value)]
+            having = [t.metrics[objective.metric] for t in ranked if same_value(t.architecture.get(label), value)]
             if having:
                 parts.append(f"{json.dumps(value)}: {statistics.fmean(having):.4g} ({len(having)})")
         if not page.add(f"- {label}: {', '.join(parts)}"):
             return
-
-
-def _is(a: object, b: object) -> bool:
-    return a == b and isinstance(a, bool) == isinstance(b, bool)

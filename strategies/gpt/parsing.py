@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.space import Architecture, Space, Value, same_value
 
 from .lessons import clean_lessons
 
@@ -110,7 +110,7 @@ def read_value(space: Space, label: str, value: Any) -> Value | None:
     """The label's choice that ``value`` means (``"16"`` and ``16.0`` mean 16, ``"yes"`` means true), or ``None``."""
     values = space.choices[label]
     for choice in values:
-        if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+        if same_value(choice, value):
             return choice
     fitting = [choice for choice in values if _means(value, choice)]
     return fitting[0] if len(fitting) == 1 else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from nni_diffnas.cost import Budget, Cost
 from nni_diffnas.family import Family, choice_costs
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.space import Architecture, Space, Value, same_value
 from nni_diffnas.trial import Objective
 
 __all__ = [
@@ -86,7 +86,7 @@ def render_costs(family: Family | None) -> str:
         changes = [
             f"{json.dumps(value)}: {_difference(priced, costs[chosen])}"
             for value, priced in costs.items()
-            if not (value == chosen and isinstance(value, bool) == isinstance(chosen, bool))
+            if not same_value(value, chosen)
         ]
         lines.append(f"- {label}: {'; '.join(changes) or 'nothing to change'}")
     return "\n".join(lines)

@@ -228,13 +228,8 @@ class DiffusionGuided(AskTellStrategy):
 
     def _fallback(self, taken: list[Architecture]) -> Suggestion | None:
         """A random architecture, said to be one, where the generator brings nothing new."""
-        for _ in range(20):
-            drawn = self.draw()
-            if drawn is None:
-                return None
-            if drawn not in taken:
-                return Suggestion(drawn, "random")
-        return None
+        drawn = self.draw(taken)
+        return None if drawn is None else Suggestion(drawn, "random")
 
     def _guided(
         self, scored: list[Trial], taken: list[Architecture], seed: int, noise: torch.Generator

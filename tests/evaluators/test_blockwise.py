@@ -181,6 +181,18 @@ def test_students_are_retrained_scored_and_saved(family: BlockwiseUNetFamily, tm
     assert (asked.output / "samples.png").is_file()
 
 
+def test_a_student_that_falls_behind_ends_itself(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    judge = evaluation(training={"images": 128, "batch_size": 32, "reports": 4}, curve_points=3, curve_images=16)
+    assert judge.rungs == ("rfid",)
+    whole = run(judge, family, context(family, tmp_path / "whole", task="retrain"))
+    assert {"rfid@25", "rfid@50", "rfid@75", "rfid"} <= whole.keys()
+    limit = {"stop.rfid@50": whole["rfid@50"] / 2}
+    stopped = run(judge, family, context(family, tmp_path / "stopped", task="retrain", **limit))
+    assert stopped[UNRANKED] == 1
+    assert {"rfid@25", "rfid@50"} == {name for name in stopped if name.startswith("rfid")}
+    assert "above" in json.loads((tmp_path / "stopped" / "evaluation.json").read_text())["stopped"]
+
+
 def test_a_student_in_the_teachers_shape_inherits_all(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
     judge = evaluation(training={"images": 32, "batch_size": 32, "learning_rate": 1e-9, "reports": 1})
     student = run(judge, family, context(family, tmp_path / "student", task="retrain", beta="constant0"))

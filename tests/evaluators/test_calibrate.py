@@ -1,6 +1,8 @@
 """A small calibration as a user runs it: it ranks, recommends, draws, and goes on where it was killed."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,17 @@ def test_a_calibration_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: 
     with (tmp_path / "trainings.jsonl").open("a") as file:
         file.write('{"key": "cut sho')
     killed_after(12)
+    shown: list[int] = []
+
+    @contextmanager
+    def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        shown.append(total)
+        yield shown.append
+
+    monkeypatch.setattr(calibration, "progress_bar", bar)
     report = calibrate(job, tmp_path, networks=4, seeds=1, longer=3.0, wanted=-1.0)
     assert len(trained) == 12
+    assert shown == [7] + 7 * [1], "what was trained before says nothing of the time left"
     assert "Recommended, as the cheapest protocol with a tau of -1 or more: rfid, training x 0.5, 10 images" in report
     assert "params" in report
     assert (tmp_path / "calibration.png").read_bytes()[:4] == b"\x89PNG"

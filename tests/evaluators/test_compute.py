@@ -26,6 +26,11 @@ evaluator:
 """
 
 
+def test_one_place_decides_on_the_number_format() -> None:
+    evaluators = Path(__file__).resolve().parents[2] / "evaluators"
+    assert [file.name for file in evaluators.rglob("*.py") if "torch.autocast(" in file.read_text()] == ["compute.py"]
+
+
 def test_a_cpu_computes_in_float32() -> None:
     model = torch.nn.Conv2d(2, 2, 1)
     place(model, torch.device("cpu"))

@@ -109,6 +109,28 @@ def test_npz_keys_of_mnist(tmp_path: Path) -> None:
     assert (tested.labels, len(tested.pixels)) == (None, 3)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits_is_scaled(tmp_path: Path, suffix: str) -> None:
+    deep = np.array([[0, 257, 4096], [32896, 60000, 65535]], dtype=np.uint16)
+    for name in "ab":
+        Image.fromarray(deep).save(tmp_path / f"{name}.{suffix}")
+    assert load(tmp_path).pixels[0].tolist() == [[[0, 1, 16], [128, 233, 255]]]
+
+
+def test_transparent_grey_of_16_bits_becomes_white(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(np.array([[0, 257]], dtype=np.uint16)).save(tmp_path / f"{name}.png", transparency=257)
+    assert load(tmp_path).pixels[0].tolist() == [[[0, 255]]]
+
+
+@pytest.mark.parametrize(("kind", "said"), [(np.int32, "32-bit integers"), (np.float32, "floating-point")])
+def test_grey_without_a_known_range_is_refused(tmp_path: Path, kind: type, said: str) -> None:
+    for name in "ab":
+        Image.fromarray(np.full((4, 4), 70_000, dtype=kind)).save(tmp_path / f"{name}.tif")
+    with pytest.raises(DataError, match=rf"a\.tif.*{said}.*convert it"):
+        load(tmp_path)
+
+
 def test_corrupt_images_are_named_refused_or_skipped(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / f"{name}.png")

@@ -1,5 +1,6 @@
 """Any pipeline against any images: a stock pipeline, killed and resumed, agrees with torch-fidelity on its images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
     assert score["rfid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     with pytest.raises(JobError, match="images of another pipeline, sampler or seed: give another --output"):
         evaluate(pipeline, "rfid", ["digits"], tmp_path, **{**QUICK, "seed": 7})
+
+
+def test_of_a_job_come_sampler_and_reference_too(pipeline: Path, tmp_path: Path) -> None:
+    evaluator = {
+        "type": "diffusion", "extractor": "random", "score_images": 20, "sampler": "ddim", "sampler_steps": 2,
+        "reference": "held_out", "reference_images": 50,
+    }  # fmt: skip
+    content = {"space": {"type": "unet", "preset": "digits"}, "data": {"source": "digits"}, "evaluator": evaluator}
+    (tmp_path / "job.yml").write_text(json.dumps(content))
+    _, score = evaluate(pipeline, "rfid", [str(tmp_path / "job.yml")], tmp_path / "out")
+    found = (score["images"], score["sampler"], score["steps"], score["reference"], score["reference_images"])
+    assert found == (20, "DDIMScheduler", 2, "held_out", 50)
 
 
 def test_a_forecast_generates_nothing_to_keep(pipeline: Path, tmp_path: Path) -> None:

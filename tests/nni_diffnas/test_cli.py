@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.space import Space
+from nni_diffnas.trial import Origin, Trial
+
 JOB = {
     "space": {"type": "mlp"},
     "evaluator": {"type": "denoise2d", "steps": 5},
@@ -91,6 +95,31 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_two(folder: Path, arguments
     done = command(folder, *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (["space", "job.yml", "--output"], "missing/out"),
+        (["report", "memory.sqlite", "--job", "job.yml", "--output"], "missing/out"),
+        (["compare", "memory.sqlite", "other.sqlite", "--job", "job.yml", "--output"], "missing/out"),
+        (["trial", "job.yml", "--output"], "job.yml/out"),
+        (["train", "unet.yml", "--output"], "job.yml/out"),
+        (["calibrate", "job.yml", "--output"], "job.yml/out"),
+        (["evaluate", "pipeline", "--data", "digits", "--output"], "job.yml/out"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_sentence(folder: Path, arguments: list[str], there: str) -> None:
+    unet = {"space": {"type": "unet", "preset": "digits"}, "evaluator": {"type": "diffusion"}}
+    (folder / "unet.yml").write_text(yaml.safe_dump({**unet, "data": {"source": "digits"}}))
+    trial = Trial("e-0000", "e", {"depth": 1}, Origin("s", "random")).succeeded({"error": 1.0})
+    for name in ("memory", "other"):
+        with SearchMemory(folder / f"{name}.sqlite") as memory:
+            memory.add(trial, Space({"depth": (1, 2)}))
+    done = command(folder, *arguments, there)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"nni-diffnas: '{there}' cannot be written (")
     assert len(done.stderr.strip().splitlines()) == 1
 
 

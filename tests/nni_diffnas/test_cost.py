@@ -69,6 +69,8 @@ def test_explain_is_a_sentence_part_for_people() -> None:
     [
         ({"flops": Window(1, 2)}, "'flops': only macs, params and latency_ms"),
         ({"macs": Window(2, 1)}, r"macs is the empty window \[2, 1\]: swap"),
+        ({"macs": Window(max=math.nan)}, r"macs is \[-inf, nan\], which bounds nothing: give"),
+        ({"params": Window()}, r"params is \[-inf, inf\], which bounds nothing: give"),
     ],
 )
 def test_malformed_budgets_are_refused(windows: dict[str, Window], sentence: str) -> None:

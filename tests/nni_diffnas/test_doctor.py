@@ -117,3 +117,10 @@ def test_a_port_in_use_is_named(config: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert any(str(port) in text for text in failures(list(check_config(config, port=port))))
+
+
+def test_a_halving_that_never_stops_a_trial_is_found(config: Path) -> None:
+    arguments = {"job": "job.yml", "optimize_mode": "minimize", "halving": 2}
+    change(config, tuner={"name": "RandomSearch", "classArgs": arguments})
+    (found,) = failures(list(check_config(config, port=1)))
+    assert found.startswith("halving is 2, but the evaluator does not measure error while it trains")

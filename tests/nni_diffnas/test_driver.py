@@ -16,7 +16,7 @@ import yaml
 
 from nni_diffnas import winner
 from nni_diffnas.driver import Driver
-from nni_diffnas.errors import JobError
+from nni_diffnas.errors import JobError, StrategyError
 from nni_diffnas.evaluators.tabular import TabularEvaluation
 from nni_diffnas.experiment import ExperimentFolder, ManagerInfo, TrialJobs
 from nni_diffnas.gpus import GpuRequest
@@ -154,6 +154,14 @@ def had_reported_and_runs_again(manager: Manager, parameters: dict[str, Any]) ->
 
 def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
     """The dispatcher died between its memory and the manager."""
+
+
+def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
+    manager: Any = Manager(folder)
+    manager.folder.path.mkdir()
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
+        Driver(manager, "job.yml", "RandomSearch", "minimize", {"halving": 2}, space)
 
 
 @pytest.mark.parametrize("ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni])

@@ -1,16 +1,22 @@
 """Thresholds of successive halving, and how they travel."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from toy_family import ToyFamily
 
 from nni_diffnas.errors import StrategyError
-from nni_diffnas.halving import Halving
+from nni_diffnas.evaluation import Evaluation
+from nni_diffnas.evaluators import BlockwiseEvaluation, DiffusionEvaluation, TabularEvaluation
+from nni_diffnas.halving import Halving, check_halving
+from nni_diffnas.nas_loop import open_search
 from nni_diffnas.runner import split_parameters
 from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import REFERENCE, UNRANKED, Objective, Origin, Suggestion, Trial
+from nni_diffnas.trial import REFERENCE, UNRANKED, Direction, Objective, Origin, Suggestion, Trial
 
 OBJECTIVE = Objective("rfid", "minimize")
 
@@ -42,6 +48,37 @@ def test_a_reference_sets_no_threshold() -> None:
 def test_one_trial_of_one_would_stop_nothing() -> None:
     with pytest.raises(StrategyError, match="halving is 1: give a number above 1"):
         Halving(1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "options", "said"),
+    [
+        ("rfid", "minimize", {}, ""),
+        ("rfid", "maximize", {}, "rfid is maximised, .* leave halving out"),
+        ("kid", "minimize", {}, r"does not measure kid while it trains \(only rfid\): leave halving out"),
+        ("rfid", "minimize", {"curve_points": 0}, r"rfid while it trains \(only at the end\).*curve_points"),
+        ("rfid", "minimize", {"training": {"images": 64, "reports": 1}}, "only at the end"),
+    ],
+)
+@pytest.mark.parametrize("kind", [DiffusionEvaluation, BlockwiseEvaluation])
+def test_a_halving_that_never_stops_a_trial_is_refused(
+    kind: type[Evaluation], metric: str, direction: Direction, options: dict[str, Any], said: str
+) -> None:
+    evaluation = kind({"source": "digits"}, **options)  # type: ignore[call-arg]
+    with pytest.raises(StrategyError, match=said) if said else nullcontext():
+        check_halving(Halving(2), Objective(metric, direction), evaluation)
+    check_halving(None, Objective(metric, direction), evaluation)
+
+
+def test_the_nas_door_refuses_it_too(tmp_path: Path) -> None:
+    table = SimpleNamespace(evaluation=lambda: TabularEvaluation({"path": "table.npz"}))
+    space: Any = SimpleNamespace(evaluator=table, simplify=lambda: {"a": SimpleNamespace(values=[0, 1])})
+    with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
+        open_search(Draws(halving=2), space, None)
+    space.evaluator = None
+    open_search(Draws(halving=2), space, None)
+    with pytest.raises(StrategyError, match="maximised"):
+        open_search(Draws(halving=2, direction="maximize"), space, None)
 
 
 class Draws(AskTellStrategy):

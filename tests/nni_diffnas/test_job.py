@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
+from blockwise_teachers import save_teacher
 
+from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.errors import DiffNASError, JobError, PluginError
-from nni_diffnas.job import Job, load_job
+from nni_diffnas.job import Job, load_job, refuse_secrets
+from nni_diffnas.language_model.redaction import Redactor
+from nni_diffnas.latency import TimedFamily
+from nni_diffnas.search_spaces import TableFamily, UNetFamily
 
 GOOD = """
 space: {type: unet, preset: digits}
@@ -48,6 +55,44 @@ def test_refusals_are_one_sentence_that_names_the_field(text: str, said: str, tm
         load_job(write(tmp_path, text))
     assert "\n" not in str(caught.value)
     assert "abcdef" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sk-abcdefghijklmnopqrstuv", "xai-0123456789abcdef", "Bearer abcdefgh.ijkl", "Bearer words:only", "sk-short"],
+)
+def test_what_a_job_refuses_as_a_key_is_what_is_taken_out_of_answers(text: str) -> None:
+    removed = Redactor("").text(text) != text
+    with pytest.raises(JobError, match="secret") if removed else nullcontext():
+        refuse_secrets({"note": text}, "The job")
+
+
+@pytest.mark.parametrize("space", ["blockwise", "table"])
+def test_a_family_that_states_latency_itself_is_left_as_it_is(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path))
+    if space == "table":
+        content = {"labels": ["a"], "choices": [[0], [1]], "metrics": ["rfid", "latency_ms"]}
+        np.savez(tmp_path / "t.npz", **content, values=[[2.0, 1.5], [1.0, 3.0]])  # type: ignore[arg-type]
+        options = f"{{type: table, path: {tmp_path / 't.npz'}}}"
+    else:
+        options = f"{{type: blockwise, latency: true, teacher: {save_teacher(tmp_path / 'teacher')}}}"
+    text = GOOD.replace("{type: unet, preset: digits}", options).replace(
+        "{params:", "{latency_ms: {max: 1000}, params:"
+    )
+    family = load_job(write(tmp_path, text)).make_family()
+    assert isinstance(family, BlockFamily if space == "blockwise" else TableFamily)
+    assert family.cost(family.default).latency_ms is not None
+
+
+def test_a_timed_family_keeps_what_the_family_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path))
+    monkeypatch.setattr(UNetFamily, "cuts", {"level0.blocks": (1,)})
+    monkeypatch.setattr(UNetFamily, "pipeline", tmp_path)
+    family = load_job(write(tmp_path, GOOD.replace("{params:", "{latency_ms: {max: 1000}, params:"))).make_family()
+    assert isinstance(family, TimedFamily)
+    assert (family.cuts, family.pipeline) == ({"level0.blocks": (1,)}, tmp_path)
 
 
 def test_an_objective_that_nobody_measures_is_refused_before_anything_trains(tmp_path: Path) -> None:

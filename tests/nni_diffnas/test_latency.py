@@ -56,6 +56,12 @@ def test_times_pinned_and_leaves_no_trace() -> None:
     assert found.device
 
 
+def test_inputs_may_have_names() -> None:
+    witness = Witness()
+    assert measure_latency(witness, image=torch.zeros(1), warmup=0, repeats=2).repeats == 2
+    assert len(witness.seen) == 2
+
+
 def test_too_few_repeats_are_refused() -> None:
     with pytest.raises(ValueError, match="repeats=1"):
         measure_latency(Witness(), torch.zeros(1), repeats=1)

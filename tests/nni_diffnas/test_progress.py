@@ -7,16 +7,18 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nni_diffnas.progress import Pace, progress_bar
 
+ROOT = Path(__file__).resolve().parents[2]
 BAR = (
     "import time\n"
     "from nni_diffnas.progress import progress_bar\n"
     "with progress_bar('training', 3) as advance:\n"
-    "    advance(); advance(); time.sleep(0.2); advance()\n"
+    "    advance(2); time.sleep(0.2); advance(1)\n"
     "print('done')\n"
 )
 
@@ -31,13 +33,20 @@ def test_the_pace_counts_what_runs_beside_each_other() -> None:
     assert pace.step(1, at_once=2) == "about 33 s left"
     assert pace.step(0) == ""
     assert pace.step(None) == ""
+    now = 160.0
+    assert pace.step(2, steps=3) == "about 40 s left"
+
+
+def test_there_is_one_bar_whose_time_left_is_honest() -> None:
+    files = [file for wing in ("nni_diffnas", "strategies", "evaluators") for file in (ROOT / wing).rglob("*.py")]
+    assert [file.name for file in files if "rich.progress" in file.read_text()] == ["progress.py"]
 
 
 def test_nothing_is_drawn_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
     with progress_bar("training", 2) as advance:
-        advance()
+        advance(1)
     assert stderr.getvalue() == ""
 
 

@@ -63,6 +63,18 @@ def test_size_counts_distinct_architectures(space: Space) -> None:
     assert space.size == len(enumerate_all(space)[0])
 
 
+def test_the_size_of_a_large_conditional_space_is_known_at_once() -> None:
+    """Its number of parents is no exponent: neither of blocks beside each other nor of one behind the other."""
+    choices: dict[str, tuple[Value, ...]] = {}
+    conditions = {}
+    for i in range(50):
+        choices |= {f"{i}.drop": (False, True), f"{i}.kernel": (1, 3, 5), f"{i}.width": (8, 16)}
+        conditions |= {f"{i}.{name}": ((f"{i}.drop", (False,)),) for name in ("kernel", "width")}
+    assert Space(choices, conditions=conditions).size == 7**50
+    deeper = {f"{i}.drop": ((f"{i - 1}.drop", (False,)),) for i in range(1, 50)}
+    assert Space(choices, conditions={**conditions, **deeper}).size == sum(6**i for i in range(51))
+
+
 @given(spaces())
 def test_equal_networks_have_equal_keys_and_different_ones_different_keys(space: Space) -> None:
     distinct, pairs = enumerate_all(space)

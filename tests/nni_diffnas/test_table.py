@@ -53,11 +53,25 @@ def test_plain_table(tmp_path: Path) -> None:
         ({"objective": "speed"}, "'speed'"),
         ({"edges": [[0, 1], [1, 0]]}, "cycle"),
         ({"edges": [[0, 7]]}, "unknown label"),
+        ({"edges": [0, 1, 1]}, "cannot be used: cannot reshape"),
+        ({"values": [["a", "b"]] * 3}, "cannot be used: could not convert"),
+        ({"labels": "p"}, "cannot be used: iteration"),
     ],
 )
 def test_bad_tables_are_refused_in_one_sentence(tmp_path: Path, changes, message) -> None:
     with pytest.raises(DataError, match=message):
         load_table(write(tmp_path, **changes))
+
+
+def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    whole = Path(write(tmp_path)).read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "bytes.npz").write_bytes(whole.replace(b"NUMPY", b"MUMPY"))
+    for name in ("array.npy", "empty.npz", "cut.npz", "bytes.npz"):
+        with pytest.raises(DataError, match="cannot be read as npz"):
+            load_table(tmp_path / name)
 
 
 def test_missing_file_and_unknown_fields() -> None:

@@ -16,7 +16,9 @@ from diffusers import DDPMPipeline, UNet2DConditionModel
 from nni_diffnas.cost import count_cost
 from nni_diffnas.errors import JobError, SpaceError
 from nni_diffnas.export import export_pipeline
+from nni_diffnas.latency import Latency
 from nni_diffnas.search_spaces import BlockwiseUNetFamily, BlockwiseUNetSpace
+from nni_diffnas.search_spaces.blockwise import latency
 
 CONDITIONAL = {
     "sample_size": 8,
@@ -191,12 +193,22 @@ def test_an_exported_student_loads_in_plain_diffusers_and_keeps_the_scheduler(pi
 
 def test_measured_latency_adds_up_and_can_be_bounded(pixels: Path, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path))
+    seen: list[int] = []
+    timed = latency.measure_latency
+
+    def watched(module: torch.nn.Module, *inputs: Any, **options: Any) -> Latency:
+        found = timed(module, *inputs, **options)
+        seen.append(found.threads)
+        return found
+
+    monkeypatch.setattr(latency, "measure_latency", watched)
     family = BlockwiseUNetFamily(pixels, kernels=[1, 3], widths=[1.0], latency=True)
     cost = family.cost(family.default)
     assert cost.latency_ms is not None
     assert 0 < family.cheapest("latency_ms") <= cost.latency_ms
     again = BlockwiseUNetFamily(pixels, kernels=[1, 3], widths=[1.0], latency=True)
     assert again.cost(again.default) == cost, "measured once"
+    assert set(seen) == {1}, "on the threads of `LatencyTable`, however many torch has"
 
 
 def test_bad_teachers_are_named(pixels: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from nni_diffnas.opening import narrow_family
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.space import Architecture, Space, Value
 from nni_diffnas.strategies import BlockwiseLocalSearch
+from nni_diffnas.strategies.blockwise import strategy as module
 from nni_diffnas.strategies.blockwise.choices import choose_globally, choose_locally, knapsack
 from nni_diffnas.strategies.blockwise.fronts import Front, Point, total
 from nni_diffnas.trial import UNRANKED, Objective, Trial, standing
@@ -69,6 +70,20 @@ class PaperFamily(BlockFamily):
         raise NotImplementedError
 
 
+class ContraryFamily(PaperFamily):
+    """Blocks that have many parameters where they have few MACs."""
+
+    fixed = Cost(0, 1)
+    COSTS = (Cost(100, 400), Cost(200, 100), Cost(300, 120), Cost(400, 500))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(
+            replace(block, layers=(replace(block.layers[0], costs=self.COSTS),), rest=Cost(0, 0))
+            for block in super().blocks
+        )
+
+
 def random_fronts(rng: np.random.Generator, blocks: int, points: int) -> list[Front]:
     family = PaperFamily()
     fronts = []
@@ -103,6 +118,25 @@ def test_the_knapsack_is_the_optimum_of_brute_force(seed: int) -> None:
     chosen = knapsack(fronts, fixed, budget)
     assert admitted(tuple(chosen))
     assert sum(point.loss for point in chosen) == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_knapsack_keeps_a_budget_that_is_missed_by_less_than_the_solver_sees(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fronts = []
+    for front in random_fronts(rng, blocks=6, points=6):
+        costs = [int(macs) for macs in rng.integers(10**7, 10**9, len(front.points))]
+        made = tuple(Point((i,), Cost(macs, 1), 1e8 / macs + 0.1 * rng.random()) for i, macs in enumerate(costs))
+        fronts.append(Front(front.block, made, 0.5))
+    every = list(product(*(front.points for front in fronts)))
+    limit = 3e9
+    for _ in range(4):
+        budget = Budget({"macs": Window(max=limit)})
+        chosen = knapsack(fronts, Cost(0, 0), budget)
+        assert budget.admits(sum((point.cost for point in chosen), Cost(0, 0)))
+        best = min(sum(p.loss for p in points) for points in every if sum(p.cost.macs for p in points) <= limit)
+        assert sum(point.loss for point in chosen) == pytest.approx(best, abs=1e-9)
+        limit = total(chosen, Cost(0, 0), "macs") - 200  # missed by this network, by a ten-millionth
 
 
 def test_local_choice_is_the_cheapest_that_is_good_enough() -> None:
@@ -245,6 +279,32 @@ def test_the_random_control_costs_as_much() -> None:
     chosen = search.chosen()
     costs = [PaperFamily().cost(architecture).macs for architecture in chosen.values()]
     assert 0.95 * costs[0] <= costs[-1] <= costs[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_choice_keeps_a_budget_on_another_quantity(seed: int) -> None:
+    """MACs and parameters run against each other: a random network of the same MACs may have any parameters."""
+    family = ContraryFamily()
+    search = BlockwiseLocalSearch(
+        choice=["knapsack", "random", "global"], budget=Budget({"params": Window(max=361)}), seed=seed
+    )
+    search.bind(family.space, family, "paper")
+    for trial in search.ask(4):
+        rows = [[0, 0, -1.0, 1 / cost.macs, i] for i, cost in enumerate(family.COSTS)]
+        score = {"rfid": 1.0} if trial.settings["task"] == "teacher" else {UNRANKED: 1, "front": rows}
+        search.tell(trial.id, {**score, "teacher_loss": 0.001})
+    students = search.ask(4)
+    assert students
+    assert all(search.budget.admits(family.cost(student.architecture)) for student in students)
+
+
+def test_a_choice_that_finds_nothing_within_budget_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = strategy(choice="global", budget=Budget({"macs": Window(max=300.0)}), score_teacher=False)
+    for trial in search.ask(3):
+        report(search, trial)
+    monkeypatch.setattr(module, "choose_globally", lambda fronts, *rest: [front.points[-1] for front in fronts])
+    with pytest.raises(BudgetError, match=r"'global' found no network within budget \(macs .*use 'knapsack'"):
+        search.ask(1)
 
 
 def test_a_budget_below_the_cheapest_network_says_the_cheapest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,13 @@ def test_the_memory_shows_best_latest_and_diverse_ones_and_sums_up_the_others() 
     numbers = [int(line.split(":")[0].removeprefix("rank ")) for line in shown]
     assert numbers == sorted(numbers)
     assert numbers[-1] > 100, "a diverse one is far down the ranking"
+
+
+def test_the_latest_trials_are_those_of_this_search_and_not_those_with_the_last_name() -> None:
+    """The ids of a warm start's experiments say nothing of the time."""
+    mine = [replace(trial, id=f"a-{trial.id}") for trial in trials(40)]
+    text = render_memory(SPACE, OBJECTIVE, [*trials(40), *mine], [], 300)
+    assert "trial 79:" in text
 
 
 def test_maximised_scores_are_ranked_from_the_top() -> None:

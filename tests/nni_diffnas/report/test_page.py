@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,8 +19,8 @@ from nni_diffnas.errors import JobError
 from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.record import TrialRecord
-from nni_diffnas.report import Source, read_source, render_report
-from nni_diffnas.trial import Objective
+from nni_diffnas.report import Source, page, read_source, render_report
+from nni_diffnas.trial import Objective, Trial
 from nni_diffnas.verdict import Verdict
 
 
@@ -111,6 +112,16 @@ def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> N
     known = json.loads(found[1])
     assert len(known) == 9
     assert set(re.findall(r'data-trial="([^"]+)"', html)) <= set(known)
+
+
+def test_what_matters_is_read_from_trials_in_order_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`importances` keeps the latest: of trials sorted by score these would be the worst."""
+    given: list[Sequence[Trial]] = []
+    monkeypatch.setattr(page, "importances", lambda trials, *rest: (given.append(trials) or [], 0.0))
+    experiment = run_search(tmp_path, trials=8)
+    report(experiment)
+    assert [trial.id for trial in given[0]] == sorted(trial.id for trial in given[0])
+    assert len(given[0]) == 8
 
 
 def test_a_running_search_says_so(tmp_path: Path) -> None:
