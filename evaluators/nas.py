@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import nni
 import torch
@@ -15,7 +15,7 @@ from nni_diffnas.family import traced_family
 from nni_diffnas.record import TrialRecord
 from nni_diffnas.runner import (
     TRIAL_ID,
-    check_objective,
+    checked_metrics,
     report_final,
     report_intermediate,
     split_parameters,
@@ -51,6 +51,9 @@ class DiffusionEvaluator(Evaluator):
     Raises:
         JobError: an unknown option, or a value out of range.
     """
+
+    plugin: ClassVar[str] = "diffusion"
+    """The evaluator plug-in that takes the same arguments."""
 
     def __init__(
         self,
@@ -94,6 +97,16 @@ class DiffusionEvaluator(Evaluator):
         context = TrialContext(architecture, trial_output(), self.seed, report, settings)
         return evaluation.evaluate(model, context)
 
+    def job_fields(self) -> dict[str, Any]:
+        """What a job file says of this evaluator."""
+        return {
+            "data": self.data,
+            "evaluator": {"type": self.plugin, **self.options},
+            "objective": {"metric": self.objective.metric, "direction": self.objective.direction},
+            "seed": self.seed,
+            "max_trial_seconds": self.max_trial_seconds,
+        }
+
     def extra_repr(self) -> str:
         """What NNI prints of it."""
         return f"data={self.data!r}, objective={self.objective!r}, options={self.options!r}"
@@ -107,13 +120,15 @@ class DiffusionEvaluator(Evaluator):
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):
             architecture, settings = split_parameters(sample)
+            family, known = traced_family(model), standing(settings)
+            if family is not None:
+                architecture = family.space.validate(architecture)  # NNI's sample names absent labels too
+                known |= family.cost(architecture).as_metrics()
             # NNI builds the network here; seeding first gives equal architectures equal weights.
             torch.manual_seed(self.seed)
-            metrics = self._evaluate(model.executable_model(), architecture, settings) | standing(settings)
-            family = traced_family(model)
-            if family is not None:
-                metrics |= family.cost(family.space.validate(architecture)).as_metrics()
-            check_objective(metrics, self.objective)
-        record.succeed({"architecture": architecture, "metrics": metrics, "protocol": self.protocol, "seed": self.seed})
+            measured = self._evaluate(model.executable_model(), architecture, settings)
+            metrics = checked_metrics({**measured, **known}, self.objective)
+            result = {"metrics": metrics, "protocol": self.protocol, "seed": self.seed}
+            record.succeed({"architecture": architecture, **result})
         report_final(metrics, self.objective, maximize=True)
         return metrics

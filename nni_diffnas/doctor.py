@@ -13,7 +13,6 @@ from typing import Any, Literal
 from .errors import DiffNASError, JobError
 from .forecast import forecast_lines
 from .gpus import GpuRequest, gpu_count
-from .halving import check_halving
 from .job import load_job, refuse_secrets, resolve_paths
 from .plugins import plugin_names
 from .register import registered_tuners
@@ -126,7 +125,7 @@ def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
 
 
 def _check_config(path: Path, port: int) -> Iterator[Finding]:
-    from .opening import make_strategy, restrict_space
+    from .opening import open_job
 
     config = _load_config(path)
     yield Finding("ok", f"NNI accepts {path}")
@@ -148,21 +147,11 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     mode = arguments.pop("optimize_mode", "maximize")
     if "job" not in arguments:
         raise JobError("tuner.classArgs has no 'job': name the job file there.")
-    job = load_job(Path(config.trial_code_directory) / str(arguments.pop("job")))
-    objective = job.make_objective()
-    if mode != objective.direction:
-        raise JobError(
-            f"classArgs say optimize_mode: {mode}, the job's objective says {objective.direction}: make them agree."
-        )
-    family, evaluation = job.make_family(), job.make_evaluation()
-    space = restrict_space(family.space, config.search_space)
-    strategy = make_strategy(name, job, None, resolve_paths(arguments, Path(config.trial_code_directory)))
-    strategy.bind(space, family, evaluation.protocol, task=job.task)
-    check_halving(strategy.halving, strategy.objective, evaluation)
-    strategy.check()
-    yield Finding("ok", f"job: {space.size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
-    evaluation.prepare()
-    evaluation.check(family)
+    place = Path(config.trial_code_directory)
+    job = load_job(place / str(arguments.pop("job")))
+    strategy, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    size = strategy.space.size
+    yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
         for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):

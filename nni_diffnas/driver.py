@@ -12,26 +12,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from .errors import DiffNASError, JobError
+from .errors import JobError
 from .experiment import ManagerInfo, TrialJobs
-from .forecast import forecast_lines
 from .gpus import gpu_count
-from .halving import check_halving
 from .job import Job, load_job, refuse_secrets, resolve_paths
-from .memory import SearchMemory
 from .nni_repairs import number_after
-from .opening import make_strategy, restrict_space
-from .outcome import Outcome, format_cost, why_broken
-from .progress import Pace
+from .opening import announce, open_job
+from .outcome import Outcome, why_broken
+from .progress import Pace, trial_line
+from .record import reason_of
 from .runner import TRIAL_ID
 from .space import Value
 from .strategy import AskTellStrategy
 from .trial import KILLED, SILENT, STOPPED_EARLY, Trial
-from .versions import versions
-from .winner import export_trial
+from .winner import conclude
 
 __all__ = ["Driver"]
 
@@ -76,7 +72,7 @@ class Driver:
         self._granted = self._done = 0
         self._pace = Pace()
         self._limit = manager.max_trials
-        self._finished = self._closed = False
+        self._over = self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
         job = self._job = load_job(manager.code_directory / job_path)
         self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
@@ -87,46 +83,15 @@ class Driver:
     def _open(
         self, job: Job, name: str, optimize_mode: str, options: Mapping[str, Any], search_space: Mapping[str, Any]
     ) -> AskTellStrategy:
-        if self._manager.gpus is not None and (problem := self._manager.gpus.problem(gpu_count())):
+        manager = self._manager
+        if manager.gpus is not None and (problem := manager.gpus.problem(gpu_count())):
             raise JobError(problem)
-        wanted = job.make_objective().direction
-        if optimize_mode != wanted:
-            raise JobError(
-                f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
-                f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
-            )
-        family, evaluation = job.make_family(), job.make_evaluation()
-        space = restrict_space(family.space, search_space)
-        evaluation.prepare()
-        evaluation.check(family)
-        folder = self._manager.folder
-        memory_file = Path(job.memory) if job.memory else folder.path / "memory.sqlite"
-        memory = SearchMemory(memory_file)
-        folder.remember_memory(memory_file)
-        strategy = make_strategy(name, job, memory, resolve_paths(options, self._manager.code_directory))
-        strategy.experiment = folder.id
-        strategy.bind(space, family, evaluation.protocol, task=job.task, folder=folder.path)
-        if self._manager.resumed:
-            strategy.recall()
-        check_halving(strategy.halving, strategy.objective, evaluation)
-        strategy.check()
-        if not self._manager.resumed:
-            if self._manager.max_trials:
-                for line in forecast_lines(strategy, evaluation, self._manager.max_trials, self._manager.concurrency):
-                    print(f"nni-diffnas: {line}", flush=True)
-            memory.log(
-                "experiment",
-                folder.id,
-                {
-                    "job": job.model_dump(mode="json"),
-                    "strategy": name,
-                    "options": dict(options),
-                    "protocol": evaluation.protocol,
-                    "space": space.key,
-                    "max_trials": self._manager.max_trials,
-                    "versions": versions(),
-                },
-            )
+        given = resolve_paths(options, manager.code_directory)
+        strategy, evaluation = open_job(
+            job, name, optimize_mode, given, search_space, manager.folder, resumed=manager.resumed
+        )
+        if not manager.resumed:
+            announce(strategy, name, evaluation, job, options, manager.max_trials, manager.concurrency)
         return strategy
 
     # Asking ----------------------------------------------------------------------------------------------------------
@@ -152,7 +117,8 @@ class Driver:
             self._owed += parameter_ids[len(asked) :]
             self._served |= {number: trial.id for number, trial in zip(parameter_ids, asked, strict=False)}
             if room > 0 and not asked and not self.strategy.pending:
-                self._end("the strategy has nothing more to suggest")
+                with self._recording():
+                    self._end("the strategy has nothing more to suggest")
             return [self.strategy.parameters(trial) for trial in asked]
 
     @property
@@ -184,15 +150,9 @@ class Driver:
         return self._limit - len(self._mine()) + len(self._unstarted)
 
     def _next(self, count: int) -> list[Trial]:
-        """Trials that were suggested before a resume and never started, then new ones.
-
-        The strategy prepares them before the memory is locked: it may ask a server, and other processes would wait.
-        """
-        if count > len(self._unstarted):
-            self.strategy.prepare(count - len(self._unstarted))
-        with self._recording():
-            again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
-            return again + self.strategy.ask(count - len(again))
+        """Trials that were suggested before a resume and never started, then new ones."""
+        again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
+        return again + self.strategy.ask(count - len(again))
 
     def _serve_owed(self) -> None:
         """Serve the workers that were left without a trial."""
@@ -210,6 +170,7 @@ class Driver:
         again = jobs.to_run_again()
         self._unstarted = [trial for trial in self.strategy.pending if trial.id not in again]
         self._done = len(again - {trial.id for trial in self.strategy.pending})
+        self.strategy.history.ended.clear()  # these have ended before this process opened the search
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
@@ -254,7 +215,7 @@ class Driver:
                 self._settle(self._manager.jobs())
 
     def _look_for_silent(self) -> None:
-        with self._lock:
+        with self._manager.telling(), self._lock:
             if not self._closed and self.strategy.pending:
                 with self._event():
                     self._settle(self._manager.jobs())
@@ -265,15 +226,15 @@ class Driver:
             self._tell(trial_id, value, job_id)
         pending = {trial.id for trial in self.strategy.pending}
         silent = not grace or (self._silent_since is not None and time.monotonic() - self._silent_since >= grace)
-        for trial_id, reason in jobs.ended().items():
-            if trial_id in pending and (reason or silent):
-                stopped = self._manager.assessed and reason == KILLED
-                self._fail(trial_id, STOPPED_EARLY if stopped else reason or SILENT)
+        failed = [(trial_id, why) for trial_id, why in jobs.ended().items() if trial_id in pending and (why or silent)]
+        for trial_id, reason in failed:
+            stopped = self._manager.assessed and reason == KILLED
+            self._fail(trial_id, STOPPED_EARLY if stopped else reason or SILENT)
+        if failed and grace and (why := why_broken(self.strategy.ended)):
+            self._end(why)
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self._after(self.strategy.tell_failed(trial_id, reason), None)
-        if why := why_broken(self.strategy.trials):
-            self._end(why)
 
     def _after(self, trial: Trial, before: Trial | None) -> None:
         self._done += 1
@@ -282,14 +243,17 @@ class Driver:
             self._manager = self._manager.refreshed()
             self._limit = self._manager.max_trials
             if self._ended == self._limit:
-                self._finish()
+                self._over = True
                 threading.Thread(target=self._await_more, daemon=True).start()
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """One event at a time."""
-        with self._lock, self.strategy.recording():
-            yield
+        """One event at a time; the search is concluded only once the event that ends it is safe in the memory."""
+        with self._lock:
+            with self.strategy.recording():
+                yield
+            if self._over:
+                self._finish()
 
     @contextmanager
     def _event(self) -> Iterator[None]:
@@ -308,18 +272,11 @@ class Driver:
         return sum(trial.status != "pending" for trial in self._mine())
 
     def _report(self, trial: Trial, before: Trial | None) -> None:
+        best = Outcome.of(self.strategy.trials, self.strategy.objective).best
+        is_best = best is not None and best.id == trial.id and before is not best
         of = f"/{self._limit}" if self._limit else ""
-        if trial.status == "failed":
-            what = f"failed: {trial.reason}"
-        else:
-            name = self.strategy.objective.metric
-            best = Outcome.of(self.strategy.trials, self.strategy.objective).best
-            mark = " (best so far)" if best is not None and best.id == trial.id and before is not best else ""
-            scored = f"{name} {trial.metrics[name]:.4g}{mark}" if name in trial.metrics else "measured"
-            what = f"{scored}  {format_cost(trial.cost)}"
-        took = "" if trial.seconds is None else f"  {trial.seconds:.0f} s"
+        line = f"[{self._ended}{of}] {trial_line(trial, self.strategy.objective.metric, best=is_best)}"
         left = self._pace.step(self._limit and self._limit - self._ended, self._manager.concurrency)
-        line = f"[{self._ended}{of}] {trial.id} {trial.origin.kind}: {what}{took}"
         print(f"{line}, {left}" if left else line, flush=True)
 
     # Ending ----------------------------------------------------------------------------------------------------------
@@ -330,25 +287,17 @@ class Driver:
             return
         print(f"nni-diffnas: the search ends: {why}.", flush=True)
         self._manager.end_after(max(1, len(self._mine())))
-        if not self.strategy.pending:
-            self._finish()
+        self._over |= not self.strategy.pending
 
     def _finish(self) -> None:
-        """Print what was found and export the winner, once."""
+        """Print what was found and export the winner, once; the search is recorded, and no error can harm it."""
         if self._finished:
             return
         self._finished = True
-        outcome = Outcome.of(self._mine(), self.strategy.objective)
-        print("\n" + outcome.describe(), flush=True)
-        if summary := self.strategy.summary():
-            print(summary, flush=True)
-        if outcome.best is not None and self._job.make_evaluation().scheduler_config() is not None:
-            try:
-                folder = self._manager.folder
-                winner = export_trial(folder, self._job, outcome.best, folder.path / "winner", self._mine())
-                print(f"pipeline: {winner}", flush=True)
-            except DiffNASError as error:  # the search is over and recorded; the export can be repeated by hand
-                print(f"nni-diffnas: the winner was not exported: {error}", file=sys.stderr, flush=True)
+        try:
+            conclude(self.strategy, self._mine(), self._job, self._manager.folder)
+        except Exception as error:  # of a plug-in, of the disk: all that is done here can be done again by hand
+            print(f"nni-diffnas: the search is over, but {reason_of(error)}", file=sys.stderr, flush=True)
 
     def _await_more(self) -> None:
         """Go on when the user raises the limit of a finished experiment: NNI itself does not ask again."""
@@ -361,18 +310,19 @@ class Driver:
             with self._lock:
                 if self._closed:
                     return
-                if limit is not None and self._limit is not None and limit <= self._limit:
-                    continue
+                if limit is None or self._limit is None or limit > self._limit:
+                    break
+        with self._manager.telling(), self._lock:
+            if self._closed:
+                return
             from nni.runtime.msg_dispatcher import _create_parameter_id
 
-            with self._recording():
-                self._limit, self._finished = limit, False
-                more = self._manager.concurrency if limit is None else limit - self._ended
-                ids = [_create_parameter_id() for _ in range(min(more, self._manager.concurrency))]
+            self._limit, self._finished, self._over = limit, False, False
+            more = self._manager.concurrency if limit is None else limit - self._ended
+            ids = [_create_parameter_id() for _ in range(min(more, self._manager.concurrency))]
             for parameter_id, parameters in zip(ids, self.ask(ids, self._send), strict=False):
                 if self._send is not None:
                     self._send(parameter_id, parameters)
-            return
 
     def close(self) -> None:
         """Print what was found, if that has not been done, and close the memory."""

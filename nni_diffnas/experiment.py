@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from .errors import JobError
+from .errors import DiffNASError, JobError
 from .gpus import GpuRequest
 from .record import RESULT_FILE, TrialRecord
 from .runner import TRIAL_ID
@@ -59,8 +60,8 @@ class ExperimentFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
 
-    def trial_output(self, job_id: str) -> Path | None:
-        """Output folder of a job; ``None`` where it is not on this machine."""
+    def job_output(self, job_id: str) -> Path | None:
+        """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
         if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
             return None
         folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
@@ -68,8 +69,13 @@ class ExperimentFolder:
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
-        output = self.trial_output(job_id)
+        output = self.job_output(job_id)
         return {} if output is None else TrialRecord.read(output / RESULT_FILE)
+
+    def output(self, trial_id: str) -> Path | None:
+        """Output folder of a trial, the one with its result where it ran twice; ``None`` where none is here."""
+        records = sorted(self.records(trial_id), key=lambda record: "metrics" not in record[1])
+        return records[0][0] if records else None
 
     def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Output folders on this machine in which a trial ran, with what it wrote there."""
@@ -251,6 +257,17 @@ class ManagerInfo:
         from nni.experiment import Experiment
 
         return TrialJobs(self.folder, Experiment.connect(urlparse(self.channel).port).list_trial_jobs())
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell manager and user of an error: NNI's dispatcher ends without a word, and the manager waits for ever."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
+            print(f"nni-diffnas: {reason}", file=sys.stderr, flush=True)
+            self.fail(reason)
+            raise
 
     def fail(self, message: str) -> None:
         """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+
+_WALKS = 20
+"""From so many random architectures it is walked towards a budget that random draws do not meet."""
 
 
 class Part(Protocol):
@@ -160,22 +163,42 @@ def nearest_to_budget(
     return current
 
 
-def sample_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int = 2000) -> Architecture:
+def sample_within(
+    family: Family,
+    budget: Budget,
+    rng: np.random.Generator,
+    tries: int = 2000,
+    accept: Callable[[Architecture], bool] = lambda architecture: True,
+) -> Architecture:
     """Draw as `Space.sample` does among those within budget; where the window is too small to hit, walk to it.
 
+    The last walk starts from the default network, so that a budget which that meets is met.
+
+    Args:
+        family: prices the networks.
+        budget: the windows.
+        rng: what is drawn from.
+        tries: draws before walking.
+        accept: says of an architecture within budget whether it will do.
+
     Raises:
-        BudgetError: no architecture was found within budget; the message states the nearest cost.
+        BudgetError: none was found; where none is within budget, the message states the nearest cost.
     """
-    for _ in range(tries if budget.windows else 1):
+    for _ in range(tries):
         drawn = family.space.sample(rng)
-        if not budget.windows or budget.admits(family.cost(drawn)):
+        if (not budget.windows or budget.admits(family.cost(drawn))) and accept(drawn):
             return drawn
-    walked = [nearest_to_budget(family, budget, rng) for _ in range(20)]
-    nearest = min(walked, key=lambda architecture: _miss(family, budget, architecture))
-    cost = family.cost(nearest)
-    if budget.admits(cost):
-        return nearest
+    misses = []
+    for start in (*[None] * _WALKS, family.space.validate(family.default)):
+        walked = nearest_to_budget(family, budget, rng, start)
+        miss = _miss(family, budget, walked)
+        if not miss and accept(walked):
+            return walked
+        misses.append((miss, walked))
+    miss, nearest = min(misses, key=lambda pair: pair[0])
+    if not miss:
+        raise BudgetError("All architectures within budget that were found are known: widen the budget or the space.")
     raise BudgetError(
-        f"No architecture of this space meets the budget: {budget.explain(cost)} for the nearest one found; "
-        f"widen the budget or the space."
+        f"No architecture of this space meets the budget: {budget.explain(family.cost(nearest))} for the nearest one "
+        f"found; widen the budget or the space."
     )

@@ -75,7 +75,8 @@ class Job(_Model):
         seed: of the strategy and of every trial.
         max_trial_seconds: wall-clock limit of a trial, which ends a hang as a failure; by default there is none.
         memory: search-memory file; by default in the experiment's folder.
-        warm_start: search-memory files of earlier experiments on the same space.
+        warm_start: search-memory files of earlier experiments; of their trials count those that have ended, lie in this
+            search's space and were scored by its protocol.
     """
 
     space: _Plugin
@@ -117,7 +118,14 @@ class Job(_Model):
             PluginError, JobError: no such plug-in, it refuses its options, or it does not measure the objective.
         """
         evaluation = cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
-        known = (*evaluation.measures, *(quantity.name for quantity in fields(Cost)))
+        stated = [quantity.name for quantity in fields(Cost) if quantity.name != "latency_ms"]
+        if "latency_ms" in self.budget:
+            stated.append("latency_ms")  # measured where it is bounded, see `make_family`
+        elif self.objective.metric == "latency_ms" and "latency_ms" not in evaluation.measures:
+            raise JobError(
+                "objective.metric is 'latency_ms', which is not measured: give the budget a window on latency_ms too."
+            )
+        known = (*evaluation.measures, *stated)
         if evaluation.measures and self.objective.metric not in known:
             raise JobError(
                 f"objective.metric is {self.objective.metric!r}, which evaluator {self.evaluator.type!r} does not "

@@ -23,7 +23,8 @@ from .memory_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
 __all__ = ["MemoryFile"]
 
 BUSY_SECONDS = 120.0
-"""How long a writer waits for the other processes' transactions, which take well under a millisecond each."""
+"""How long a writer waits for the other processes' transactions, which hold no more than what has just happened: no
+strategy thinks, no server is asked and nothing is exported inside of one."""
 
 CHECKED_BYTES = 64 * 2**20
 """Files up to this size have every page checked when opened (under a second); larger ones only their header."""

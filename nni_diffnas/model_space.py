@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import nni
 from nni.nas.nn.pytorch import ModelSpace
@@ -24,6 +24,9 @@ class FamilySpace(ModelSpace):
     Args:
         args: see `family_of`, as do ``kwargs``.
     """
+
+    plugin: ClassVar[str] = ""
+    """The space plug-in that takes the same arguments, by which a job names this space; empty where there is none."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -11,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 from nni.nas.execution import Middleware
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
+from pydantic import ValidationError
 
+from .errors import DiffNASError, StrategyError
+from .evaluation import Evaluation
 from .experiment import ExperimentFolder, TrialJobs
-from .family import traced_family
-from .forecast import forecast_lines
+from .family import Family, traced_family
 from .halving import check_halving
-from .memory import SearchMemory
+from .job import Job, resolve_paths
 from .nni_repairs import await_manager, hear_out_resumes
+from .opening import announce, open_memory
 from .outcome import why_broken
 from .runner import TRIAL_ID
 from .space import Space
@@ -35,36 +40,68 @@ hear_out_resumes()
 
 
 def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, engine: Any) -> bool:
-    """Bind a strategy to NNI's model space, take up what is known of the experiment, and forecast the search.
+    """Bind a strategy to NNI's model space, take up what is known of the experiment, and announce the search.
 
     Unless the strategy has a memory, trials are kept in the folder of the NNI experiment, where a resume finds them.
 
     Returns:
         Whether a memory was opened, which is then the caller's to close.
+
+    Raises:
+        DiffNASError: strategy, evaluator and space do not go together.
     """
     family, evaluator = traced_family(model_space), model_space.evaluator
+    ranked_by = getattr(evaluator, "objective", strategy.objective)
+    if ranked_by != strategy.objective:
+        raise StrategyError(
+            f"The strategy wants to {strategy.objective.direction} {strategy.objective.metric}, the evaluator to "
+            f"{ranked_by.direction} {ranked_by.metric}: give both the same metric and direction."
+        )
+    make = getattr(evaluator, "evaluation", None)
+    evaluation: Evaluation | None = make() if callable(make) else None
+    check_halving(strategy.halving, strategy.objective, evaluation)
+    job = _job_of(strategy, model_space, family)
+    if job is not None:
+        job.make_evaluation()  # refuses an objective that is not measured
     if family is None:
         strategy.bind(Space.from_mutables(model_space.simplify()))
     else:
+        if evaluation is not None:
+            evaluation.check(family)
         strategy.bind(family.space, family, getattr(evaluator, "protocol", ""))
     experiment, opened = _experiment_of(engine), False
     if experiment is not None:
         folder = _folder_of(experiment)
-        folder.path.mkdir(parents=True, exist_ok=True)
         strategy.experiment = folder.id
         if strategy.memory is None:
-            strategy.memory, opened = SearchMemory(folder.path / "memory.sqlite"), True
+            strategy.memory, opened = open_memory(folder), True
+        folder.remember_memory(strategy.memory.path)
         strategy.recall()
-    make = getattr(evaluator, "evaluation", None)
-    evaluation = make() if callable(make) else None
-    check_halving(strategy.halving, strategy.objective, evaluation)
     strategy.check()
     config = getattr(experiment, "config", None)
     begun = any(trial.experiment == strategy.experiment for trial in strategy.trials)
-    if config is not None and config.max_trial_number and not begun:
-        for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):
-            print(f"nni-diffnas: {line}", flush=True)
+    if config is not None and not begun:
+        name = type(strategy).__name__
+        announce(strategy, name, evaluation, job, None, config.max_trial_number, config.trial_concurrency)
     return opened
+
+
+def _job_of(strategy: AskTellStrategy, model_space: ExecutableModelSpace, family: Family | None) -> Job | None:
+    """The job of a search from Python; ``None`` where its space or its evaluator is no plug-in that a job can name."""
+    traced, fields_of = getattr(model_space, "model", None), getattr(model_space.evaluator, "job_fields", None)
+    plugin = getattr(getattr(traced, "trace_symbol", None), "plugin", "")
+    if traced is None or family is None or not plugin or not callable(fields_of):
+        return None
+    names = inspect.signature(type(family)).parameters
+    given = {**dict(zip(names, traced.trace_args, strict=False)), **traced.trace_kwargs}
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    budget = {name: {"min": window.min, "max": window.max} for name, window in strategy.budget.windows.items()}
+    job = {"space": {"type": plugin, **arguments}, "budget": budget, **fields_of()}
+    try:
+        made = Job.model_validate(resolve_paths(job, Path.cwd()))
+        return made if made.make_family().space == family.space else None
+    except (ValidationError, DiffNASError):
+        return None
 
 
 class EngineLoop:
@@ -91,6 +128,7 @@ class EngineLoop:
         self._invalid = 0
         self._jobs_before = 0
         self._unstarted: list[Trial] = []
+        self._exhausted = False
         self._again: set[str] = set()
         self._polled = 0.0
 
@@ -128,6 +166,7 @@ class EngineLoop:
                     self._again.add(trial.id)
                 else:
                     self._unstarted.append(trial)
+        self.strategy.history.ended.clear()  # these have ended before this process opened the search
 
     def _tell_results(self, jobs: TrialJobs) -> None:
         results = jobs.results()
@@ -138,11 +177,13 @@ class EngineLoop:
 
     def _tell(self, trial_id: str, metrics: Mapping[str, Any], job_id: str = "") -> None:
         self._again.discard(trial_id)
+        self._exhausted = False
         named = {name: value for name, value in metrics.items() if name != "default"}
         self.strategy.tell(trial_id, named, job_id)
 
     def _fail(self, trial_id: str, reason: str) -> None:
         self._again.discard(trial_id)
+        self._exhausted = False
         self.strategy.tell_failed(trial_id, reason)
 
     def _as_metrics(self, raw: Any) -> Mapping[str, Any]:
@@ -187,31 +228,40 @@ class EngineLoop:
                             self._fail(trial.id, "the experiment ended before this trial did")
                 return False
             return True
-        why = why_broken(self.strategy.trials)
-        allowed = not why and self._below_limit() and self.engine.budget_available()
+        why = why_broken(self.strategy.ended)
+        allowed = not why and self._left > 0 and self.engine.budget_available()
         # After a resume NNI has workers to offer that are to run again what was interrupted.
         running = len(self.strategy.pending) - len(self._unstarted)
         crowded = self._jobs_before > 0 and running >= self.experiment.config.trial_concurrency
         idle = self.engine.idle_worker_available() and not crowded
-        asked = self._ask() if allowed and idle else []
-        if not asked and not running and why:
+        started = self._start(self._free(running)) if allowed and idle and not self._exhausted else []
+        if not started and not running and why:
             print(f"nni-diffnas: the search ends: {why}.", flush=True)
-        return bool(asked or running or (allowed and not idle))
+        return bool(started or running or (allowed and not idle))
 
-    def _below_limit(self) -> bool:
-        """NNI's engine admits models beyond the trial limit for a while, and never runs them."""
+    @property
+    def _left(self) -> float:
+        """Trials up to the limit: NNI's engine admits models beyond it for a while, and never runs them."""
         limit = None if self.experiment is None else self.experiment.config.max_trial_number
-        return limit is None or self._jobs_before + len(self.models) - self._invalid < limit
+        return math.inf if limit is None else limit - self._jobs_before - len(self.models) + self._invalid
 
-    def _ask(self) -> list[Trial]:
+    def _free(self, running: int) -> int:
+        """Workers that want a trial; NNI's engine says only whether there is one."""
+        concurrency = 1 if self.experiment is None else self.experiment.config.trial_concurrency
+        return int(min(max(1, concurrency - running), self._left))
+
+    def _start(self, count: int) -> list[Trial]:
+        """Submit what was suggested before a resume; where that is nothing, as many new trials as workers are free."""
         if not self._unstarted:
-            self.strategy.prepare(1)  # before the memory is locked: it may ask a server
-        with self.strategy.recording():
-            asked = [self._unstarted.pop(0)] if self._unstarted else self.strategy.ask(1)
-        for trial in asked:
+            self._unstarted = self.strategy.ask(count)
+            self._exhausted = not self._unstarted  # until a result arrives
+        started: list[Trial] = []
+        while self._unstarted and len(started) < count and self.engine.idle_worker_available():
+            trial = self._unstarted.pop(0)
             self.models[trial.id] = self.strategy.freeze(trial)
             self.engine.submit_models(self.models[trial.id])
-        return asked
+            started.append(trial)
+        return started
 
     def _end(self, trial_id: str, status: ModelStatus) -> None:
         if status == ModelStatus.Invalid:  # a filter stopped it: NNI has not run it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,14 @@ MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
 
 
-def why_broken(trials: Sequence[Trial]) -> str:
-    """Say why a search has to end although its strategy has more to suggest; empty while it may go on."""
-    last = [t for t in trials if t.status != "pending" and t.reason not in FAULTLESS][-MAX_FAILURES_IN_A_ROW:]
+def why_broken(ended: Sequence[Trial]) -> str:
+    """Say why a search has to end although its strategy has more to suggest; empty while it may go on.
+
+    Args:
+        ended: trials of this search, in the order in which they ended; those from before a resume do not count, or what
+            the user has repaired could not go on.
+    """
+    last = [trial for trial in ended if trial.reason not in FAULTLESS][-MAX_FAILURES_IN_A_ROW:]
     if len(last) < MAX_FAILURES_IN_A_ROW or any(trial.status != "failed" for trial in last):
         return ""
     return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"
@@ -46,12 +52,14 @@ class Outcome:
         objective: what ranks them.
         ranked: successful trials, best first; without a `REFERENCE`.
         failed: number of failed trials.
+        ended: number of all that have ended, whether they can be ranked or not.
         default: the trial of the space's default architecture (or teacher), where it was measured.
     """
 
     objective: Objective
     ranked: tuple[Trial, ...]
     failed: int
+    ended: int
     default: Trial | None
 
     @classmethod
@@ -61,7 +69,8 @@ class Outcome:
         scored = [(score, trial) for trial in succeeded if (score := objective.score(trial.metrics)) is not None]
         ranked = tuple(trial for _, trial in sorted(scored, key=lambda pair: pair[0], reverse=True))
         default = next((trial for trial in succeeded if trial.origin.kind in ("default", REFERENCE)), None)
-        return cls(objective, ranked, sum(trial.status == "failed" for trial in trials), default)
+        counts = Counter(trial.status for trial in trials)
+        return cls(objective, ranked, counts["failed"], counts["failed"] + counts["succeeded"], default)
 
     @property
     def best(self) -> Trial | None:
@@ -111,5 +120,5 @@ class Outcome:
             score = f"{name} ({self.default.metrics[name]:.4g})"
             lines.append(f"The default network, which is no candidate here, has the better {score}.")
         if self.failed:
-            lines.append(f"{self.failed} of {self.failed + len(self.ranked)} trials failed")
+            lines.append(f"{self.failed} of {self.ended} trials failed")
         return "\n".join(lines)

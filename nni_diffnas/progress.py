@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .forecast import format_seconds
+from .outcome import format_cost
+from .trial import Trial
 
-__all__ = ["Pace", "progress_bar"]
+__all__ = ["Pace", "progress_bar", "trial_line"]
 
 
 class Pace:
@@ -38,6 +40,22 @@ class Pace:
         if not to_go or self._done < at_once:
             return ""
         return f"about {format_seconds((self._clock() - self._start) / self._done * to_go)} left"
+
+
+def trial_line(trial: Trial, metric: str, *, best: bool) -> str:
+    """What has become of a trial, for the terminal.
+
+    Args:
+        trial: has ended.
+        metric: that ranks.
+        best: it is the best so far.
+    """
+    if trial.status == "failed":
+        what = f"failed: {trial.reason}"
+    else:
+        scored = f"{metric} {trial.metrics[metric]:.4g}" if metric in trial.metrics else "measured"
+        what = f"{scored}{' (best so far)' if best else ''}  {format_cost(trial.cost)}"
+    return f"{trial.id} {trial.origin.kind}: {what}" + ("" if trial.seconds is None else f"  {trial.seconds:.0f} s")
 
 
 @contextmanager

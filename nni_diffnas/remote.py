@@ -36,7 +36,7 @@ def machines_of(folder: ExperimentFolder) -> list[Mapping[str, Any]]:
 
 
 def fetch_output(folder: ExperimentFolder, job_id: str) -> Path | None:
-    """Copy a job's output folder here, where `ExperimentFolder.trial_output` finds it; ``None`` where none has it.
+    """Copy a job's output folder here, where `ExperimentFolder.output` finds it; ``None`` where none has it.
 
     Raises:
         JobError: the machines can only be reached with a password, or there is no ``scp``.

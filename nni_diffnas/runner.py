@@ -28,7 +28,7 @@ __all__ = [
     "SETTING_PREFIX",
     "TRIAL_ID",
     "build_seeded",
-    "check_objective",
+    "checked_metrics",
     "parameters_of",
     "report_final",
     "report_intermediate",
@@ -81,18 +81,26 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(metrics: Metrics) -> dict[str, Any]:
-    return finite({name: _plain(value) for name, value in metrics.items()})
+    return {name: _plain(value) for name, value in metrics.items()}
 
 
-def check_objective(metrics: Metrics, objective: Objective) -> None:
-    """Refuse a score that is not a finite number: it must not be ranked, and the strategy has to learn of it.
+def checked_metrics(metrics: Metrics, objective: Objective) -> dict[str, Any]:
+    """What a trial has measured, as Python's own numbers; called before any of it counts as a result.
 
     Raises:
-        TrialFailure: the objective is nan or infinite.
+        JobError: the objective is not among them.
+        TrialFailure: one is no number, or the objective is nan or infinite: it must not be ranked, and the strategy has
+            to learn of it.
     """
-    value = metrics.get(objective.metric)
+    try:
+        numbers = _numbers(metrics)
+    except (TypeError, ValueError) as error:
+        raise TrialFailure(f"The evaluator must report numbers only: {error}.") from error
+    objective.default(numbers, maximize=False)
+    value = numbers.get(objective.metric)
     if isinstance(value, float) and not math.isfinite(value):
         raise TrialFailure(f"{objective.metric} is {value}: the training diverged.")
+    return numbers
 
 
 def report_intermediate(metrics: Metrics, objective: Objective, *, maximize: bool) -> None:
@@ -101,7 +109,7 @@ def report_intermediate(metrics: Metrics, objective: Objective, *, maximize: boo
 
     if objective.metric in finite(metrics):
         default = objective.default(metrics, maximize=maximize)
-        nni.report_intermediate_result({"default": default, **_numbers(metrics)})
+        nni.report_intermediate_result({"default": default, **finite(_numbers(metrics))})
 
 
 def report_final(metrics: Metrics, objective: Objective, *, maximize: bool) -> None:
@@ -114,7 +122,7 @@ def report_final(metrics: Metrics, objective: Objective, *, maximize: bool) -> N
     """
     import nni
 
-    nni.report_final_result({"default": objective.default(metrics, maximize=maximize), **_numbers(metrics)})
+    nni.report_final_result({"default": objective.default(metrics, maximize=maximize), **finite(_numbers(metrics))})
 
 
 def build_seeded(family: Family, architecture: Mapping[str, Value], seed: int) -> torch.nn.Module:
@@ -176,19 +184,13 @@ def run_trial(
 
         context = TrialContext(chosen, folder, job.seed if seed is None else seed, report, settings)
         model = build_seeded(family, chosen, context.seed)
-        metrics = {**evaluation.evaluate(model, context), **family.cost(chosen).as_metrics(), **standing(settings)}
+        measured = evaluation.evaluate(model, context)
         if not _first():
             return {}
-        check_objective(metrics, objective)
-    metrics["seconds"] = round(time.monotonic() - started, 3)
-    record.succeed(
-        {
-            "architecture": chosen,
-            "metrics": metrics,
-            "protocol": evaluation.protocol,
-            "seed": context.seed,
-        }
-    )
+        known = {**family.cost(chosen).as_metrics(), **standing(settings)}
+        metrics = checked_metrics({**measured, **known, "seconds": round(time.monotonic() - started, 3)}, objective)
+        result = {"metrics": metrics, "protocol": evaluation.protocol, "seed": context.seed}
+        record.succeed({"architecture": chosen, **result})
     if inside:
         report_final(metrics, objective, maximize=False)
     return metrics

@@ -6,12 +6,10 @@ once: validation, budget, duplicates, pending trials, the search memory, NNI's e
 
 from __future__ import annotations
 
-import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,12 +18,13 @@ from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import Strategy
 
 from .cost import Budget, Cost
-from .errors import BudgetError, StrategyError
+from .errors import BudgetError, SpaceError, StrategyError
 from .family import Family, sample_within
 from .halving import Halving
+from .history import History
 from .nas_loop import EngineLoop, open_search
 from .runner import SETTING_PREFIX, parameters_of
-from .space import Architecture, Space, Value, digest
+from .space import Architecture, Space, Value
 from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial
 
 if TYPE_CHECKING:
@@ -47,7 +46,9 @@ class AskTellStrategy(Strategy):
         budget: windows on MACs, parameters or latency, checked before anything is trained.
         seed: of everything random in the strategy.
         memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
-        warm_start: trials of earlier experiments on the same space, used as if they had been run.
+        warm_start: trials of earlier experiments, used as if they had been run. Those that have not ended, were scored
+            by another protocol or lie outside the space are left out: they cannot be ranked with this search's, and
+            may be trained again.
         start_with_default: train the space's default network first, so that every search knows what it has to beat;
             where the budget forbids it, it is a `REFERENCE`, which is no candidate.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
@@ -86,10 +87,8 @@ class AskTellStrategy(Strategy):
         self.halving = None if halving is None else Halving(halving)
         self._space: Space | None = None
         self._family: Family | None = None
-        self._trials: dict[str, Trial] = {}
-        self._submitted_at: dict[str, float] = {}
+        self.history = History()
         self._own_memory = False
-        self._known: set[str] = set()
 
     # What a subclass writes ------------------------------------------------------------------------------------------
 
@@ -98,8 +97,9 @@ class AskTellStrategy(Strategy):
         """Name up to ``count`` architectures to train next.
 
         Called when workers are free. Pending trials are in `pending`; finished ones have gone through `update`. Fewer
-        than ``count`` means: nothing more for now; none at all while nothing is pending ends the search. Must not
-        block.
+        than ``count`` means: nothing more for now; none at all while nothing is pending ends the search. It may take
+        its time (train a surrogate, ask a server), since nobody waits for the search memory meanwhile, but must not
+        block for ever.
         """
 
     @abstractmethod
@@ -131,13 +131,6 @@ class AskTellStrategy(Strategy):
 
         Raises:
             DiffNASError: it is not; the sentence names the remedy.
-        """
-
-    def prepare(self, count: int) -> None:
-        """Do the slow part of the next `suggest` (ask a server, say): nobody waits for the search memory meanwhile.
-
-        Both doors call it before every time they ask for ``count`` trials, and a strategy that writes it must not be
-        slow in `suggest` any more.
         """
 
     def forecast(self, trials: int) -> str:
@@ -175,12 +168,17 @@ class AskTellStrategy(Strategy):
     @property
     def trials(self) -> list[Trial]:
         """All trials of this search, warm start included, in order of submission."""
-        return list(self._trials.values())
+        return list(self.history.trials.values())
+
+    @property
+    def ended(self) -> list[Trial]:
+        """Trials that have ended since this process opened the search, in the order in which they did."""
+        return list(self.history.ended.values())
 
     @property
     def pending(self) -> list[Trial]:
         """Trials that have been suggested and have not ended."""
-        return [trial for trial in self._trials.values() if trial.status == "pending"]
+        return [trial for trial in self.history.trials.values() if trial.status == "pending"]
 
     def cost(self, architecture: Mapping[str, Value]) -> Cost | None:
         """MACs, parameters and perhaps latency; ``None`` where the space cannot say."""
@@ -194,27 +192,27 @@ class AskTellStrategy(Strategy):
                 raise BudgetError("A budget is given, but this search space cannot say costs before training.")
             if not self.budget.admits(cost):
                 return self.budget.explain(cost)
-        if self._identity(architecture, settings or {}) in self._known:
+        if self.history.knows(architecture, settings or {}):
             return "already trained or pending in this search"
         return ""
 
-    def draw(self, taken: Collection[Architecture] = (), tries: int = 500) -> Architecture | None:
+    def draw(self, taken: Collection[Architecture] = (), tries: int = 2000) -> Architecture | None:
         """Draw a random architecture within budget that is not known yet; ``None`` where none is found.
 
         Args:
             taken: architectures of the same batch, which are not known yet either.
-            tries: draws before giving up.
+            tries: draws before giving up, or before walking to a budget that they do not meet.
         """
-        for _ in range(tries):
-            if self._family is not None and self.budget.windows:
-                drawn = sample_within(self._family, self.budget, self.rng)
-            else:
-                drawn = self.space.sample(self.rng)
-            if drawn not in taken and not self.rejection(drawn):
-                return drawn
-            if len(taken) + len(self._known) >= self.space.size:
-                return None
-        return None
+
+        def fresh(drawn: Architecture) -> bool:
+            return drawn not in taken and not self.rejection(drawn)
+
+        if self._family is None:
+            return next(filter(fresh, (self.space.sample(self.rng) for _ in range(tries))), None)
+        try:
+            return sample_within(self._family, self.budget, self.rng, tries, fresh)
+        except BudgetError:
+            return None
 
     # What the doors use ----------------------------------------------------------------------------------------------
 
@@ -239,18 +237,37 @@ class AskTellStrategy(Strategy):
         self._space, self._family, self.protocol, self.task, self.folder = space, family, protocol, task, folder
         self.check_budget()
         self.setup()
-        for trial in self._warm_start:
-            self._remember(trial)
-        ended = [trial for trial in self._warm_start if trial.status != "pending"]
-        if ended:
-            self.update(ended)
+        warm = [trial for trial in self._warm_start if self._serves(trial)]
+        for trial in warm:
+            self.history.add(trial)
+        if warm:
+            self.update(warm)
+
+    def _serves(self, trial: Trial) -> bool:
+        """Whether a trial of an earlier experiment tells this one anything that can be compared."""
+        try:
+            inside = self.space.validate(trial.architecture) == trial.architecture
+        except SpaceError:
+            inside = False
+        return inside and trial.status != "pending" and trial.protocol == self.protocol
 
     def ask(self, count: int) -> list[Trial]:
         """Return up to ``count`` new pending trials, validated, within budget and not known yet.
 
+        First they are chosen, which may be slow; then they are remembered, and the state that follows with them. Not to
+        be called while `recording`: others would wait for the memory.
+
         Raises:
             StrategyError: the strategy keeps suggesting what is refused.
         """
+        asked = self._admitted(count)
+        with self.recording():
+            if self.memory is not None:
+                for trial in asked:
+                    self.memory.add(trial, self.space)
+        return asked
+
+    def _admitted(self, count: int) -> list[Trial]:
         asked: list[Trial] = []
         rejections = 0
         while len(asked) < count:
@@ -272,7 +289,7 @@ class AskTellStrategy(Strategy):
                     continue
                 rejections = 0
                 trial = Trial(
-                    id=f"{self.experiment}-{len(self._trials):04d}",
+                    id=f"{self.experiment}-{len(self.history.trials):04d}",
                     experiment=self.experiment,
                     architecture=architecture,
                     origin=Origin(type(self).__name__, suggestion.kind, suggestion.parent),
@@ -280,10 +297,7 @@ class AskTellStrategy(Strategy):
                     settings=dict(suggestion.settings),
                     protocol=self.protocol,
                 )
-                self._remember(trial)
-                self._submitted_at[trial.id] = time.monotonic()
-                if self.memory is not None:
-                    self.memory.add(trial, self.space)
+                self.history.add(trial, now=True)
                 asked.append(trial)
                 if len(asked) == count:
                     break
@@ -291,7 +305,7 @@ class AskTellStrategy(Strategy):
 
     def _first(self) -> Sequence[Suggestion]:
         """Suggest the default network, once, where nothing has been tried."""
-        if not self.start_with_default or self._trials or self._family is None:
+        if not self.start_with_default or self.history.trials or self._family is None:
             return ()
         default = self.space.validate(self._family.default)
         if self.rejection(default):
@@ -305,35 +319,19 @@ class AskTellStrategy(Strategy):
 
     def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
         """Record the final metrics of a trial, even of one that was given up; a second report is ignored."""
-        if trial_id in self._trials and self._trials[trial_id].open:
-            self._trials[trial_id] = replace(self._trials[trial_id], status="pending")
-        return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
+        return self._told(trial_id, self.history.succeed(trial_id, metrics, job_id))
 
     def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:
         """Record that a trial ended without metrics."""
-        return self._end(trial_id, lambda t, s: t.failed(reason, seconds=s, job_id=job_id))
+        return self._told(trial_id, self.history.fail(trial_id, reason, job_id))
 
-    def _end(self, trial_id: str, end: Any) -> Trial:
-        if trial_id not in self._trials:
-            raise StrategyError(f"Trial {trial_id!r} is unknown to this search: it was started by another one.")
-        trial = self._trials[trial_id]
-        if trial.status != "pending":
-            return trial
-        started = self._submitted_at.pop(trial_id, None)
-        ended: Trial = end(trial, None if started is None else round(time.monotonic() - started, 3))
-        self._trials[trial_id] = ended
+    def _told(self, trial_id: str, ended: Trial | None) -> Trial:
+        if ended is None:
+            return self.history.trials[trial_id]
         if self.memory is not None:
             self.memory.update(ended)
         self.update([ended])
         return ended
-
-    @staticmethod
-    def _identity(architecture: Architecture, settings: Mapping[str, Value]) -> str:
-        return digest([architecture, dict(settings)])
-
-    def _remember(self, trial: Trial) -> None:
-        self._trials[trial.id] = trial
-        self._known.add(self._identity(trial.architecture, trial.settings))
 
     # NNI's NAS door --------------------------------------------------------------------------------------------------
 
@@ -364,7 +362,7 @@ class AskTellStrategy(Strategy):
             snapshot: the last one; without it the finished trials are replayed through `update`.
         """
         for trial in trials:
-            self._remember(trial)
+            self.history.add(trial)
         if snapshot:
             self.rng.bit_generator.state = snapshot["rng"]
             self.load_state(snapshot["state"])
@@ -387,13 +385,13 @@ class AskTellStrategy(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, for NNI's checkpoint of a NAS experiment."""
-        trials = [trial.to_json() for trial in self._trials.values()]
+        trials = [trial.to_json() for trial in self.trials]
         return {"experiment": self.experiment, "trials": trials, **self.snapshot()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore `state_dict`; the space must be bound. What the memory knows is newer, and has been recalled."""
-        if self._trials and self.experiment == state_dict["experiment"]:
+        if self.history.trials and self.experiment == state_dict["experiment"]:
             return
         self.experiment = state_dict["experiment"]
-        self._trials, self._known = {}, set()
+        self.history = History()
         self.restore([Trial.from_json(body) for body in state_dict["trials"]], state_dict)

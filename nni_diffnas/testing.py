@@ -96,7 +96,6 @@ class StrategyCases:
         """Train ``count`` trials, one at a time; return what was suggested."""
         seen = []
         for _ in range(count):
-            strategy.prepare(1)
             for trial in strategy.ask(1):
                 seen.append(trial.architecture)
                 strategy.tell(trial.id, self.measure(trial))
@@ -112,7 +111,6 @@ class StrategyCases:
     def test_several_workers_get_different_architectures(self) -> None:
         strategy = self.bound()
         self.run(strategy, 6)
-        strategy.prepare(3)
         asked = strategy.ask(3) + strategy.ask(1)
         assert len({json.dumps(dict(trial.architecture)) for trial in asked}) == len(asked)
         for trial in reversed(asked):  # they end in any order
@@ -132,7 +130,6 @@ class StrategyCases:
     def test_a_resume_goes_on_as_if_nothing_had_happened(self) -> None:
         strategy = self.bound(seed=4)
         self.run(strategy, self.trials // 2)
-        strategy.prepare(1)
         (pending,) = strategy.ask(1)
         snapshot = json.loads(json.dumps(strategy.snapshot()))  # primitives only: that is what the memory keeps
         trials = [Trial.from_json(json.loads(json.dumps(trial.to_json()))) for trial in strategy.trials]
@@ -145,7 +142,6 @@ class StrategyCases:
     def test_failed_trials_are_learnt_and_the_search_goes_on(self) -> None:
         strategy = self.bound()
         for number in range(self.trials):
-            strategy.prepare(1)
             for trial in strategy.ask(1):
                 if number % 2:
                     strategy.tell_failed(trial.id, "out of memory")
@@ -156,7 +152,6 @@ class StrategyCases:
     def test_nothing_but_failures_breaks_nothing(self) -> None:
         strategy = self.bound()
         for _ in range(8):
-            strategy.prepare(1)
             for trial in strategy.ask(1):
                 strategy.tell_failed(trial.id, "the loss is nan")
         assert len(strategy.trials) == 8

@@ -7,14 +7,11 @@ gives each its own name. Light to import, for the reason that `driver` gives.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nni.tuner import Tuner
 
-from .errors import DiffNASError, StrategyError
+from .errors import StrategyError
 from .experiment import ManagerInfo
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ class DiffNASTuner(Tuner):
         Raises:
             DiffNASError: bad input; the sentence is printed to the terminal and the experiment ends as ERROR.
         """
-        with self._telling():
+        with self._manager.telling():
             from .driver import Driver
 
             if self._driver is not None:
@@ -65,36 +62,25 @@ class DiffNASTuner(Tuner):
 
     def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> list[dict[str, Value]]:
         """Ask for as many architectures as NNI has free workers."""
-        with self._telling():
+        with self._manager.telling():
             return self.driver.ask(parameter_id_list, kwargs.get("st_callback"))
 
     def receive_trial_result(self, parameter_id: int, parameters: dict[str, Value], value: Any, **kwargs: Any) -> None:
         """Hand over a trial's complete metric dictionary."""
-        with self._telling():
+        with self._manager.telling():
             parameters = parameters or self.driver.trial_of(parameter_id)
             self.driver.tell(parameters, value, str(kwargs.get("trial_job_id") or ""))
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Receive trials that finished before a resume, or were run again after it."""
-        with self._telling():
+        with self._manager.telling():
             self.driver.import_results(data)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Learn that a trial's process ended."""
         if self._driver is not None:
-            with self._telling():
+            with self._manager.telling():
                 self._driver.ended(success)
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tell manager and user of an error: NNI's dispatcher ends without a word, and the manager waits for ever."""
-        try:
-            yield
-        except Exception as error:
-            reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
-            print(f"nni-diffnas: {reason}", file=sys.stderr, flush=True)
-            self._manager.fail(reason)
-            raise
 
     def _on_exit(self) -> None:
         if self._driver is not None:

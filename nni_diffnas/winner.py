@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import JobError
 from .experiment import ExperimentFolder
@@ -14,10 +14,14 @@ from .job import Job
 from .memory import SearchMemory
 from .model_card import write_card
 from .outcome import Outcome
+from .record import reason_of
 from .trial import Trial
 from .verdict import Verdict, read_verdict
 
-__all__ = ["Search", "export_trial", "read_search"]
+if TYPE_CHECKING:
+    from .strategy import AskTellStrategy
+
+__all__ = ["Search", "conclude", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -92,19 +96,20 @@ def read_search(folder: ExperimentFolder) -> Search:
         if not starts:
             raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
         start: Mapping[str, Any] = starts[-1].body
+        if "job" not in start:
+            raise JobError(
+                f"Experiment {folder.id} searched from Python with a space or an evaluator that no job file can name: "
+                f"export its networks, or judge them, from Python too."
+            )
         trials = tuple(memory.trials(experiment=folder.id))
     return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
     """Output folder of a trial; one that is on another machine is fetched."""
-    for output, _ in folder.records(trial.id):
-        if (output / WEIGHTS).is_file():
-            return output
-    output_of_job = folder.trial_output(trial.job_id)
-    claimed = folder.trial_result(trial.job_id).get("trial")
-    if output_of_job is not None and not claimed and (output_of_job / WEIGHTS).is_file():
-        return output_of_job
+    output = folder.output(trial.id)
+    if output is not None and (output / WEIGHTS).is_file():
+        return output
     from .remote import fetch_output
 
     fetched = fetch_output(folder, trial.job_id)
@@ -143,6 +148,30 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
         shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
     write_card(pipeline, job, trial, trials, _verdict_of(folder, trial))
     return pipeline
+
+
+def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folder: ExperimentFolder) -> None:
+    """Print what a search has found and spent, and export its winner where it can be.
+
+    Args:
+        strategy: of the search.
+        trials: of the search, without those of a warm start.
+        job: of the search.
+        folder: of the experiment.
+
+    Raises:
+        Exception: whatever plug-ins, language models and disks raise.
+    """
+    outcome = Outcome.of(trials, strategy.objective)
+    print("\n" + outcome.describe(), flush=True)
+    if summary := strategy.summary():
+        print(summary, flush=True)
+    if outcome.best is not None and job.make_evaluation().scheduler_config() is not None:
+        try:
+            pipeline = export_trial(folder, job, outcome.best, folder.path / "winner", trials)
+        except Exception as error:
+            raise JobError(f"the winner was not exported: {reason_of(error)}") from error
+        print(f"pipeline: {pipeline}", flush=True)
 
 
 def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import nni
 
 from nni_diffnas.family import Family
@@ -27,6 +29,8 @@ class BlockwiseEvaluator(DiffusionEvaluator):
         data, metric, direction, seed: see `DiffusionEvaluator`.
         options: fields of `BlockwiseSettings`, JSON values only.
     """
+
+    plugin: ClassVar[str] = "blockwise"
 
     def evaluation(self) -> BlockwiseEvaluation:
         """A new evaluation with these settings."""

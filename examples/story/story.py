@@ -55,7 +55,6 @@ def search(job: Job, name: str, memory: SearchMemory, folder: Path, trials: int,
     body = {"job": job.model_dump(mode="json"), "strategy": name, "options": shown, "max_trials": trials}
     memory.log("experiment", strategy.experiment, body)
     while sum(trial.experiment == strategy.experiment for trial in strategy.trials) < trials:
-        strategy.prepare(1)
         asked = strategy.ask(1)
         if not asked:
             break

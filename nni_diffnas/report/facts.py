@@ -205,7 +205,9 @@ def reproduction(source: Source) -> dict[str, Any]:
     return {
         "job": None if job is None else yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         "strategy": _strategy(source),
-        "options": yaml.safe_dump(dict(body.get("options") or {}), sort_keys=False).strip() if body else "",
+        "options": yaml.safe_dump(dict(body.get("options") or {}), sort_keys=False).strip()
+        if "options" in body
+        else "",
         "versions": ", ".join(f"{name} {value}" for name, value in recorded.items()),
         "device": evaluation.get("device", ""),
         "seed": None if source.job is None else source.job.seed,

@@ -14,7 +14,6 @@ from ..family import Family
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..outcome import Outcome
-from ..record import RESULT_FILE, TrialRecord
 from ..space import Architecture, Space
 from ..trial import REFERENCE, Objective, Trial
 from ..verdict import Verdict, read_verdict
@@ -33,7 +32,7 @@ class Source:
         folder: of the experiment; ``None`` where a memory was named.
         trials: of one space and one protocol, in order of submission.
         space: their search space.
-        job: of the latest search; ``None`` where no door has recorded one.
+        job: of the latest search; ``None`` where no door could record one.
         objective: what ranks the trials.
         events: entries of the journal that are no trials.
         others: trials of the memory that were scored by another protocol or come from another space.
@@ -105,19 +104,11 @@ class Source:
         """What a label means, in one line."""
         return label if self.family is None else self.family.describe(label)
 
-    @cached_property
-    def _outputs(self) -> Mapping[str, Path]:
-        """Output folders by trial id, of the trials that lie beside the memory (a search from Python)."""
-        files = self.memory.parent.glob(f"*/environments/*/trials/*/{RESULT_FILE}")
-        found = {str(TrialRecord.read(file).get("trial")): file.parent for file in files}
-        return found
-
     def output(self, trial: Trial) -> Path | None:
         """Output folder of a trial; ``None`` where it is not on this machine."""
-        folder = self.folder.trial_output(trial.job_id) if self.folder is not None else None
-        if folder is None and self.folder is None:
-            folder = self._outputs.get(trial.id)
-        return folder
+        place = self.memory.parent
+        beside = ExperimentFolder(place if place.name == trial.experiment else place / trial.experiment)
+        return (self.folder or beside).output(trial.id)
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -153,7 +144,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         trials, space = groups[key], spaces[key]
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
-    if job is None and starts:
+    if job is None and starts and "job" in starts[-1].body:
         job = Job.model_validate(starts[-1].body["job"])
     objective = job.make_objective() if job else Objective()
     scored = [trial for trial in trials if trial.status == "succeeded"]

@@ -28,6 +28,8 @@ class BlockwiseUNetSpace(FamilySpace):
 
     family: BlockwiseUNetFamily
 
+    plugin = "blockwise"
+
     def __init__(self, teacher: str, **options: Any) -> None:
         super().__init__(teacher, **options)
 

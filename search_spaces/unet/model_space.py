@@ -28,6 +28,8 @@ class UNetSpace(FamilySpace):
 
     family: UNetFamily
 
+    plugin = "unet"
+
     def __init__(self, preset: str = "cifar10", **options: Any) -> None:
         super().__init__(preset, **options)
 

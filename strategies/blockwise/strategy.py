@@ -110,7 +110,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
     def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
         """As for every strategy; only students have to keep the budget."""
         if settings and settings.get("task") in ("block", "teacher"):
-            return "already trained or pending" if self._identity(architecture, settings) in self._known else ""
+            return "already trained or pending" if self.history.knows(architecture, settings) else ""
         return super().rejection(architecture, settings)
 
     def suggest(self, count: int) -> Sequence[Suggestion]:

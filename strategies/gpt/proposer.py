@@ -123,7 +123,6 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._queue: list[Suggestion] = []
         self._round = 0
         self._parts: dict[str, str] = {}
-        self._prepared = False
 
     # The hooks -------------------------------------------------------------------------------------------------------
 
@@ -165,19 +164,9 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         """Find a wrong key, model or address with one small request, before anything is trained."""
         self._model.check()
 
-    def prepare(self, count: int) -> None:
-        """Ask for the proposals that are missing, unless only the default network is wanted."""
-        self._prepared = True
-        while (missing := count - len(self._queue) - len(self._first())) > 0:
-            wanted = min(missing, self._per_answer)
-            found = self._ask_round(wanted)
-            self._queue += found
-            if len(found) < wanted:  # there is nothing left to propose
-                return
-
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        """Hand out what `prepare` has found; where no door has called that, ask for a new round."""
-        if not self._queue and not self._prepared:
+        """Hand out what is left of the last round, else ask for a new one; where that is too short, comes the next."""
+        if not self._queue:
             self._queue = self._ask_round(min(count, self._per_answer))
         taken, self._queue = self._queue[:count], self._queue[count:]
         return taken
@@ -232,7 +221,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     # A round ---------------------------------------------------------------------------------------------------------
 
     def _ask_round(self, wanted: int) -> list[Suggestion]:
-        if len(self._known) >= self.space.size:
+        if len(self.history.known) >= self.space.size:
             return []
         self._round += 1
         recorded = self._model.recorded(self._round)

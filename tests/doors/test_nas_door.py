@@ -17,10 +17,13 @@ from nni.nas.experiment import NasExperiment
 from nni.nas.strategy.middleware import Chain, Deduplication
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
+from nni_diffnas.experiment import find_experiment
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
+from nni_diffnas.report import read_source
 from nni_diffnas.search_spaces import UNetSpace
 from nni_diffnas.strategies import DiffusionGuided, RegularizedEvolution
+from nni_diffnas.winner import export_trial, read_search
 
 evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 256}, score_images=32, sampler_steps=2,
                                curve_points=1, curve_images=16)
@@ -36,6 +39,11 @@ with SearchMemory(Path("memory.sqlite")) as memory:
     best = next(iter(experiment.export_top_models(top_k=1, formatter="dict")))
     ranked = Outcome.of(strategy.trials, strategy.objective).ranked
     assert {k: best[k] for k in ranked[0].architecture} == ranked[0].architecture, (best, ranked)
+    search = read_search(find_experiment(experiment.id))
+    assert [trial.id for trial in search.trials] == [trial.id for trial in strategy.trials]
+    pipeline = export_trial(search.folder, search.job, search.best, Path("winner"), search.trials)
+    assert (pipeline / "model_index.json").is_file(), pipeline
+    assert all((read_source(experiment.id).output(trial) / "samples.png").is_file() for trial in search.trials)
     experiment.stop()
 print("FINISHED")
 """

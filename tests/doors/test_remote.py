@@ -74,7 +74,7 @@ def test_a_search_on_two_hosts_brings_results_and_weights_back(tmp_path: Path, m
         try:
             assert [trial.status for trial in search.trials] == ["succeeded"] * 3
             assert (folder.path / "winner" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
-            fetched = folder.trial_output(search.best.job_id)
+            fetched = folder.job_output(search.best.job_id)
             assert fetched is not None
             there = others / "trials" / search.best.job_id / "nnioutput"
             assert (fetched / WEIGHTS).read_bytes() == (there / WEIGHTS).read_bytes()

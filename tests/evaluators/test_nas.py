@@ -1,6 +1,7 @@
 """The evaluator behind NNI's NAS door: small, serialisable, and it reports what NNI can rank."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nni
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 from nni_diffnas.errors import JobError
-from nni_diffnas.evaluators import DiffusionEvaluator
+from nni_diffnas.evaluators import DiffusionEvaluation, DiffusionEvaluator
+from nni_diffnas.runner import TRIAL_ID
+from nni_diffnas.testing import SmallFamily
 
 OPTIONS: dict[str, Any] = {
     "extractor": "random", "training": {"images": 320}, "score_images": 50, "sampler_steps": 3, "curve_images": 20,
@@ -25,6 +28,25 @@ def test_it_survives_nnis_serializer() -> None:
     assert type(loaded) is DiffusionEvaluator
     assert loaded.evaluation().settings == evaluator.evaluation().settings
     assert (loaded.seed, loaded.objective, loaded.data) == (4, evaluator.objective, evaluator.data)
+
+
+def test_a_trial_hears_of_the_labels_that_its_network_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NNI's sample names all labels, also those of parts that are not there."""
+    family, contexts = SmallFamily(), []
+
+    def evaluate(self: Any, model: Any, context: Any) -> dict[str, float]:
+        contexts.append(context)
+        return {"rfid": 1.0}
+
+    monkeypatch.setattr("nni_diffnas.evaluators.nas.traced_family", lambda model: family)
+    monkeypatch.setattr(DiffusionEvaluation, "evaluate", evaluate)
+    monkeypatch.setattr(nni, "report_final_result", lambda metrics: None)
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))
+    sample = {**family.space.complete(family.default), TRIAL_ID: "t-0"}
+    model = SimpleNamespace(sample=sample, executable_model=nn.Module)
+    DiffusionEvaluator({"source": "digits"}, **OPTIONS)._execute(model)
+    assert "heads" in sample
+    assert contexts[0].architecture == family.default
 
 
 def test_bad_options_are_refused_before_the_experiment() -> None:

@@ -64,5 +64,5 @@ def test_a_job_id_of_a_memory_that_came_from_elsewhere_cannot_escape(job_id: str
     (folder.path / "trials").mkdir(parents=True)
     (tmp_path / "exp" / "secret").mkdir()
     (folder.path / "environments" / "local-env" / "trials" / "abc").mkdir(parents=True)
-    assert folder.trial_output(job_id) is None
-    assert folder.trial_output("abc") is not None
+    assert folder.job_output(job_id) is None
+    assert folder.job_output("abc") is not None

@@ -129,7 +129,7 @@ def test_every_fault_is_recorded_with_its_reason_and_the_search_goes_on(plugin_s
     # What NNI's web UI shows behind "View trial error".
     shown = [
         (output / "trial.stderr").read_text()
-        for output in (folder.trial_output(job) for job in jobs)
+        for output in (folder.job_output(job) for job in jobs)
         if output is not None
     ]
     for sign in ("layer7", "max_trial_seconds: 4", "rfid is nan", "File too large", "data.npz"):

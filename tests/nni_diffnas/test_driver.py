@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,16 @@ import numpy as np
 import pytest
 import yaml
 
+from nni_diffnas import winner
 from nni_diffnas.driver import Driver
 from nni_diffnas.errors import JobError, StrategyError
-from nni_diffnas.experiment import ExperimentFolder, TrialJobs
+from nni_diffnas.evaluators.tabular import TabularEvaluation
+from nni_diffnas.experiment import ExperimentFolder, ManagerInfo, TrialJobs
 from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
+from nni_diffnas.memory import SearchMemory
 from nni_diffnas.runner import TRIAL_ID
+from nni_diffnas.trial import Origin, Trial
 
 
 @dataclass
@@ -33,6 +38,12 @@ class Manager:
     ended_after: int | None = None
     gpus: GpuRequest | None = None
     assessed: bool = False
+    failed: list[str] = field(default_factory=list)
+
+    telling = ManagerInfo.telling
+
+    def fail(self, message: str) -> None:
+        self.failed.append(message)
 
     @property
     def folder(self) -> ExperimentFolder:
@@ -80,9 +91,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(manager: Manager) -> Driver:
+def start(manager: Manager, space: dict[str, Any] | None = None) -> Driver:
     manager.folder.path.mkdir(exist_ok=True)
-    space = load_job(manager.path / "job.yml").make_family().space.to_nni()
+    space = space or load_job(manager.path / "job.yml").make_family().space.to_nni()
     options = {"population": 2, "sample": 2}
     return Driver(manager, "job.yml", "RegularizedEvolution", "minimize", options, space)  # type: ignore[arg-type]
 
@@ -294,3 +305,137 @@ def test_a_finished_search_goes_on_when_its_limit_is_raised(folder: Path) -> Non
 def test_what_nni_cannot_place_on_gpus_is_refused_before_any_trial(folder: Path) -> None:
     with pytest.raises(JobError, match="leave trialGpuNumber unset"):
         start(Manager(folder, gpus=GpuRequest(99.0)))
+
+
+def change_job(folder: Path, **changes: Any) -> None:
+    job = yaml.safe_load((folder / "job.yml").read_text())
+    (folder / "job.yml").write_text(yaml.safe_dump({**job, **changes}))
+
+
+def earlier(folder: Path, *trials: Trial) -> None:
+    """Warm-start the job from these trials."""
+    job = load_job(folder / "job.yml")
+    with SearchMemory(folder / "old.sqlite") as memory:
+        for trial in trials:
+            memory.add(replace(trial, protocol=job.make_evaluation().protocol), job.make_family().space)
+    change_job(folder, warm_start=["old.sqlite"])
+
+
+def old(number: int) -> Trial:
+    return Trial(f"old-{number}", "old", {"a": number, "b": 4, "c": 4}, Origin("RandomSearch", "random"))
+
+
+def test_a_pending_trial_of_an_earlier_search_holds_nothing_up(folder: Path) -> None:
+    earlier(folder, old(0))
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    (first,) = driver.ask([0], None)
+    driver.tell(first, result(first), "j0")
+    assert len(driver.ask([1], None)) == 1
+    assert {trial.experiment for trial in driver.strategy.trials} == {"exp1"}
+    driver.close()
+
+
+@pytest.mark.parametrize("budget", [{}, {"macs": {"max": 50}}])
+def test_a_narrowed_search_space_is_all_that_the_search_sees(
+    folder: Path, budget: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = dict(np.load(folder / "table.npz"))
+    values = np.c_[content["values"], content["choices"].sum(axis=1) * 10.0]
+    np.savez(folder / "table.npz", **{**content, "metrics": ["rfid", "macs"], "values": values})
+    change_job(folder, budget=budget)
+    earlier(folder, old(0).succeeded({"rfid": 0.0}), old(3).succeeded({"rfid": 1.0}))
+    job = load_job(folder / "job.yml")
+    space = job.make_family().space.to_nni()
+    space["a"]["_value"] = [3, 4]
+    driver = start(Manager(folder, concurrency=1, max_trials=5), space)
+    assert "5 trials" in capsys.readouterr().out
+    assert [trial.id for trial in driver.strategy.trials] == ["old-3"]
+    family = driver.strategy.family
+    assert isinstance(family, type(job.make_family()))
+    assert family.default == {**job.make_family().default, "a": 3}
+    for number in range(4):
+        (parameters,) = driver.ask([number], None)
+        assert parameters["a"] in (3, 4)
+        assert not budget or parameters["a"] + parameters["b"] + parameters["c"] <= 5
+        driver.tell(parameters, result(parameters), f"j{number}")
+    driver.close()
+
+
+def test_the_default_of_a_narrowed_space_is_trained_first(folder: Path) -> None:
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    space["b"]["_value"] = [2, 4]
+    driver = start(Manager(folder), space)
+    (first,) = driver.ask([0], None)
+    assert driver.strategy.trials[0].origin.kind == "default"
+    assert (first["a"], first["b"], first["c"]) == (0, 2, 0)
+    driver.close()
+
+
+def test_an_export_that_fails_takes_no_result_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any) -> Path:
+        with sqlite3.connect(folder / "exp1" / "memory.sqlite", timeout=0) as another:
+            another.execute("BEGIN IMMEDIATE")  # raises while anybody writes
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TabularEvaluation, "scheduler_config", lambda evaluation: {})
+    monkeypatch.setattr(winner, "export_trial", full)
+    driver = start(Manager(folder, concurrency=1, max_trials=1))
+    (only,) = driver.ask([0], None)
+    driver.tell(only, result(only), "j0")
+    with SearchMemory(folder / "exp1" / "memory.sqlite") as memory:
+        assert [(trial.status, trial.metrics["rfid"]) for trial in memory.trials()] == [("succeeded", rfid(only))]
+    driver.close()
+    said = capsys.readouterr()
+    assert said.err.count("the winner was not exported") == 1
+    assert "No space left on device" in said.err
+    assert "best architecture" in said.out
+
+
+def test_failures_of_others_and_from_before_a_resume_do_not_end_the_search(folder: Path) -> None:
+    earlier(folder, *(old(number).failed("the data is missing") for number in range(5)))
+    manager = Manager(folder, concurrency=1)
+    driver = start(manager)
+    for number in range(4):
+        (parameters,) = driver.ask([number], None)
+        manager.record(number, parameters, "FAILED")
+        driver.ended(success=False)
+        assert manager.ended_after is None
+    (parameters,) = driver.ask([4], None)
+    driver.strategy.memory.close()  # type: ignore[union-attr]  # killed
+    manager.record(4, parameters, "FAILED")
+    manager.resumed = True
+    driver = start(manager)
+    assert [trial.status for trial in driver.strategy.trials[-5:]] == ["failed"] * 5
+    assert manager.ended_after is None
+    for number in range(5, 10):
+        assert manager.ended_after is None
+        (parameters,) = driver.ask([number], None)
+        manager.record(number, parameters, "FAILED")
+        driver.ended(success=False)
+    assert manager.ended_after == 10
+    driver.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_in_the_background_reaches_the_manager(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(count: int) -> Any:
+        raise RuntimeError("the surrogate is singular")
+
+    manager = Manager(folder, concurrency=1, max_trials=1)
+    driver = start(manager)
+    (only,) = driver.ask([0], None)
+    monkeypatch.setattr(driver.strategy, "suggest", broken)
+    driver.tell(only, result(only), "j0")
+    manager.max_trials = 2
+    until = time.monotonic() + 20
+    while not manager.failed and time.monotonic() < until:
+        time.sleep(0.1)
+    assert manager.failed == ["RuntimeError: the surrogate is singular"]
+    monkeypatch.setattr(driver, "_settle", broken)
+    driver.strategy.history.add(old(1))
+    with pytest.raises(RuntimeError):
+        driver._look_for_silent()
+    assert len(manager.failed) == 2

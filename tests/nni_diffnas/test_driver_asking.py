@@ -29,18 +29,16 @@ JOB = {
 
 
 class OneAtATime(AskTellStrategy):
-    """Slow to prepare, and with nothing to suggest while a trial is under way."""
+    """Slow to suggest, and with nothing to suggest while a trial is under way."""
 
     waits: list[float]
 
-    def prepare(self, count: int) -> None:
+    def suggest(self, count: int) -> Sequence[Suggestion]:
         began = time.monotonic()
         assert self.folder is not None
         with SearchMemory(self.folder / "memory.sqlite") as another:  # as another process would
             another.log("probe", "other", {"count": count})
         self.waits.append(time.monotonic() - began)
-
-    def suggest(self, count: int) -> Sequence[Suggestion]:
         found = None if self.pending else self.draw()
         return () if found is None else [Suggestion(found, "random")]
 
@@ -80,11 +78,11 @@ def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> Non
     assert [number for number, _ in sent] == [1, 2]
     driver.ended(success=True)
     waits = driver.strategy.waits  # type: ignore[attr-defined]
-    assert len(waits) == 3
+    assert len(waits) == 5
     assert max(waits) < 20.0, "another process had to wait for the memory"
     memory = driver.strategy.memory
     assert memory is not None
-    assert [event.body["count"] for event in memory.events("probe")] == [3, 2, 1]
+    assert [event.body["count"] for event in memory.events("probe")] == [3, 2, 2, 1, 1]
     assert [trial.status for trial in memory.trials()] == ["succeeded", "succeeded", "pending"]
     driver.close()
 

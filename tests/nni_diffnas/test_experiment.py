@@ -45,6 +45,15 @@ def test_results_of_swapped_jobs_are_told_apart_by_the_parameters_with_which_the
     assert TrialJobs(ExperimentFolder(tmp_path), listed).results() == {"t1": ("j0", {"rfid": 0.5})}
 
 
+def test_the_output_of_a_trial_that_ran_twice_is_the_one_with_its_result(tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path)
+    assert folder.output("t0") is None
+    for name in ("j0", "j1", "j2"):
+        job(tmp_path, name, "FAILED", "t1", claimed="t0")
+    TrialRecord(tmp_path / "environments/local-env/trials/j1", "t0").succeed({"metrics": {"rfid": 0.5}})
+    assert folder.output("t0") == tmp_path / "environments/local-env/trials/j1"
+
+
 def test_a_trial_that_was_killed_between_its_result_and_its_report_has_succeeded(tmp_path: Path) -> None:
     listed = [job(tmp_path, "j0", "USER_CANCELED", "t0", claimed="t0")]
     TrialRecord(tmp_path / "environments/local-env/trials/j0", "t0").succeed({"metrics": {"rfid": 0.5}})

@@ -112,3 +112,27 @@ def test_the_cost_table_prices_labels_that_the_base_lacks() -> None:
 
 def test_a_label_describes_itself() -> None:
     assert Toy().describe("a") == "a"
+
+
+class Lone(Toy):
+    """Its default alone costs nothing; every single change of it leads away from that by more than the one before."""
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        changed = sum(value != 1 for value in self.space.validate(architecture).values())
+        return Cost(macs=0 if not changed else 1000 - changed, params=1)
+
+
+def test_a_budget_that_only_the_default_meets_is_met() -> None:
+    family, budget = Lone(Space({f"label{i}": tuple(range(1, 5)) for i in range(8)})), Budget({"macs": Window(max=5)})
+    for seed in range(5):
+        drawn = sample_within(family, budget, np.random.default_rng(seed), tries=20)
+        assert drawn == family.default
+
+
+def test_what_is_not_accepted_is_not_drawn() -> None:
+    family, budget = Toy(), Budget({"macs": Window(max=3)})
+    with pytest.raises(BudgetError, match="known"):
+        sample_within(family, budget, np.random.default_rng(0), tries=200, accept=lambda drawn: False)
+    rng = np.random.default_rng(0)
+    drawn = sample_within(family, Budget({"macs": Window(max=4)}), rng, accept=lambda drawn: drawn != family.default)
+    assert family.cost(drawn).macs == 4

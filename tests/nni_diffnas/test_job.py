@@ -9,7 +9,7 @@ from blockwise_teachers import save_teacher
 
 from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.errors import DiffNASError, JobError, PluginError
-from nni_diffnas.job import load_job, refuse_secrets
+from nni_diffnas.job import Job, load_job, refuse_secrets
 from nni_diffnas.language_model.redaction import Redactor
 from nni_diffnas.latency import TimedFamily
 from nni_diffnas.search_spaces import TableFamily, UNetFamily
@@ -125,3 +125,15 @@ def test_relative_paths_start_at_the_job_file(tmp_path: Path) -> None:
     job = load_job(write(tmp_path, text))
     assert job.data == {"source": str(tmp_path / "pictures"), "root": str(tmp_path / "data")}
     assert load_job(write(tmp_path, GOOD)).data == {"source": "digits"}
+
+
+def test_latency_as_objective_has_to_be_bounded_to_be_measured() -> None:
+    content = {
+        "space": {"type": "unet", "preset": "digits"},
+        "data": {"source": "digits"},
+        "evaluator": {"type": "diffusion"},
+        "objective": {"metric": "latency_ms"},
+    }
+    with pytest.raises(JobError, match="a window on latency_ms"):
+        Job.model_validate(content).make_evaluation()
+    Job.model_validate({**content, "budget": {"latency_ms": {"max": 50}}}).make_evaluation()

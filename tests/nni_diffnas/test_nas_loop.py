@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from nni.nas.execution.event import FinalMetricEvent
-from nni.nas.space import ModelStatus
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from toy_family import ToyFamily, score
 
+from nni_diffnas.cost import Budget, Window
+from nni_diffnas.errors import DiffNASError, JobError
+from nni_diffnas.evaluators import DiffusionEvaluator
+from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.nas_loop import EngineLoop
+from nni_diffnas.nas_loop import EngineLoop, open_search
+from nni_diffnas.report import read_source
 from nni_diffnas.runner import TRIAL_ID, parameters_of
+from nni_diffnas.search_spaces import UNetSpace
 from nni_diffnas.strategies import RegularizedEvolution
-from nni_diffnas.trial import Trial
+from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.winner import read_search
 
 
 class Experiment:
@@ -24,9 +32,11 @@ class Experiment:
 
     id = "e1"
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, concurrency: int = 1) -> None:
         self.jobs: list[Any] = []
-        config = SimpleNamespace(max_trial_number=limit, trial_concurrency=1, experiment_working_directory=str(folder))
+        config = SimpleNamespace(
+            max_trial_number=limit, trial_concurrency=concurrency, experiment_working_directory=str(folder)
+        )
         config.canonical_copy = lambda: config
         self.config = config
         self.status = "RUNNING"
@@ -145,16 +155,17 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
 
 
 class Slow(RegularizedEvolution):
-    """Records how long another process waits for the memory while a suggestion is prepared."""
+    """Records how long another process waits for the memory while something is suggested."""
 
     waits: list[float]
 
-    def prepare(self, count: int) -> None:
+    def suggest(self, count: int) -> Sequence[Suggestion]:
         began = time.monotonic()
         assert self.memory is not None
         with SearchMemory(self.memory.path) as another:
             another.log("probe", "other", {"count": count})
         self.waits.append(time.monotonic() - began)
+        return super().suggest(count)
 
 
 def test_what_is_slow_is_done_before_the_memory_is_locked(tmp_path: Path) -> None:
@@ -166,5 +177,124 @@ def test_what_is_slow_is_done_before_the_memory_is_locked(tmp_path: Path) -> Non
         EngineLoop(search).run()
         assert len(engine.submitted) == 3
         waits = search.waits  # type: ignore[attr-defined]
-        assert len(waits) == 3
+        assert len(waits) == 2, "the default network needs no suggestion"
         assert max(waits) < 20.0, "another process had to wait for the memory"
+
+
+class Counting(RegularizedEvolution):
+    """Remembers how many suggestions it was asked for at once."""
+
+    counts: list[int]
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        self.counts.append(count)
+        return super().suggest(count)
+
+
+def test_free_workers_are_served_by_one_suggestion(tmp_path: Path) -> None:
+    search = strategy(Counting, start_with_default=False)
+    search.counts = []  # type: ignore[attr-defined]
+    engine = Engine(Experiment(tmp_path, limit=7, concurrency=3))
+    search._engine = engine  # type: ignore[assignment]
+    EngineLoop(search).run()
+    assert len(engine.submitted) == 7
+    assert search.counts == [3, 3, 1]  # type: ignore[attr-defined]
+
+
+class Used(Counting):
+    """Has one network to suggest, and then nothing more."""
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        return super().suggest(1) if not self.trials else self.counts.append(count) or ()  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("way", ["event", "record"])
+def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tmp_path: Path, way: str) -> None:
+    search = strategy(Used, start_with_default=False)
+    search.counts = []  # type: ignore[attr-defined]
+    engine = Engine(Experiment(tmp_path, limit=7, concurrency=2))
+    engine.submit_models = engine.submitted.append  # type: ignore[method-assign]  # trains for long
+    search._engine = engine  # type: ignore[assignment]
+    loop = EngineLoop(search)
+    assert [loop._step() for _ in range(4)] == [True] * 4
+    assert search.counts == [1, 1, 1]  # type: ignore[attr-defined]
+    if way == "event":
+        loop._metrics.append((search.pending[0].id, {"rfid": 1.0}))
+    else:  # as of a trial that is run again after a resume
+        engine.nodejs_binding.job(search.pending[0], "SUCCEEDED", 1.0)
+        loop._settle(silent=False)
+    assert loop._step() is False
+    assert search.counts == [1, 1, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_failures_from_before_a_resume_do_not_end_the_search(tmp_path: Path) -> None:
+    search, experiment = strategy(), Experiment(tmp_path, limit=9)
+    for _ in range(5):
+        (trial,) = search.ask(1)
+        experiment.job(trial, "FAILED")
+    engine = Engine(experiment)
+    search._engine = engine  # type: ignore[assignment]
+    EngineLoop(search).run()
+    assert [trial.status for trial in search.trials] == ["failed"] * 5 + ["succeeded"] * 4
+
+
+def model_space(evaluator: Any, **options: Any) -> Any:
+    return SimplifiedModelSpace.from_model(UNetSpace(preset="digits", **options), evaluator)
+
+
+def evaluator(**options: Any) -> DiffusionEvaluator:
+    return DiffusionEvaluator(
+        {"source": "digits"}, training={"images": 64}, score_images=16, sampler_steps=2, **options
+    )
+
+
+def test_a_search_from_python_is_found_by_its_id_as_one_from_nnictl_is(tmp_path: Path) -> None:
+    search = RegularizedEvolution(budget=Budget({"macs": Window(max=5e6)}), seed=3)
+    space = model_space(evaluator(seed=5), base_width=8)
+    assert open_search(search, space, Engine(Experiment(tmp_path, limit=2)))
+    (trial,) = search.ask(1)
+    assert search.memory is not None
+    search.memory.close()
+    found = read_search(ExperimentFolder(tmp_path / "e1"))
+    assert (found.strategy, [t.id for t in found.trials]) == ("RegularizedEvolution", [trial.id])
+    assert found.job.make_family().space == search.space
+    assert found.job.make_evaluation().protocol == search.protocol
+    assert (found.job.seed, found.job.make_budget()) == (5, search.budget)
+    source = read_source(str(tmp_path / "e1"))
+    assert (source.job, source.planned) == (found.job, 2)
+    assert "options" not in source.starts[-1].body, "nobody knows them"
+
+
+class NamelessSpace(UNetSpace):
+    """Somebody's own, that no job file can name."""
+
+    plugin = ""
+
+
+def test_a_search_that_no_job_can_describe_has_a_report_and_says_so_to_export(tmp_path: Path) -> None:
+    search = RegularizedEvolution()
+    space = SimplifiedModelSpace.from_model(NamelessSpace(preset="digits"), evaluator())
+    with SearchMemory(tmp_path / "mine.sqlite") as search.memory:
+        assert not open_search(search, space, Engine(Experiment(tmp_path, limit=2)))
+        search.ask(1)
+    with pytest.raises(JobError, match="no job file can name"):
+        read_search(ExperimentFolder(tmp_path / "e1"))
+    assert read_source(str(tmp_path / "e1")).memory == tmp_path / "mine.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "size", "said"),
+    [
+        ({"metric": "loss"}, {}, "digits", "the evaluator to minimize loss"),
+        ({"metric": "psnr"}, {"objective": "psnr"}, "digits", "does not measure"),
+        ({}, {}, "cifar10", "8"),
+    ],
+    ids=["another objective", "an objective that is not measured", "another image size"],
+)
+def test_what_does_not_go_together_is_refused_before_any_trial(
+    tmp_path: Path, options: dict[str, Any], wanted: dict[str, Any], size: str, said: str
+) -> None:
+    space = SimplifiedModelSpace.from_model(UNetSpace(preset=size), evaluator(**options))
+    with pytest.raises(DiffNASError, match=said):
+        open_search(RegularizedEvolution(**wanted), space, Engine(Experiment(tmp_path, limit=2)))
+    assert list(tmp_path.iterdir()) == []

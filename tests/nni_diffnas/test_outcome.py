@@ -25,7 +25,7 @@ def test_ranks_and_describes_best_median_and_default() -> None:
     assert outcome.default.id == "t0"
     text = outcome.describe()
     assert "a=1" in text
-    assert "1 of 5 trials failed" in text
+    assert "1 of 6 trials failed" in text
     assert Outcome.of(trials, Objective("rfid", "maximize")).ranked[0].id == "t2"
 
 
@@ -51,6 +51,13 @@ def test_a_reference_is_compared_with_and_never_wins() -> None:
     assert said in outcome.describe()
     assert said not in Outcome.of([teacher, trial(1, 0.5)], Objective()).describe()
     assert said not in Outcome.of([teacher, trial(1, 3.0)], Objective("rfid", "maximize")).describe()
+
+
+def test_trials_that_cannot_be_ranked_are_trials_too() -> None:
+    halved = replace(trial(2, 9.0), metrics={"rfid@25": 9.0, UNRANKED: 1.0})
+    broken = [Trial(f"t{i}", "e", {"a": i}, Origin("s", "random")).failed("out of memory") for i in (3, 4)]
+    said = Outcome.of([trial(0, 5.0), halved, *broken, Trial("t5", "e", {}, Origin("s", "random"))], Objective())
+    assert "2 of 4 trials failed" in said.describe()
 
 
 def test_no_success_is_said() -> None:

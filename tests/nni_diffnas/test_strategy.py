@@ -1,20 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.cost import Budget, Cost, Window
 from nni_diffnas.errors import BudgetError, StrategyError
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.runner import parameters_of, split_parameters
-from nni_diffnas.space import Space
+from nni_diffnas.space import Architecture, Space, Value, digest
 from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
 from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import REFERENCE, Objective, Suggestion, Trial, standing
+from nni_diffnas.testing import SmallFamily
+from nni_diffnas.trial import GIVEN_UP, REFERENCE, Objective, Origin, Suggestion, Trial, standing
 
 
 @pytest.fixture
@@ -41,6 +43,8 @@ class Fixed(AskTellStrategy):
 
 
 SPACE = Space({"a": (1, 2, 3), "b": (True, False)})
+ORIGIN = Origin("Other", "random")
+WARM = Trial("old", "e", {"a": 1, "b": False}, ORIGIN).failed("broken")
 
 
 def test_default_network_comes_first_and_once(family: Any) -> None:
@@ -190,3 +194,92 @@ def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
     strategy.bind(SPACE)
     assert strategy.seen == [done]
     assert [trial.architecture["a"] for trial in strategy.ask(2)] == [2]
+
+
+class Lone(SmallFamily):
+    """Of 65,536 networks only the default is cheap, and no change says which way that lies."""
+
+    @property
+    def space(self) -> Space:
+        return Space({f"label{i}": (1, 2, 3, 4) for i in range(8)})
+
+    @property
+    def default(self) -> Architecture:
+        return dict.fromkeys(self.space.labels, 1)
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        chosen = self.space.validate(architecture)
+        return Cost(1, 1) if chosen == self.default else Cost(1000 + int(digest(chosen)[:4], 16), 1)
+
+
+def test_a_search_whose_budget_is_used_up_draws_nothing_and_does_not_fail() -> None:
+    family = Lone()
+    strategy = RandomSearch(budget=Budget({"macs": Window(max=10)}))
+    strategy.bind(family.space, family)
+    assert [trial.architecture for trial in strategy.ask(4)] == [family.default]
+    assert strategy.draw() is None
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        Trial("old", "e", {"a": 1, "b": True}, ORIGIN),
+        Trial("old", "e", {"a": 1, "b": True}, ORIGIN, protocol="other").succeeded({"rfid": 0.1}),
+        Trial("old", "e", {"a": 9, "b": True}, ORIGIN).succeeded({"rfid": 0.1}),
+        Trial("old", "e", {"a": 1}, ORIGIN).succeeded({"rfid": 0.1}),
+    ],
+    ids=["pending", "another protocol", "outside the space", "another space"],
+)
+def test_a_warm_start_takes_only_what_can_be_compared(useless: Trial) -> None:
+    strategy = Fixed(Suggestion({"a": 1, "b": True}, "x"), warm_start=[useless])
+    strategy.bind(SPACE)
+    assert (strategy.seen, strategy.trials, strategy.pending) == ([], [], [])
+    assert len(strategy.ask(1)) == 1, "it may be trained again"
+
+
+def test_scores_of_another_protocol_set_no_threshold_and_father_no_child() -> None:
+    family = SmallFamily()
+    easy = [
+        Trial(f"w{width}", "old", {**family.default, "width": width}, ORIGIN, protocol="other").succeeded(
+            {"rfid": 0.01, "rfid@25": 0.01}
+        )
+        for width in (8, 16, 24, 32)
+    ]
+    strategy = RegularizedEvolution(warm_start=easy, halving=2, population=2, sample=2)
+    strategy.bind(family.space, family, "mine")
+    for kind in ("default", "random", "random"):
+        (trial,) = strategy.ask(1)
+        assert trial.origin.kind == kind
+        strategy.tell(trial.id, {"rfid": 50.0, "rfid@25": 60.0})
+    (child,) = strategy.ask(1)
+    assert strategy.parameters(child)["run.stop.rfid@25"] == 60.0
+    assert child.origin.parent in {trial.id for trial in strategy.trials}
+    assert not str(child.origin.parent).startswith("w")
+
+
+def test_what_has_ended_is_told_in_the_order_in_which_it_did() -> None:
+    strategy = Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2, 3)), warm_start=[WARM])
+    strategy.bind(SPACE)
+    first, second, third = strategy.ask(3)
+    strategy.tell_failed(third.id, GIVEN_UP[0])
+    strategy.tell_failed(first.id, "broken")
+    strategy.tell(third.id, {"rfid": 1.0})
+    assert [(t.id, t.status) for t in strategy.ended] == [(first.id, "failed"), (third.id, "succeeded")]
+    assert second in strategy.pending
+
+
+def test_nobody_waits_for_the_memory_while_something_is_suggested(tmp_path: Path) -> None:
+    class Slow(RandomSearch):
+        def suggest(self, count: int) -> Sequence[Suggestion]:
+            with sqlite3.connect(tmp_path / "memory.sqlite", timeout=0) as another:
+                another.execute("BEGIN IMMEDIATE")  # raises while anybody writes
+            return super().suggest(count)
+
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        strategy = Slow(memory=memory, start_with_default=False)
+        strategy.bind(SPACE)
+        asked = strategy.ask(2)
+        assert [trial.id for trial in memory.trials()] == [trial.id for trial in asked]
+        state = memory.load_state(strategy.experiment, "strategy")
+        assert isinstance(state, dict)
+        assert state["rng"] == strategy.rng.bit_generator.state, "what was suggested and what follows go together"

@@ -15,6 +15,7 @@ from nni_diffnas.blocks import Block, BlockFamily, Layer
 from nni_diffnas.cost import Budget, Cost, Window
 from nni_diffnas.errors import BudgetError, StrategyError
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.opening import narrow_family
 from nni_diffnas.outcome import Outcome
 from nni_diffnas.space import Architecture, Space, Value
 from nni_diffnas.strategies import BlockwiseLocalSearch
@@ -346,3 +347,20 @@ def test_nni_is_told_that_a_block_is_last() -> None:
     assert Objective().default(metrics, maximize=True) < -1e6
     assert Objective("is", "maximize").default(metrics, maximize=False) < -1e6
     assert Objective().score(metrics) is None
+
+
+def test_a_narrowed_space_of_blocks_stays_one() -> None:
+    offered = PaperFamily().space.to_nni()
+    offered["middle.width"]["_value"] = [1, 2]
+    family = narrow_family(PaperFamily(), offered)
+    assert isinstance(family, BlockFamily)
+    assert family.default == {"down0.width": 3, "middle.width": 2, "up0.width": 3}
+    strategy = BlockwiseLocalSearch(tolerance=0.0)
+    strategy.bind(family.space, family)
+    while asked := strategy.ask(2):
+        for trial in asked:
+            assert trial.architecture["middle.width"] in (1, 2)
+            front = [[0, 0, -1, 1.0 / (1 + option), option] for option in range(4)]
+            measured = {"front": front, "teacher_loss": 0.1} if trial.settings["task"] == "block" else {"rfid": 1.0}
+            strategy.tell(trial.id, {**measured, **standing(trial.settings)})
+    assert strategy.trials[-1].settings["task"] == "retrain"

@@ -55,11 +55,8 @@ def test_the_space_may_be_unpriced() -> None:
 def test_the_default_network_comes_first_and_costs_no_question() -> None:
     with ChatServer(says(GOOD[:1])) as server:
         search = proposer(server.url, start_with_default=True)
-        search.prepare(1)
-        assert not server.requests
         assert search.ask(1)[0].architecture == FAMILY.default
-        search.prepare(1)
-        assert len(server.requests) == 1
+        assert not server.requests
         assert search.ask(1)[0].architecture == GOOD[0]
         assert len(server.requests) == 1
 
@@ -149,7 +146,6 @@ def test_each_repair_asks_for_more_alternatives_and_takes_the_first_that_serves(
 def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
     with ChatServer(RandomModel(0)) as server:
         search = proposer(server.url, answer_tokens=700, budget=None)
-        search.prepare(9)
         assert len(search.ask(9)) == 9
         asked = [body["messages"][1]["content"] for body in server.requests if len(body["messages"]) == 2]
     one = estimate_tokens(json.dumps(SPACE.complete(TOO_BIG)))
@@ -159,20 +155,9 @@ def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
     assert f"Propose {9 - room} different" in asked[1]
 
 
-def test_after_prepare_no_suggestion_asks_the_model() -> None:
-    with ChatServer(RandomModel(0)) as server:
-        search = proposer(server.url, budget=None)
-        search.prepare(20)
-        count = len(server.requests)
-        assert len(search.ask(20)) == 20, "the second question's proposals differ from the first's"
-        assert search.suggest(3) == []
-        assert len(server.requests) == count
-
-
 def test_the_default_network_is_not_trained_twice() -> None:
     with ChatServer(says([FAMILY.default], GOOD[:1])) as server:
         search = proposer(server.url, start_with_default=True)
-        search.prepare(2)
         assert [t.architecture for t in search.ask(2)] == [FAMILY.default, GOOD[0]]
 
 

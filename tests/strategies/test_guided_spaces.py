@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from nni_diffnas.driver import make_strategy, restrict_space
 from nni_diffnas.job import load_job
+from nni_diffnas.opening import make_strategy, narrow_family
 from nni_diffnas.space import Space
 from nni_diffnas.trial import REFERENCE
 
@@ -30,7 +30,8 @@ def test_the_main_job_guides_at_least_eight_of_its_twelve_trials() -> None:
     strategy = make_strategy("DiffusionGuided", job, None, {**options, "cache": lambda name, make: make()})
     family = job.make_family()
     searched = yaml.safe_load((EXAMPLES / "digits" / config["searchSpaceFile"]).read_text())
-    strategy.bind(restrict_space(family.space, searched), family)
+    narrowed = narrow_family(family, searched)
+    strategy.bind(narrowed.space, narrowed)
     pending = strategy.ask(config["trialConcurrency"])
     while len(strategy.trials) < config["maxTrialNumber"]:
         ended = pending.pop(0)

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from toy_family import ToyFamily
 from nni_diffnas.errors import JobError
 from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.record import TrialRecord
 from nni_diffnas.report import Source, page, read_source, render_report
 from nni_diffnas.trial import Objective, Trial
 from nni_diffnas.verdict import Verdict
@@ -58,9 +60,10 @@ def report(experiment: ExperimentFolder, against: Source | None = None) -> tuple
     return html, Page(html)
 
 
-def samples_of(experiment: ExperimentFolder, job_id: str) -> bytes:
-    folder = experiment.path / "environments" / "local-env" / "trials" / job_id
+def samples_of(experiment: ExperimentFolder, trial_id: str) -> bytes:
+    folder = experiment.path / "environments" / "local-env" / "trials" / f"Job{trial_id[-4:]}"
     folder.mkdir(parents=True)
+    TrialRecord(folder, trial_id).succeed({"metrics": {"rfid": 1.0}})
     buffer = io.BytesIO()
     Image.new("L", (4, 4), 128).save(buffer, "png")
     (folder / "samples.png").write_bytes(buffer.getvalue())
@@ -85,7 +88,7 @@ def test_a_search_with_failures_tells_scores_origins_reasons_and_how_to_repeat_i
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     experiment = run_search(tmp_path / "abc")
-    samples_of(experiment, "job0")
+    samples_of(experiment, "abc-0000")
     html, page = report(experiment)
     assert page.addresses
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
@@ -96,7 +99,7 @@ def test_samples_of_best_median_and_default_are_shown_once(tmp_path: Path) -> No
     experiment = run_search(tmp_path / "abc", trials=5)
     source = read_source(str(experiment.path))
     for trial in source.trials:
-        samples_of(experiment, trial.job_id)
+        samples_of(experiment, trial.id)
     _, page = report(experiment)
     shown = {t.id for t in (source.outcome.best, source.outcome.median, source.outcome.default) if t}
     assert len(page.addresses) == len(shown)
@@ -199,3 +202,12 @@ def test_nothing_to_show_is_refused_in_one_sentence(tmp_path: Path) -> None:
         read_source(str(tmp_path / "empty.sqlite"))
     with pytest.raises(JobError, match="nonesuch"):
         read_source("nonesuch")
+
+
+def test_a_memory_in_an_experiments_folder_finds_the_outputs_of_trials_whose_job_nobody_noted(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", trials=3)
+    samples_of(experiment, "abc-0001")
+    for named in (experiment.path, experiment.memory):
+        source = read_source(str(named))
+        outputs = [source.output(replace(trial, job_id="")) for trial in source.trials]
+        assert [output is not None and (output / "samples.png").is_file() for output in outputs] == [False, True, False]
