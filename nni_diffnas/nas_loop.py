@@ -73,6 +73,8 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
     if experiment is not None:
         folder = _folder_of(experiment)
         strategy.experiment = folder.id
+        if not (folder.path / "checkpoint" / "config.json").exists():
+            experiment.save_checkpoint()  # NNI does so a little later: what has a memory can be resumed
         if strategy.memory is None:
             strategy.memory, opened = open_memory(folder), True
         folder.remember_memory(strategy.memory.path)

@@ -40,6 +40,14 @@ class Experiment:
         config.canonical_copy = lambda: config
         self.config = config
         self.status = "RUNNING"
+        self.saved: list[bool] = []
+
+    def save_checkpoint(self) -> None:
+        """Write what `NasExperiment.resume` cannot do without, and record whether there was a memory before it."""
+        folder = Path(self.config.experiment_working_directory) / self.id
+        self.saved.append((folder / "memory.sqlite").exists())
+        (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint" / "config.json").write_text("{}")
 
     def list_trial_jobs(self) -> list[Any]:
         return self.jobs
@@ -263,6 +271,16 @@ def test_a_search_from_python_is_found_by_its_id_as_one_from_nnictl_is(tmp_path:
     source = read_source(str(tmp_path / "e1"))
     assert (source.job, source.planned) == (found.job, 2)
     assert "options" not in source.starts[-1].body, "nobody knows them"
+
+
+def test_nni_can_resume_every_search_that_has_a_memory(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path, limit=2)
+    for _ in range(2):  # the second time as a resume does, whose checkpoint must not be overwritten
+        search = RegularizedEvolution()
+        open_search(search, model_space(evaluator(), base_width=8), Engine(experiment))
+        assert search.memory is not None
+        search.memory.close()
+    assert experiment.saved == [False], "saved once, before there was a memory"
 
 
 class NamelessSpace(UNetSpace):
