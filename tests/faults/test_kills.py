@@ -13,7 +13,7 @@ def check(search: Search, kills: list[str], seed: int) -> None:
     counts = killed_search(search, kills, random.Random(seed))
     print(counts)
     ended = [trial for trial in counts.trials if trial.status != "pending"]
-    assert search.trials - counts.unasked <= len(ended) <= search.trials
+    assert search.trials - counts.spare <= len(ended) <= search.trials
     assert counts.lost == counts.repeated == 0
     assert counts.as_undisturbed
     assert counts.failed <= counts.kills["trial"]

@@ -45,7 +45,7 @@ class Counts:
     repeated: int = 0
     interrupted: int = 0
     failed: int = 0
-    unasked: int = 0
+    spare: int = 0
     as_undisturbed: bool = True
     trials: list[Trial] = field(default_factory=list)
 
@@ -299,10 +299,13 @@ def count(search: Search, counts: Counts) -> Counts:
     counts.interrupted -= len(finished)
     counts.lost = sum(known[key].status != "succeeded" for key in finished)
     counts.failed = sum(trial.status == "failed" for trial in counts.trials)
-    # A job that dies before it has asked for its parameters leaves them to the next: NNI is one behind from then on.
-    jobs = (search.memory.parent / "environments" / "local-env" / "trials").iterdir()
-    counts.unasked = sum(not (job / "result.json").exists() for job in jobs)
-    if search.concurrency == 1 and not counts.unasked:
+    # NNI's limit counts jobs. One that died before it had asked for its parameters leaves them to the next, and NNI is
+    # one behind from then on; one that was killed may have its trial tried again by another.
+    jobs = list((search.memory.parent / "environments" / "local-env" / "trials").iterdir())
+    results = [job / "result.json" for job in jobs]
+    ran = {json.loads(file.read_text()).get("trial") for file in results if file.exists()}
+    counts.spare = len(jobs) - len(ran)
+    if search.concurrency == 1 and not counts.spare:
         ended = [trial for trial in counts.trials if trial.status != "pending"]
         counts.as_undisturbed = [dict(trial.architecture) for trial in ended] == undisturbed(family, ended)
     return counts
@@ -329,7 +332,7 @@ def main() -> None:
         f"{arguments.door} door, {arguments.concurrency} at once: {dict(counts.kills)}; {ended} trials ended, "
         f"{counts.failed} of them failed; {counts.finished} finished, {counts.lost} lost, {counts.repeated} repeated, "
         f"{counts.interrupted} attempts interrupted; "
-        f"as undisturbed: {counts.as_undisturbed if not counts.unasked and search.concurrency == 1 else 'not asked'}"
+        f"as undisturbed: {counts.as_undisturbed if not counts.spare and search.concurrency == 1 else 'not asked'}"
     )
 
 
