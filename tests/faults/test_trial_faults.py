@@ -65,7 +65,14 @@ try:
 except DiffNASError as error:
     sys.exit(f"nni-diffnas: the trial failed: {error}")
 """
-FAULTS = ["crash", "death", "hang", "nan", "", "memory", "killed", "disk", "corrupt", "", "never", "twice", ""]
+# Five failures in a row, in the order in which they end, would end the search.
+FAULTS = [
+    *("crash", "death", ""),
+    *("hang", "nan", ""),
+    *("memory", "killed", ""),
+    *("disk", "corrupt", ""),
+    *("never", "twice"),
+]
 REASONS = {
     "crash": "KeyError: 'layer7'",
     "death": "before it could say why",
