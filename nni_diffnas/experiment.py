@@ -156,18 +156,26 @@ class TrialJobs:
         return found
 
     def ended(self) -> dict[str, str]:
-        """Ids of the trials whose process has ended, with the reason of the failure; empty for a success."""
+        """Ids of the trials whose process has ended, with the reason of the failure; empty for a success.
+
+        A trial that another job is running again has not ended.
+        """
         results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self.jobs]
         claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
+        running = {str(result["trial"]) for job, result in results if _runs(job) and result.get("trial")}
         found: dict[str, str] = {}
         for job, result in results:
-            if job.status in ("WAITING", "RUNNING", "UNKNOWN"):
+            if _runs(job) or str(result.get("trial")) in running:
                 continue
             trial_id = str(result.get("trial") or self._recorded(job))
             if result.get("trial") or trial_id not in claimed:
                 failure = str(result.get("failure") or _REASONS.get(job.status, NO_REASON))
                 found[trial_id] = "" if job.status == "SUCCEEDED" else failure
         return found
+
+
+def _runs(job: Any) -> bool:
+    return job.status in ("WAITING", "RUNNING", "UNKNOWN")
 
 
 def _end_after(manager: Any) -> None:

@@ -114,7 +114,8 @@ class TrialRecord:
     def earlier(self) -> dict[str, Any] | None:
         """The result of the same trial from before a resume; ``None`` where it has not been finished on this host.
 
-        It may lie in the folder of another job, see `experiment.TrialJobs`.
+        It may lie in the folder of another job, see `experiment.TrialJobs`. What another trial has left in this folder
+        is then replaced by it: nobody must take that for the end of this job's trial.
         """
         if not self.trial_id:
             return None
@@ -124,6 +125,9 @@ class TrialRecord:
         for file in jobs.glob(f"{pattern}result*.json"):
             content = self.read(file)
             if content.get("trial") == self.trial_id and "metrics" in content:
+                if self.read(self._file).get("trial", self.trial_id) != self.trial_id:
+                    self.claim()
+                    self.succeed({name: value for name, value in content.items() if name not in ("trial", "process")})
                 return content
         return None
 

@@ -39,6 +39,12 @@ def test_a_silent_job_is_not_taken_for_a_trial_that_runs_elsewhere(tmp_path: Pat
     assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {}
 
 
+def test_what_an_interrupted_attempt_left_does_not_end_a_trial_that_runs_again(tmp_path: Path) -> None:
+    listed = [job(tmp_path, "j0", "USER_CANCELED", "t0", "t1"), job(tmp_path, "j1", "RUNNING", "t1", "t1")]
+    (tmp_path / "environments/local-env/trials/j0" / RESULT_FILE).write_text('{"trial": "t1", "failure": "stopped"}')
+    assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {}
+
+
 def test_results_of_swapped_jobs_are_told_apart_by_the_parameters_with_which_they_reported(tmp_path: Path) -> None:
     """On other machines, whose output folders are not here."""
     listed = [job(tmp_path, "j0", "SUCCEEDED", "t0", reported=(1, 0.5)), job(tmp_path, "j1", "RUNNING", "t1")]

@@ -192,5 +192,9 @@ def test_two_swapped_trials_that_nni_runs_again_keep_each_other_s_result(
     toy = Toy(rfid=1.5)
     run(monkeypatch, toy, tmp_path / "j0", "t1")
     TrialRecord(tmp_path / "j0", "t0").claim()  # NNI's records say t0: it runs that here
+    (tmp_path / "j1").mkdir()
+    TrialRecord(tmp_path / "j1", "t0").fail("stopped")  # t0 had run here, before
     assert run(monkeypatch, toy, tmp_path / "j1", "t1")[0]["rfid"] == 1.5
     assert toy.calls == 1
+    left = TrialRecord.read(tmp_path / "j1" / RESULT_FILE)
+    assert (left["trial"], left["metrics"]["rfid"]) == ("t1", 1.5), "nobody takes it for the end of t0"
