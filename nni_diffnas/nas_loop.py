@@ -26,7 +26,7 @@ from .opening import announce, open_memory
 from .outcome import why_broken
 from .runner import TRIAL_ID
 from .space import Space
-from .trial import NO_REASON, REFUSED, SILENT, Trial
+from .trial import NO_REASON, REFUSED, SILENT, STOPPED_EARLY, Trial
 
 if TYPE_CHECKING:
     from .strategy import AskTellStrategy
@@ -162,11 +162,12 @@ class EngineLoop:
         with self.strategy.recording():
             self._tell_results(jobs)
             for trial in self.strategy.pending:
-                if ended.get(trial.id):
-                    self.strategy.tell_failed(trial.id, ended[trial.id])
-                elif trial.id in again:
+                reason = ended.get(trial.id, "")
+                if trial.id in again:
                     self._again.add(trial.id)
-                else:
+                elif reason and reason != STOPPED_EARLY:
+                    self.strategy.tell_failed(trial.id, reason)
+                else:  # never started, or stopped together with the search
                     self._unstarted.append(trial)
         self.strategy.history.ended.clear()  # these have ended before this process opened the search
 

@@ -22,8 +22,9 @@ from nni_diffnas.experiment import ExperimentFolder, ManagerInfo, TrialJobs
 from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.record import TrialRecord
 from nni_diffnas.runner import TRIAL_ID
-from nni_diffnas.trial import Origin, Trial
+from nni_diffnas.trial import STOPPED_EARLY, Origin, Trial
 
 
 @dataclass
@@ -156,6 +157,13 @@ def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
     """The dispatcher died between its memory and the manager."""
 
 
+def was_stopped_with_it(manager: Manager, parameters: dict[str, Any]) -> None:
+    manager.record(3, parameters, "USER_CANCELED")
+    output = manager.folder.path / "environments" / "local-env" / "trials" / "j3"
+    output.mkdir(parents=True)
+    TrialRecord(output, parameters[TRIAL_ID]).fail(STOPPED_EARLY)
+
+
 def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
     manager: Any = Manager(folder)
     manager.folder.path.mkdir()
@@ -164,7 +172,9 @@ def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
         Driver(manager, "job.yml", "RandomSearch", "minimize", {"halving": 2}, space)
 
 
-@pytest.mark.parametrize("ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni])
+@pytest.mark.parametrize(
+    "ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni, was_stopped_with_it]
+)
 def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
     ending: Ending, folder: Path, other: Path
 ) -> None:
@@ -190,7 +200,7 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
         assert asked == []
         driver.import_results([{"parameter": seen[3], "value": result(seen[3])}])
         asked = driver.ask([5], driver._send)
-    elif ending is never_reached_nni:
+    elif ending in (never_reached_nni, was_stopped_with_it):
         assert asked == [seen[3]]
         driver.tell(seen[3], result(seen[3]), "j4")
         asked = driver.ask([5], driver._send)

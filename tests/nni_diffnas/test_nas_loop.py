@@ -16,14 +16,14 @@ from toy_family import ToyFamily, score
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import DiffNASError, JobError
 from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.experiment import ExperimentFolder, TrialJobs
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.nas_loop import EngineLoop, open_search
 from nni_diffnas.report import read_source
 from nni_diffnas.runner import TRIAL_ID, parameters_of
 from nni_diffnas.search_spaces import UNetSpace
 from nni_diffnas.strategies import RegularizedEvolution
-from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.trial import STOPPED_EARLY, Suggestion, Trial
 from nni_diffnas.winner import read_search
 
 
@@ -128,7 +128,7 @@ def stopped(tmp_path: Path) -> tuple[RegularizedEvolution, Engine]:
     return search, engine
 
 
-@pytest.mark.parametrize("what", ["reported", "runs again", "never started", "failed"])
+@pytest.mark.parametrize("what", ["reported", "runs again", "never started", "stopped with it", "failed"])
 def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     what: str, stopped: tuple[RegularizedEvolution, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +139,8 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
         experiment.job(pending, "SUCCEEDED", score(pending.architecture))
     elif what == "failed":
         experiment.job(pending, "FAILED")
+    elif what == "stopped with it":
+        monkeypatch.setattr(TrialJobs, "ended", lambda jobs: {pending.id: STOPPED_EARLY})
     elif what == "runs again":
         experiment.job(pending, "RUNNING")
         listed = experiment.list_trial_jobs
@@ -157,7 +159,7 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     architectures = [dict(trial.architecture) for trial in search.trials]
     assert len(architectures) == 8
     assert all(trial.status == "succeeded" for trial in search.trials) == (what != "failed")
-    assert len(engine.submitted) == (4 if what == "never started" else 3)
+    assert len(engine.submitted) == (4 if what in ("never started", "stopped with it") else 3)
     if what != "failed":
         assert architectures == undisturbed(8)
 
