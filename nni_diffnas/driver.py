@@ -227,8 +227,6 @@ class Driver:
         pending = {trial.id for trial in self.strategy.pending}
         silent = not grace or (self._silent_since is not None and time.monotonic() - self._silent_since >= grace)
         failed = [(trial_id, why) for trial_id, why in jobs.ended().items() if trial_id in pending and (why or silent)]
-        if not grace and not self._manager.assessed:  # what was stopped together with the search is tried again
-            failed = [(trial_id, why) for trial_id, why in failed if why != STOPPED_EARLY]
         for trial_id, reason in failed:
             stopped = self._manager.assessed and reason == KILLED
             self._fail(trial_id, STOPPED_EARLY if stopped else reason or SILENT)

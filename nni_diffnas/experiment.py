@@ -23,6 +23,9 @@ from .trial import KILLED, NO_REASON, STOPPED_EARLY
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
 
+_TO_RUN_AGAIN = ("WAITING", "RUNNING", "ADD_RESUMED")
+"""A resumed manager lists a job that it is going to run again by its latest event, for a second or two."""
+
 _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
 """Reasons by NNI's status of a job, for trials that could not say themselves."""
 
@@ -137,7 +140,7 @@ class TrialJobs:
 
     def to_run_again(self) -> set[str]:
         """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
-        return {self._recorded(job) for job in self.jobs if job.status in ("WAITING", "RUNNING")}
+        return {self._recorded(job) for job in self.jobs if job.status in _TO_RUN_AGAIN}
 
     def results(self) -> dict[str, tuple[str, Any]]:
         """Job id and final metrics of every trial that has reported them to NNI, or died between result and report.
@@ -175,7 +178,7 @@ class TrialJobs:
 
 
 def _runs(job: Any) -> bool:
-    return job.status in ("WAITING", "RUNNING", "UNKNOWN")
+    return job.status in (*_TO_RUN_AGAIN, "UNKNOWN")
 
 
 def _end_after(manager: Any) -> None:

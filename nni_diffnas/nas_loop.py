@@ -26,7 +26,7 @@ from .opening import announce, open_memory
 from .outcome import why_broken
 from .runner import TRIAL_ID
 from .space import Space
-from .trial import NO_REASON, REFUSED, SILENT, STOPPED_EARLY, Trial
+from .trial import NO_REASON, REFUSED, SILENT, Trial
 
 if TYPE_CHECKING:
     from .strategy import AskTellStrategy
@@ -162,12 +162,11 @@ class EngineLoop:
         with self.strategy.recording():
             self._tell_results(jobs)
             for trial in self.strategy.pending:
-                reason = ended.get(trial.id, "")
-                if trial.id in again:
+                if ended.get(trial.id):
+                    self.strategy.tell_failed(trial.id, ended[trial.id])
+                elif trial.id in again:
                     self._again.add(trial.id)
-                elif reason and reason != STOPPED_EARLY:
-                    self.strategy.tell_failed(trial.id, reason)
-                else:  # never started, or stopped together with the search
+                else:
                     self._unstarted.append(trial)
         self.strategy.history.ended.clear()  # these have ended before this process opened the search
 

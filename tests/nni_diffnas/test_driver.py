@@ -157,8 +157,9 @@ def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
     """The dispatcher died between its memory and the manager."""
 
 
-def was_stopped_with_it(manager: Manager, parameters: dict[str, Any]) -> None:
-    manager.record(3, parameters, "USER_CANCELED")
+def is_listed_as_resumed(manager: Manager, parameters: dict[str, Any]) -> None:
+    """So NNI lists what was running when the search was stopped, until it runs again."""
+    manager.record(3, parameters, "ADD_RESUMED")
     output = manager.folder.path / "environments" / "local-env" / "trials" / "j3"
     output.mkdir(parents=True)
     TrialRecord(output, parameters[TRIAL_ID]).fail(STOPPED_EARLY)
@@ -173,7 +174,7 @@ def test_a_halving_that_never_stops_a_trial_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni, was_stopped_with_it]
+    "ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni, is_listed_as_resumed]
 )
 def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
     ending: Ending, folder: Path, other: Path
@@ -196,11 +197,11 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
     sent = quiet(driver)
     driver.import_results([])
     asked = driver.ask([4], driver._send)  # NNI asks for all its workers, whatever it runs again
-    if ending is was_running or ending is had_reported_and_runs_again:
+    if ending in (was_running, is_listed_as_resumed, had_reported_and_runs_again):
         assert asked == []
         driver.import_results([{"parameter": seen[3], "value": result(seen[3])}])
         asked = driver.ask([5], driver._send)
-    elif ending in (never_reached_nni, was_stopped_with_it):
+    elif ending is never_reached_nni:
         assert asked == [seen[3]]
         driver.tell(seen[3], result(seen[3]), "j4")
         asked = driver.ask([5], driver._send)

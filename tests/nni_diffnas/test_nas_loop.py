@@ -16,9 +16,10 @@ from toy_family import ToyFamily, score
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import DiffNASError, JobError
 from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.experiment import ExperimentFolder, TrialJobs
+from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.nas_loop import EngineLoop, open_search
+from nni_diffnas.record import TrialRecord
 from nni_diffnas.report import read_source
 from nni_diffnas.runner import TRIAL_ID, parameters_of
 from nni_diffnas.search_spaces import UNetSpace
@@ -128,9 +129,9 @@ def stopped(tmp_path: Path) -> tuple[RegularizedEvolution, Engine]:
     return search, engine
 
 
-@pytest.mark.parametrize("what", ["reported", "runs again", "never started", "stopped with it", "failed"])
+@pytest.mark.parametrize("what", ["reported", "runs again", "is listed as resumed", "never started", "failed"])
 def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
-    what: str, stopped: tuple[RegularizedEvolution, Engine], monkeypatch: pytest.MonkeyPatch
+    what: str, stopped: tuple[RegularizedEvolution, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, engine = stopped
     experiment: Any = engine.nodejs_binding
@@ -139,10 +140,11 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
         experiment.job(pending, "SUCCEEDED", score(pending.architecture))
     elif what == "failed":
         experiment.job(pending, "FAILED")
-    elif what == "stopped with it":
-        monkeypatch.setattr(TrialJobs, "ended", lambda jobs: {pending.id: STOPPED_EARLY})
-    elif what == "runs again":
-        experiment.job(pending, "RUNNING")
+    elif what in ("runs again", "is listed as resumed"):
+        experiment.job(pending, "RUNNING" if what == "runs again" else "ADD_RESUMED")
+        output = tmp_path / "e1" / "environments" / "local-env" / "trials" / "j4"
+        output.mkdir(parents=True)
+        TrialRecord(output, pending.id).fail(STOPPED_EARLY)  # when the search was stopped
         listed = experiment.list_trial_jobs
         calls = iter(range(100))
 
@@ -159,7 +161,7 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     architectures = [dict(trial.architecture) for trial in search.trials]
     assert len(architectures) == 8
     assert all(trial.status == "succeeded" for trial in search.trials) == (what != "failed")
-    assert len(engine.submitted) == (4 if what in ("never started", "stopped with it") else 3)
+    assert len(engine.submitted) == (4 if what == "never started" else 3)
     if what != "failed":
         assert architectures == undisturbed(8)
 
