@@ -7,41 +7,20 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from memories import write_trials
 from reporting import report
 
-from nni_diffnas.cost import Cost
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Space
-from nni_diffnas.trial import Objective, Origin, Trial
-
-SPACE = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
-
-
-def write(path: Path, process: int, count: int) -> float:
-    """Submit and end trials as a search does; return the longest time that one of them took, in seconds."""
-    rng, worst = np.random.default_rng(process), 0.0
-    with SearchMemory(path) as memory:
-        for i in range(count):
-            trial = Trial(
-                f"{process}-{i}",
-                f"experiment{process}",
-                SPACE.sample(rng),
-                Origin("random", "random"),
-                cost=Cost(10**9, 10**7),
-                protocol="rfid/labels/1000 images",
-            )
-            began = time.perf_counter()
-            memory.add(trial, SPACE)
-            memory.update(trial.succeeded({"rfid": float(rng.random()), "macs": 1e9, "params": 1e7}, seconds=3.0))
-            worst = max(worst, time.perf_counter() - began)
-    return worst
+from nni_diffnas.trial import Objective
 
 
 def worst_of(question: Callable[[], Any], times: int = 20) -> float:
@@ -64,7 +43,9 @@ def main() -> None:
         path = Path(folder) / "memory.sqlite"
         began = time.perf_counter()
         with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-            waits = pool.starmap(write, [(path, process, each) for process in range(arguments.processes)], chunksize=1)
+            waits = pool.starmap(
+                write_trials, [(path, process, each) for process in range(arguments.processes)], chunksize=1
+            )
         seconds = time.perf_counter() - began
         with SearchMemory(path) as memory:
             kept = sum(one.succeeded for one in memory.experiments())

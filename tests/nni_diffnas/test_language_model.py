@@ -82,11 +82,10 @@ def test_a_passing_fault_is_retried_and_counted(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["timeout", "drip"])
 def test_a_server_that_does_not_finish_is_given_up(kind: str) -> None:
-    with ChatServer(lambda messages: "late", once(Fault(kind, seconds=20))) as server:
+    with ChatServer(lambda messages: "late", once(Fault(kind, seconds=3))) as server:
         model = model_at(server, timeout_s=0.4)
-        began = time.monotonic()
         assert model.ask(question()).text == "late"
-        assert time.monotonic() - began < 20, "the server's own time"
+        assert server.outlasted == 0, "it was waited for"
     assert model.ledger.totals().outcomes == {"timeout": 1, "ok": 1}
 
 
@@ -122,7 +121,7 @@ def test_retry_after_may_be_a_date_and_too_long_a_wait_is_not_waited() -> None:
     with ChatServer(lambda messages: "x", always(Fault("status", 429, {"Retry-After": tomorrow}))) as server:
         began = time.monotonic()
         assert model_at(server).ask(question()).fault.startswith("rate_limited")
-        assert time.monotonic() - began < 3600, "a day was asked for"
+        assert time.monotonic() - began < 3
         assert len(server.requests) == 1
 
 

@@ -9,43 +9,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import memories
 import pytest
+from memories import SPACE
 
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Space
 from nni_diffnas.trial import Objective
 
-# A process of its own: opens the memory (creating it, if it is first), writes trials, and says after each that it is
-# safe. Its score is unique in the whole memory.
-WRITER = """
-import sys
-import numpy as np
-from nni_diffnas.cost import Cost
-from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Space
-from nni_diffnas.trial import Origin, Trial
 
-path, name, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-space = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
-rng = np.random.default_rng(name)
-with SearchMemory(path) as memory:
-    for i in range(count):
-        trial = Trial(
-            f"{name}-{i}", f"experiment{name}", space.sample(rng), Origin("random", "random"), cost=Cost(10**9, 10**7),
-            protocol="rfid/digits-features/1024 images/16 steps/rapid-20000",
-        )
-        memory.add(trial, space)
-        metrics = {"rfid": float(i * 8 + name), "macs": 1e9, "params": 1e7, "seconds": 3.0}
-        memory.update(trial.succeeded(metrics, seconds=3.0))
-        if sys.argv[4] == "say":
-            print(i, flush=True)
-"""
-SPACE = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
-
-
-def start(path: Path, name: int, count: int, say: str = "quiet") -> subprocess.Popen[str]:
+def start(path: Path, number: int, count: int) -> subprocess.Popen[str]:
+    """A process of its own: opens the memory (creating it, if it is first) and writes."""
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(name), str(count), say],
+        [sys.executable, memories.__file__, str(path), str(number), str(count)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,7 +92,7 @@ def test_an_answer_costs_the_same_for_ten_times_the_trials(tmp_path: Path) -> No
 @pytest.mark.parametrize("after", [1, 37, 150])
 def test_what_a_killed_writer_has_acknowledged_is_kept(tmp_path: Path, after: int) -> None:
     path = tmp_path / "memory.db"
-    writer = start(path, 0, 100_000, "say")
+    writer = start(path, 0, 100_000)
     other = start(path, 1, 100)
     assert writer.stdout is not None
     for _ in range(after):

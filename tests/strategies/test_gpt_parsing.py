@@ -118,9 +118,9 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{" * 50_000, '{"a":' * 20_000, "level0.width: " * 5_000, "`" * 50_000])
 def test_no_text_holds_the_parser_up(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     read_answer(text, SPACE)
-    assert time.monotonic() - began < 60, "a quadratic or worse search would take minutes"
+    assert time.process_time() - began < 2
 
 
 def test_the_schema_admits_what_the_space_admits() -> None:

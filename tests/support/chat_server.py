@@ -71,6 +71,7 @@ class ChatServer:
         self.served: list[str] = []
         self.arrived: list[float] = []
         self.prompt_tokens = self.completion_tokens = 0
+        self.outlasted = 0  # faults that went on for as long as they were meant to
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
@@ -169,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = fault.text.replace("{key}", sent)
         match fault.kind:
             case "timeout":
-                owner.stopping.wait(fault.seconds)
+                owner.outlasted += not owner.stopping.wait(fault.seconds)
                 self.close_connection = True
             case "drip":
                 self.send_response(200)
@@ -180,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
                 while time.monotonic() < until and not owner.stopping.wait(0.02):
                     self.wfile.write(b" ")
                     self.wfile.flush()
+                owner.outlasted += not owner.stopping.is_set()
                 self.close_connection = True
             case "status":
                 self._error(fault.status, text or "made to fail", fault.code, fault.headers)
