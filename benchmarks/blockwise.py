@@ -32,6 +32,7 @@ from reporting import machine
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.joint import macs_per_image
 from nni_diffnas.evaluators.blockwise.settings import BETAS
 from nni_diffnas.export import export_pipeline
 from nni_diffnas.runner import build_seeded
@@ -108,12 +109,13 @@ def cases() -> dict[str, Case]:
         "quick": Case(digits, levels((8, 16), 1, 8, 1, 2, 1, None), 120_000, 11_200, 80, **short),
         "mnist16": Case({**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 120_000, 11_200, 80, **short),
         "mnist32-latent": Case(
-            {**mnist, "size": 32}, levels((32, 64), 2, 8, 4, 8, 1), 2_000_000, 200_000, 1500, latent=True
+            {**mnist, "size": 32}, levels((16, 32), 1, 8, 4, 4, 1, None), 120_000, 11_200, 80, latent=True,
+            autoencoder_steps=1500, **short,
         ),
         "cifar10": Case(
             cifar, levels((128, 256, 256), 2, 32, 3, 32, 2), 10_000_000, 1_000_000, 4000, score_images=5000
         ),
-    }
+    }  # fmt: skip
 
 
 def untrained(case: Case, widths: tuple[int, ...], folder: Path, seed: int) -> Path:
@@ -277,18 +279,15 @@ def images_for(
     case: Case, family: BlockwiseUNetFamily, architecture: Mapping[str, Any], beta: str, *, soft: bool
 ) -> int:
     """Images of a retraining that takes as many MACs as the case's by the cosine schedule with soft targets."""
-    student, teacher = family.cost(family.space.validate(architecture)).macs, family.teacher_cost.macs
-    blocks = sum(block.cost(block.teacher).macs for block in family.blocks) / teacher
+    student = family.cost(architecture).macs
 
-    def macs(schedule: str, soft: bool) -> float:
-        """Of an image, on average over the training; see `evaluators.blockwise.joint.retrain`."""
-        values = [BETAS[schedule]((step + 0.5) / 1000) for step in range(1000)]
+    def macs(schedule: str, soft: float) -> float:
+        """Of an image, on average over the training."""
         return statistics.fmean(
-            3.0 * student * ((value > 0.0) + (value < 1.0) * blocks) + (soft or value < 1.0) * teacher
-            for value in values
+            macs_per_image(family, student, BETAS[schedule]((step + 0.5) / 1000), soft) for step in range(1000)
         )
 
-    return round(case.student_images * macs("cosine", True) / macs(beta, soft))
+    return round(case.student_images * macs("cosine", 1.0) / macs(beta, float(soft)))
 
 
 def budget_of(family: BlockwiseUNetFamily) -> Budget:

@@ -9,6 +9,7 @@ range, and the preset's default network. Every finished training is kept in FOLD
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from pathlib import Path
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="keeps the results")
     parser.add_argument("--images", type=int, default=2400, help="that the protocol under test trains on")
     parser.add_argument("--learning-rate", type=float, default=5e-3, help="of all trainings; fits brief ones")
+    parser.add_argument("--batch-size", type=int, default=64, help="of all trainings")
+    parser.add_argument("--space", type=json.loads, default={}, help="JSON: changes to the preset")
     parser.add_argument("--longer", type=float, default=10.0, help="training of the reference, relative to --images")
     parser.add_argument("--band", type=float, default=1.5e6, help="MACs of half of the networks, +-10 %%")
     parser.add_argument("--range", type=float, nargs=2, default=(6.7e5, 6.7e6), help="MACs of the others")
@@ -68,8 +71,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
 
-    family = find_plugin("spaces", "unet")(preset="digits")
-    training = {"images": arguments.images, "learning_rate": arguments.learning_rate}
+    family = find_plugin("spaces", "unet")(preset="digits", **arguments.space)
+    training = {
+        "images": arguments.images, "learning_rate": arguments.learning_rate, "batch_size": arguments.batch_size
+    }  # fmt: skip
     evaluation = DiffusionEvaluation({"source": "digits"}, training=training)
     evaluation.prepare()
     band = within(family, 0.9 * arguments.band, 1.1 * arguments.band, arguments.networks)
@@ -85,7 +90,9 @@ def main() -> None:
     measured = read(journal.records.values())
     low, high = 0.9 * arguments.band, 1.1 * arguments.band
     parts = {"band": measured.of((low <= measured.macs) & (measured.macs <= high)), "whole range": measured}
-    body: dict[str, Any] = {"benchmark": "rfid_rank", "protocol": evaluation.protocol, "longer": arguments.longer}
+    body: dict[str, Any] = {
+        "benchmark": "rfid_rank", "protocol": evaluation.protocol, "longer": arguments.longer, "space": arguments.space
+    }  # fmt: skip
     for name, part in parts.items():
         found = compare(part, wanted=0.6 if name == "band" else 0.8)
         print(f"\n{name}\n{found.describe()}")

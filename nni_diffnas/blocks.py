@@ -150,6 +150,11 @@ class BlockFamily(Family):
         """Cost of the teacher's own architecture."""
         return self.cost(self.default)
 
+    @cached_property
+    def blocks_share(self) -> float:
+        """The blocks' part of the teacher's multiply-accumulates, 0 to 1."""
+        return 1.0 - self.fixed.macs / max(self.teacher_cost.macs, 1)
+
     def assemble(self, paths: Iterable[Sequence[int]]) -> Architecture:
         """The architecture with one path per block, in the order of `blocks`."""
         chosen: Architecture = {}

@@ -20,19 +20,24 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.ended: dict[str, Trial] = {}
         """Those that have ended since this object was made, in the order in which they did."""
-        self.known: set[str] = set()
+        self._known: set[str] = set()
         self._begun: dict[str, float] = {}
 
     def add(self, trial: Trial, *, now: bool = False) -> None:
         """Know of a trial from here on; ``now``: it begins at this moment, and its seconds are counted."""
         self.trials[trial.id] = trial
-        self.known.add(self._identity(trial.architecture, trial.settings))
+        self._known.add(self._identity(trial.architecture, trial.settings))
         if now:
             self._begun[trial.id] = time.monotonic()
 
     def knows(self, architecture: Architecture, settings: Mapping[str, Value]) -> bool:
         """Whether there is a trial of this architecture with these settings."""
-        return self._identity(architecture, settings) in self.known
+        return self._identity(architecture, settings) in self._known
+
+    @property
+    def distinct(self) -> int:
+        """How many different trials there are."""
+        return len(self._known)
 
     @staticmethod
     def _identity(architecture: Architecture, settings: Mapping[str, Value]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nni_diffnas.blocks import BlockFamily
 from nni_diffnas.errors import TrialFailure
 
 from ..compute import autocast
@@ -24,7 +25,7 @@ from ..training import Progress
 from .pipeline import Noised, NoisedImages, TeacherPipeline
 from .tape import Call, block_loss, record
 
-__all__ = ["Retrained", "retrain"]
+__all__ = ["Retrained", "macs_per_image", "retrain"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,6 @@ class _JointLoss:
         weighting = recipe.model_copy(update={"prediction": _name(teacher)})
         self.weight = weighting.weights(snr).float()
         self.variances: dict[str, tuple[Tensor, ...]] | None = None
-        block_macs = sum(block.cost(block.teacher).macs for block in family.blocks)
-        self.block_share = block_macs / max(family.teacher_cost.macs, 1)
 
     def observe(self, batch: Noised, *, whole: bool) -> tuple[Mapping[str, Call], Tensor | None]:
         """The teacher's calls of the blocks, and its prediction where it runs as a ``whole``."""
@@ -107,6 +106,20 @@ def _name(teacher: TeacherPipeline) -> str:
     return {"epsilon": "epsilon", "v_prediction": "v"}[str(teacher.parameterisation.diffusers_name)]
 
 
+def macs_per_image(family: BlockFamily, student: int, beta: float, soft_target: float) -> float:
+    """Multiply-accumulates that `retrain` takes for one image: student forward and backward, teacher forward.
+
+    Args:
+        family: of the teacher.
+        student: multiply-accumulates of one forward pass of the student.
+        beta: weight of the noise prediction at this moment.
+        soft_target: part of the teacher's prediction in what is learned.
+    """
+    learns = (beta > 0.0) + (beta < 1.0) * family.blocks_share
+    watches = beta < 1.0 or soft_target > 0.0
+    return 3.0 * student * learns + watches * family.teacher_cost.macs
+
+
 def retrain(
     student: Any,
     macs: int,
@@ -147,9 +160,7 @@ def retrain(
             with autocast(teacher.device):
                 loss = joint(batch, now)
             loss.backward()  # type: ignore[no-untyped-call]
-            per_image = 3.0 * macs * ((now > 0.0) + (now < 1.0) * joint.block_share)
-            watches = now < 1.0 or (now > 0.0 and soft_target > 0.0)
-            spent += recipe.batch_size * (per_image + watches * teacher.family.teacher_cost.macs)
+            spent += recipe.batch_size * macs_per_image(teacher.family, macs, now, soft_target)
             step += 1
             fraction = recipe.spent(step, time.monotonic() - began - paused)
             optimizer.step(recipe.rate(fraction), recipe.clip)

@@ -221,7 +221,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     # A round ---------------------------------------------------------------------------------------------------------
 
     def _ask_round(self, wanted: int) -> list[Suggestion]:
-        if len(self.history.known) >= self.space.size:
+        if self.history.distinct >= self.space.size:
             return []
         self._round += 1
         recorded = self._model.recorded(self._round)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memories import assert_nobody_writes
 
 from nni_diffnas.cost import Budget, Cost, Window
 from nni_diffnas.errors import BudgetError, StrategyError
@@ -271,8 +271,7 @@ def test_what_has_ended_is_told_in_the_order_in_which_it_did() -> None:
 def test_nobody_waits_for_the_memory_while_something_is_suggested(tmp_path: Path) -> None:
     class Slow(RandomSearch):
         def suggest(self, count: int) -> Sequence[Suggestion]:
-            with sqlite3.connect(tmp_path / "memory.sqlite", timeout=0) as another:
-                another.execute("BEGIN IMMEDIATE")  # raises while anybody writes
+            assert_nobody_writes(tmp_path / "memory.sqlite")
             return super().suggest(count)
 
     with SearchMemory(tmp_path / "memory.sqlite") as memory:
