@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -23,7 +25,8 @@ from .trial import KILLED, NO_REASON, STOPPED_EARLY
 
 __all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
 
-_TO_RUN_AGAIN = ("WAITING", "RUNNING", "ADD_RESUMED")
+_RESUMED = "ADD_RESUMED"
+_TO_RUN_AGAIN = ("WAITING", "RUNNING", _RESUMED)
 """A resumed manager lists a job that it is going to run again by its latest event, for a second or two."""
 
 _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
@@ -118,10 +121,28 @@ class TrialJobs:
     Args:
         folder: of the experiment.
         jobs: NNI's records (``nni.experiment.TrialJob``).
+        since: when the manager that lists them was started, in seconds since the epoch.
     """
 
     folder: ExperimentFolder
     jobs: Sequence[Any]
+    since: float = 0.0
+
+    @cached_property
+    def _live(self) -> list[Any]:
+        """The jobs without those that NNI has forgotten.
+
+        A manager that is killed after it has taken up a job and before it has run it leaves the job to nobody: the next
+        one takes up only what was running or waiting. Only NNI's database tells whose a job in this state is.
+        """
+        database = self.folder.path / "db" / "nni.sqlite"
+        if not any(job.status == _RESUMED for job in self.jobs) or not database.is_file():
+            return list(self.jobs)
+        question = "SELECT trialJobId, MAX(timestamp) FROM TrialJobEvent WHERE event = ? GROUP BY trialJobId"
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as records:
+            taken_up = dict(records.execute(question, (_RESUMED,)))  # in milliseconds
+        earlier = {job for job, at in taken_up.items() if at < 1000.0 * self.since}
+        return [job for job in self.jobs if job.status != _RESUMED or job.trialJobId not in earlier]
 
     @staticmethod
     def _recorded(job: Any) -> str:
@@ -140,7 +161,7 @@ class TrialJobs:
 
     def to_run_again(self) -> set[str]:
         """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
-        return {self._recorded(job) for job in self.jobs if job.status in _TO_RUN_AGAIN}
+        return {self._recorded(job) for job in self._live if job.status in _TO_RUN_AGAIN}
 
     def results(self) -> dict[str, tuple[str, Any]]:
         """Job id and final metrics of every trial that has reported them to NNI, or died between result and report.
@@ -163,7 +184,7 @@ class TrialJobs:
 
         A trial that another job is running again has not ended.
         """
-        results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self.jobs]
+        results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self._live]
         claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
         running = {str(result["trial"]) for job, result in results if _runs(job) and result.get("trial")}
         found: dict[str, str] = {}
@@ -253,13 +274,16 @@ class ManagerInfo:
         Left alone, the dispatcher would try to connect again for ten seconds, and reach the manager of a resumed
         experiment: two tuners on one search.
         """
-        if self.channel is None:
-            return
+        if (manager := self._process) is not None:
+            threading.Thread(target=_end_after, args=(manager,), daemon=True).start()
+
+    @property
+    def _process(self) -> Any:
+        """NNI's manager, which has started this process, as psutil has it; ``None`` outside NNI."""
         import psutil
 
-        managers = [process for process in psutil.Process().parents() if process.name().startswith("node")]
-        if managers:
-            threading.Thread(target=_end_after, args=(managers[0],), daemon=True).start()
+        parents = psutil.Process().parents() if self.channel is not None else []
+        return next((process for process in parents if process.name().startswith("node")), None)
 
     def jobs(self) -> TrialJobs:
         """All trial jobs that the manager has ever started."""
@@ -267,7 +291,8 @@ class ManagerInfo:
             return TrialJobs(self.folder, ())
         from nni.experiment import Experiment
 
-        return TrialJobs(self.folder, Experiment.connect(urlparse(self.channel).port).list_trial_jobs())
+        listed, manager = Experiment.connect(urlparse(self.channel).port).list_trial_jobs(), self._process
+        return TrialJobs(self.folder, listed, 0.0 if manager is None else manager.create_time())
 
     @contextmanager
     def telling(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from nni.nas.execution import Middleware
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
@@ -275,7 +276,8 @@ class EngineLoop:
             self._quiet_since = time.monotonic()
 
     def _jobs(self) -> TrialJobs:
-        return TrialJobs(_folder_of(self.experiment), self.experiment.list_trial_jobs())
+        started = psutil.Process(self.experiment._proc.pid).create_time()
+        return TrialJobs(_folder_of(self.experiment), self.experiment.list_trial_jobs(), started)
 
     def _settle(self, *, silent: bool) -> None:
         """Tell results that NNI's engine kept to itself; fail the trials whose process has ended without any."""

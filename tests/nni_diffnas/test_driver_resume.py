@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuner_door import Manager, earlier, old, quiet, result, rfid, start, table_job, without_id
+from tuner_door import (
+    MANAGER_STARTED,
+    Manager,
+    earlier,
+    old,
+    quiet,
+    result,
+    rfid,
+    start,
+    table_job,
+    taken_up,
+    without_id,
+)
 
 from nni_diffnas.record import TrialRecord
 from nni_diffnas.runner import TRIAL_ID
@@ -59,16 +71,39 @@ def never_reached_nni(manager: Manager, parameters: dict[str, Any]) -> None:
     """The dispatcher died between its memory and the manager."""
 
 
-def is_listed_as_resumed(manager: Manager, parameters: dict[str, Any]) -> None:
+def is_listed_as_resumed(manager: Manager, parameters: dict[str, Any], at: float = MANAGER_STARTED + 1.0) -> None:
     """So NNI lists what was running when the search was stopped, until it runs again."""
     manager.record(3, parameters, "ADD_RESUMED")
+    taken_up(manager.folder.path, "j3", at)
     output = manager.folder.path / "environments" / "local-env" / "trials" / "j3"
     output.mkdir(parents=True)
     TrialRecord(output, parameters[TRIAL_ID]).fail(STOPPED_EARLY)
 
 
+def was_forgotten(manager: Manager, parameters: dict[str, Any]) -> None:
+    """The manager of an earlier resume was killed before it ran the job again, and no other one will."""
+    is_listed_as_resumed(manager, parameters, at=MANAGER_STARTED - 1.0)
+
+
+def had_ended_and_was_forgotten(manager: Manager, parameters: dict[str, Any]) -> None:
+    """Its result has reached nobody."""
+    was_forgotten(manager, parameters)
+    output = manager.folder.job_output("j3")
+    assert output is not None
+    TrialRecord(output, parameters[TRIAL_ID]).succeed({"metrics": result(parameters)})
+
+
 @pytest.mark.parametrize(
-    "ending", [was_running, had_reported, had_reported_and_runs_again, never_reached_nni, is_listed_as_resumed]
+    "ending",
+    [
+        was_running,
+        had_reported,
+        had_reported_and_runs_again,
+        never_reached_nni,
+        is_listed_as_resumed,
+        was_forgotten,
+        had_ended_and_was_forgotten,
+    ],
 )
 def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
     ending: Ending, folder: Path, other: Path
@@ -95,7 +130,7 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
         assert asked == []
         driver.import_results([{"parameter": seen[3], "value": result(seen[3])}])
         asked = driver.ask([5], driver._send)
-    elif ending is never_reached_nni:
+    elif ending in (never_reached_nni, was_forgotten):
         assert asked == [seen[3]]
         driver.tell(seen[3], result(seen[3]), "j4")
         asked = driver.ask([5], driver._send)

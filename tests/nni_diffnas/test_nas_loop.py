@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from memories import assert_nobody_writes
 from nni.nas.execution.event import FinalMetricEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 from toy_family import ToyFamily, score
+from tuner_door import taken_up
 
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.errors import DiffNASError, JobError
@@ -32,6 +34,7 @@ class Experiment:
     """NNI's experiment: a status, a limit, and records of jobs."""
 
     id = "e1"
+    _proc = SimpleNamespace(pid=os.getpid())
 
     def __init__(self, folder: Path, limit: int, concurrency: int = 1) -> None:
         self.jobs: list[Any] = []
@@ -132,7 +135,9 @@ def stopped(tmp_path: Path) -> tuple[RegularizedEvolution, Engine]:
     return search, engine
 
 
-@pytest.mark.parametrize("what", ["reported", "runs again", "is listed as resumed", "never started", "failed"])
+@pytest.mark.parametrize(
+    "what", ["reported", "runs again", "is listed as resumed", "was forgotten", "never started", "failed"]
+)
 def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     what: str, stopped: tuple[RegularizedEvolution, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,14 +164,18 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
             return list(listed())
 
         monkeypatch.setattr(experiment, "list_trial_jobs", finishes)
+    elif what == "was forgotten":  # by NNI, whose manager was killed before it ran again what it had taken up
+        experiment.job(pending, "ADD_RESUMED")
+        taken_up(tmp_path / "e1", "j4", at=0.0)
     loop = EngineLoop(search)
     loop.run()
     architectures = [dict(trial.architecture) for trial in search.trials]
-    assert len(architectures) == 8
+    count = 7 if what == "was forgotten" else 8  # NNI counts its job
+    assert len(architectures) == count
     assert all(trial.status == "succeeded" for trial in search.trials) == (what != "failed")
     assert len(engine.submitted) == (4 if what == "never started" else 3)
     if what != "failed":
-        assert architectures == undisturbed(8)
+        assert architectures == undisturbed(count)
 
 
 class Counting(RegularizedEvolution):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,17 @@ from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.runner import TRIAL_ID
 from nni_diffnas.trial import Origin, Trial
+
+MANAGER_STARTED = 1000.0
+
+
+def taken_up(experiment: Path, job_id: str, at: float) -> None:
+    """Write into NNI's database that a manager is going to run a job again, at a time in seconds."""
+    (experiment / "db").mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(experiment / "db" / "nni.sqlite")) as records:
+        records.execute("CREATE TABLE IF NOT EXISTS TrialJobEvent (timestamp integer, trialJobId text, event text)")
+        records.execute("INSERT INTO TrialJobEvent VALUES (?, ?, 'ADD_RESUMED')", (round(1000 * at), job_id))
+        records.commit()
 
 
 @dataclass
@@ -47,7 +60,7 @@ class Manager:
         return self.path
 
     def jobs(self) -> TrialJobs:
-        return TrialJobs(self.folder, self.listed)
+        return TrialJobs(self.folder, self.listed, MANAGER_STARTED)
 
     def refreshed(self) -> Manager:
         return self
