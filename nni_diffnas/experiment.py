@@ -148,9 +148,9 @@ class TrialJobs:
     def _recorded(job: Any) -> str:
         """Id that NNI ascribes to a job; empty where the job is not ours."""
         for given in job.hyperParameters or ():
-            parameters = getattr(given, "parameters", None)
-            sample = parameters if isinstance(parameters, dict) else getattr(parameters, "sample", None)
-            if isinstance(sample, dict) and TRIAL_ID in sample:
+            parameters = given.parameters if isinstance(given.parameters, dict) else {}
+            sample = parameters.get("sample", parameters)  # behind the NAS door parameters are a whole model
+            if TRIAL_ID in sample:
                 return str(sample[TRIAL_ID])
         return ""
 

@@ -61,7 +61,7 @@ class Experiment:
 
     def job(self, trial: Trial, status: str, rfid: float | None = None) -> None:
         number = len(self.jobs)
-        given = SimpleNamespace(parameter_id=number, parameters={TRIAL_ID: trial.id})
+        given = SimpleNamespace(parameter_id=number, parameters={"status": "frozen", "sample": {TRIAL_ID: trial.id}})
         final = [] if rfid is None else [SimpleNamespace(parameterId=str(number), data={"default": 0, "rfid": rfid})]
         self.jobs.append(
             SimpleNamespace(trialJobId=f"j{number}", status=status, hyperParameters=[given], finalMetricData=final)
