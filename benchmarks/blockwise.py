@@ -47,6 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "from the supernet": {"soft_target": 1.0, "inherit": "supernet"},
     "a quarter of the rate": {"soft_target": 1.0, "training": {"learning_rate": 2e-3}},
     "the teacher's batch": {"soft_target": 1.0, "training": {"batch_size": 32}},
+    "by Muon": {"soft_target": 1.0, "training": {"optimizer": "muon", "learning_rate": 2e-3}},
 }
 """How a student may be retrained: options of the evaluation."""
 MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
@@ -56,8 +57,8 @@ MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
 class Case:
     """Data, teacher and lengths of one case; counts are images unless said otherwise.
 
-    ``batch`` is the teacher's, ``student`` the recipe of the students, ``student_images`` those of a retraining by the
-    cosine schedule with soft targets.
+    ``batch`` is the teacher's, ``student`` the students' recipe, ``optimizer`` that of all, ``student_images`` those
+    of a retraining by the cosine schedule with soft targets.
     """
 
     data: Mapping[str, Any]
@@ -67,6 +68,7 @@ class Case:
     block_steps: int
     batch: int = 64
     student: Mapping[str, Any] = field(default_factory=lambda: {"batch_size": 16, "learning_rate": 8e-3})
+    optimizer: str = "adam"
     latent: bool = False
     extractor: str = "labels"
     score_images: int = 2000
@@ -168,7 +170,7 @@ def evaluation(
     """An evaluation of the case that trains students on so many images."""
     return BlockwiseEvaluation(
         case.data,
-        training={"images": int(images), "batch_size": case.batch, **(training or {})},
+        training={"images": int(images), "batch_size": case.batch, "optimizer": case.optimizer, **(training or {})},
         supernet={"steps": case.block_steps, **case.supernet},
         score_images=case.score_images,
         sampler_steps=case.sampler_steps,

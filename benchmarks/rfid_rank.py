@@ -2,8 +2,9 @@
 
     python benchmarks/rfid_rank.py --folder FOLDER
 
-UNets of the ``digits`` preset on scikit-learn's digits: half of them with nearly the same MACs, half over a tenfold
-range, and the preset's default network. Every finished training is kept in FOLDER, so that a killed benchmark goes on.
+UNets of the ``digits`` preset at half of its widths on scikit-learn's digits: half of them with nearly the same MACs,
+half over a tenfold range, and the default network. Every finished training is kept in FOLDER, so that a killed
+benchmark goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from nni_diffnas.evaluators.calibration_plot import draw
 from nni_diffnas.evaluators.ranking import Measured, noise, read
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.space import Architecture
+
+SMALL = {"base_width": 8, "width_multiple": 4, "norm_groups": 4}
+"""Networks so small that two cores can train them until their capacity shows."""
 
 
 def trainings(network: Architecture, seed: int, arguments: argparse.Namespace) -> list[Run]:
@@ -58,13 +62,13 @@ def better(measured: Measured, default: int) -> list[tuple[float, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="keeps the results")
-    parser.add_argument("--images", type=int, default=2400, help="that the protocol under test trains on")
-    parser.add_argument("--learning-rate", type=float, default=5e-3, help="of all trainings; fits brief ones")
-    parser.add_argument("--batch-size", type=int, default=64, help="of all trainings")
-    parser.add_argument("--space", type=json.loads, default={}, help="JSON: changes to the preset")
+    parser.add_argument("--images", type=int, default=6000, help="that the protocol under test trains on")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of all trainings")
+    parser.add_argument("--batch-size", type=int, default=32, help="of all trainings")
+    parser.add_argument("--space", type=json.loads, default=SMALL, help="JSON: changes to the preset")
     parser.add_argument("--longer", type=float, default=10.0, help="training of the reference, relative to --images")
-    parser.add_argument("--band", type=float, default=1.5e6, help="MACs of half of the networks, +-10 %%")
-    parser.add_argument("--range", type=float, nargs=2, default=(6.7e5, 6.7e6), help="MACs of the others")
+    parser.add_argument("--band", type=float, default=4e5, help="MACs of half of the networks, +-10 %%")
+    parser.add_argument("--range", type=float, nargs=2, default=(1.7e5, 1.7e6), help="MACs of the others")
     parser.add_argument("--networks", type=int, default=16, help="in each half")
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 2.0], help="lengths of it, first seed")
     parser.add_argument("--only-report", action="store_true", help="of what is finished")

@@ -1,7 +1,8 @@
-"""AdamW and the learning rate: its course, and its share for each width; without `torch.optim.Optimizer`.
+"""Muon, AdamW and the learning rate: its course, and its share for each width; without `torch.optim.Optimizer`.
 
 Constructing that class imports ``torch._dynamo`` (over a second, and a trial is paid once an architecture), since its
 methods are wrapped by ``torch._disable_dynamo``. The functional form below is the same arithmetic and needs none of it.
+`torch.optim.Muon` is such a class, too, and takes no kernels of convolutions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-__all__ = ["AdamW", "learning_rate", "width_scales"]
+__all__ = ["AdamW", "Muon", "learning_rate", "width_scales"]
 
 
 class AdamW:
@@ -52,10 +53,7 @@ class AdamW:
             rate: learning rate.
             clip: longest allowed gradient (Euclidean norm over all parameters); ``None``: any.
         """
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if clip is not None:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
+        _clip(self.parameters, clip)
         for scale, group in self._groups:
             self._step(scale * rate, [index for index in group if self.parameters[index].grad is not None])
         for parameter in self.parameters:
@@ -78,6 +76,84 @@ class AdamW:
             eps=1e-8,
             maximize=False,
         )
+
+
+class Muon:
+    """m = mu m + (1 - mu) g; W -= 10 lr sqrt(max(1, rows / columns)) O((1 - mu) g + mu m), for hidden layers.
+
+    Their weights and kernels are read as matrices W of (outputs) x (inputs x height x width); O sets all singular
+    values to about 1. Everything else, and the layers that read or make the image, go by `AdamW`. Jordan et al., "Muon:
+    An optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices
+    goes with 2e-3 for the rest.
+
+    Args:
+        model: of convolutions and linear layers.
+        channels: of the images.
+        betas: decays of AdamW's moments.
+        decay: weight decay, as a multiple of the learning rate.
+        momentum: mu.
+    """
+
+    def __init__(
+        self, model: nn.Module, channels: int, betas: tuple[float, float], decay: float, momentum: float
+    ) -> None:
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.decay, self.momentum = decay, momentum
+        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        inner = {layer.weight for layer in layers if layer.weight.requires_grad and not _at_the_ends(layer, channels)}
+        self._others = AdamW([parameter for parameter in self.parameters if parameter not in inner], betas, decay)
+        shapes: dict[torch.Size, list[Tensor]] = {}
+        for parameter in self.parameters:
+            if parameter in inner:
+                shapes.setdefault(parameter.flatten(1).shape, []).append(parameter)
+        self._groups = [
+            (weights, torch.zeros(len(weights), *shape, device=weights[0].device)) for shape, weights in shapes.items()
+        ]
+
+    @torch.no_grad()
+    def step(self, rate: float, clip: float | None = None) -> None:
+        """Change the parameters by their gradients, which are then dropped; see `AdamW.step`."""
+        _clip(self.parameters, clip)
+        for weights, average in self._groups:
+            zero = torch.zeros_like(average[0])
+            gradients = torch.stack([zero if w.grad is None else w.grad.flatten(1) for w in weights])
+            average.lerp_(gradients, 1.0 - self.momentum)
+            change = _orthogonal(gradients.lerp(average, self.momentum))
+            own = 10.0 * rate * math.sqrt(max(1.0, change.shape[1] / change.shape[2]))
+            for weight, matrix in zip(weights, change, strict=True):
+                weight.mul_(1.0 - rate * self.decay).add_(matrix.view_as(weight), alpha=-own)
+                weight.grad = None
+        self._others.step(rate)
+
+
+def _at_the_ends(layer: nn.Conv2d | nn.Linear, channels: int) -> bool:
+    return isinstance(layer, nn.Conv2d) and (
+        layer.in_channels == channels or layer.out_channels in (channels, 2 * channels)
+    )
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices ``[n, rows, columns]`` with orthonormal rows or columns, roughly.
+
+    Singular values end between 0.7 and 1.2: five Newton-Schulz iterations with Jordan's coefficients.
+    """
+    wide = matrices.shape[1] <= matrices.shape[2]
+    found = matrices if wide else matrices.mT
+    found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    if found.is_cuda:
+        found = found.bfloat16()
+    for _ in range(5):
+        product = found @ found.mT
+        found = 3.4445 * found + (2.0315 * product @ product - 4.7750 * product) @ found
+    return (found if wide else found.mT).to(matrices.dtype)
+
+
+def _clip(parameters: Sequence[Tensor], longest: float | None) -> None:
+    """Shorten the gradient to a Euclidean norm of ``longest`` over all parameters."""
+    if longest is not None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (longest / (norm + 1e-6)).clamp(max=1.0))
 
 
 def learning_rate(peak: float, progress: float, warmup: float, final: float = 0.0) -> float:

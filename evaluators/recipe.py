@@ -13,7 +13,7 @@ from nni_diffnas.cache import fingerprint
 
 from .ema import Average, ConstantAverage, PowerAverage
 from .losses import PARAMETERISATIONS, WEIGHTINGS, EDMPreconditioning, EDMWeighting, MinSNRWeighting, Parameterisation
-from .optimizer import AdamW, learning_rate, width_scales
+from .optimizer import AdamW, Muon, learning_rate, width_scales
 from .schedules import SCHEDULES, LogNormalTimesteps, Schedule, Timesteps, UniformTimesteps
 
 __all__ = ["RECIPES", "Recipe"]
@@ -28,6 +28,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "timesteps": 4000,
         "drawn": "uniform",
         "weighting": "uniform",
+        "optimizer": "adam",
         "learning_rate": 1e-4,
         "warmup": 0.0,
         "decay": "none",
@@ -67,9 +68,11 @@ class Recipe(BaseModel):
         level_deviation: standard deviation of ln(sigma) of ``log-normal``.
         weighting: of the timesteps.
         gamma: of min-SNR weighting.
-        learning_rate: its peak.
-        width_base: channels at which a layer learns at that rate, wider ones slower; null: all alike. See
-            `width_scales`.
+        optimizer: ``muon`` for the matrices and kernels of hidden layers and Adam for the rest, or ``adam`` for all.
+        momentum: decay of Muon's average of gradients, 0 to 1.
+        learning_rate: its peak; of Muon's matrices ten times as much.
+        width_base: channels at which a layer learns at that rate, wider ones slower; null: all alike. With ``adam``
+            only, see `width_scales`; Muon treats wide and narrow layers alike by itself.
         warmup: part of the budget in which the learning rate rises, 0 to 1.
         decay: how the learning rate falls after that.
         beta2: decay of Adam's second moment, 0 to 1.
@@ -103,6 +106,8 @@ class Recipe(BaseModel):
     level_deviation: float = Field(default=1.2, gt=0)
     weighting: Literal["min-snr", "uniform", "edm"] = "min-snr"
     gamma: float = Field(default=5.0, gt=0)
+    optimizer: Literal["muon", "adam"] = "muon"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     width_base: int | None = Field(default=None, ge=1)
     warmup: float = Field(default=0.1, ge=0, lt=1)
@@ -127,10 +132,12 @@ class Recipe(BaseModel):
         return {**RECIPES.get(str(given.get("recipe")), {}), **given}
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Recipe:
+    def _consistent(self) -> Recipe:
         given = [name for name in ("images", "steps", "seconds") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of images, steps and seconds, not {' and '.join(given) or 'none'}")
+        if self.width_base is not None and self.optimizer != "adam":
+            raise ValueError("width_base is for Adam: set optimizer to adam, or leave it out")
         return self
 
     @property
@@ -178,8 +185,10 @@ class Recipe(BaseModel):
         """Learning rate when this part of the budget is spent, 0 to 1."""
         return learning_rate(self.learning_rate, progress, self.warmup, final=1.0 if self.decay == "none" else 0.0)
 
-    def optimizer(self, model: nn.Module, channels: int) -> AdamW:
+    def make_optimizer(self, model: nn.Module, channels: int) -> AdamW | Muon:
         """A new optimiser of the network's parameters; the images have so many channels."""
+        if self.optimizer == "muon":
+            return Muon(model, channels, (0.9, self.beta2), self.weight_decay, self.momentum)
         scales = width_scales(model, self.width_base, channels) if self.width_base is not None else {}
         return AdamW(list(model.parameters()), betas=(0.9, self.beta2), decay=self.weight_decay, scales=scales)
 

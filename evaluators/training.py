@@ -93,7 +93,7 @@ class Training:
         self.network = model
         if recipe.compile:
             self.compile()
-        self.optimizer = recipe.optimizer(model, pixels.shape[1])
+        self.optimizer = recipe.make_optimizer(model, pixels.shape[1])
         self.average = recipe.average(self.optimizer.parameters)
         self.micro_batch = recipe.batch_size
         if recipe.dropout is not None:

@@ -150,7 +150,7 @@ def retrain(
     torch.manual_seed(seed)
     joint = _JointLoss(student, teacher, recipe, soft_target)
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer, average = recipe.optimizer(student, teacher.shape[0]), recipe.average(parameters)
+    optimizer, average = recipe.make_optimizer(student, teacher.shape[0]), recipe.average(parameters)
     student.train()
     step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
     losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
