@@ -145,7 +145,8 @@ def _orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(5):
         product = found @ found.mT
         found = 3.4445 * found + (2.0315 * product @ product - 4.7750 * product) @ found
-    return (found if wide else found.mT).to(matrices.dtype)
+    result: Tensor = found if wide else found.mT
+    return result.to(matrices.dtype)
 
 
 def _clip(parameters: Sequence[Tensor], longest: float | None) -> None:
