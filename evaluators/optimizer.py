@@ -82,29 +82,27 @@ class Muon:
     """m = mu m + (1 - mu) g; W -= 10 lr sqrt(max(1, rows / columns)) O((1 - mu) g + mu m), for hidden layers.
 
     Their weights and kernels are read as matrices W of (outputs) x (inputs x height x width); O sets all singular
-    values to about 1. Everything else, and the layers that read or make the image, go by `AdamW`. Jordan et al., "Muon:
-    An optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices
-    goes with 2e-3 for the rest.
+    values to about 1. Everything else, and the first and the last convolution, go by `AdamW`. Jordan et al., "Muon: An
+    optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices goes
+    with 2e-3 for the rest.
 
     Args:
-        model: of convolutions and linear layers.
-        channels: of the images.
+        model: of convolutions and linear layers, registered in their order.
         betas: decays of AdamW's moments.
         decay: weight decay, as a multiple of the learning rate.
         momentum: mu.
     """
 
-    def __init__(
-        self, model: nn.Module, channels: int, betas: tuple[float, float], decay: float, momentum: float
-    ) -> None:
+    def __init__(self, model: nn.Module, betas: tuple[float, float], decay: float, momentum: float) -> None:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.decay, self.momentum = decay, momentum
-        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        inner = {layer.weight for layer in layers if layer.weight.requires_grad and not _at_the_ends(layer, channels)}
-        self._others = AdamW([parameter for parameter in self.parameters if parameter not in inner], betas, decay)
+        convolutions = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+        matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+        matrices.update(convolutions[1:-1])
+        self._others = AdamW([parameter for parameter in self.parameters if parameter not in matrices], betas, decay)
         shapes: dict[torch.Size, list[Tensor]] = {}
         for parameter in self.parameters:
-            if parameter in inner:
+            if parameter in matrices:
                 shapes.setdefault(parameter.flatten(1).shape, []).append(parameter)
         self._groups = [
             (weights, torch.zeros(len(weights), *shape, device=weights[0].device)) for shape, weights in shapes.items()
@@ -124,12 +122,6 @@ class Muon:
                 weight.mul_(1.0 - rate * self.decay).add_(matrix.view_as(weight), alpha=-own)
                 weight.grad = None
         self._others.step(rate)
-
-
-def _at_the_ends(layer: nn.Conv2d | nn.Linear, channels: int) -> bool:
-    return isinstance(layer, nn.Conv2d) and (
-        layer.in_channels == channels or layer.out_channels in (channels, 2 * channels)
-    )
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:

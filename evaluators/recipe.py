@@ -188,7 +188,7 @@ class Recipe(BaseModel):
     def make_optimizer(self, model: nn.Module, channels: int) -> AdamW | Muon:
         """A new optimiser of the network's parameters; the images have so many channels."""
         if self.optimizer == "muon":
-            return Muon(model, channels, (0.9, self.beta2), self.weight_decay, self.momentum)
+            return Muon(model, (0.9, self.beta2), self.weight_decay, self.momentum)
         scales = width_scales(model, self.width_base, channels) if self.width_base is not None else {}
         return AdamW(list(model.parameters()), betas=(0.9, self.beta2), decay=self.weight_decay, scales=scales)
 

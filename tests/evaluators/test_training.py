@@ -56,7 +56,7 @@ def test_adamw_is_torchs(decay: float) -> None:
 def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest() -> None:
     ours, theirs = (nn.Sequential(nn.Linear(6, 12), nn.SiLU(), nn.Linear(12, 4)) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
-    optimizer = Muon(ours, 1, (0.9, 0.99), 0.0, momentum=0.9)
+    optimizer = Muon(ours, (0.9, 0.99), 0.0, momentum=0.9)
     matrices = [parameter for parameter in theirs.parameters() if parameter.ndim == 2]
     biases = [parameter for parameter in theirs.parameters() if parameter.ndim == 1]
     references = [
@@ -76,7 +76,7 @@ def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest() -> None:
         assert one.grad is None
 
 
-def test_muon_turns_kernels_of_hidden_layers_only() -> None:
+def test_muon_leaves_the_first_and_the_last_convolution_to_adam() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3), nn.Conv2d(8, 32, 1), nn.Conv2d(32, 6, 3))
     before = [layer.weight.detach().clone() for layer in model]  # type: ignore[union-attr]
