@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ class Search:
     trials: int
     concurrency: int
     seconds: float = 1.0
-    identity: str = "killed01"
+    identity: str = field(default_factory=lambda: secrets.token_hex(4))  # two run at once, and kill by it
     driver: subprocess.Popen[bytes] | None = None
     port: int = 0
 
