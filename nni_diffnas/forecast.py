@@ -20,7 +20,7 @@ __all__ = ["Forecast", "forecast_lines", "forecast_search", "format_bytes", "for
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
 
-_PROBES = 16
+_DRAWN = 18
 
 
 def format_seconds(seconds: float) -> str:
@@ -59,7 +59,10 @@ class Forecast:
 def forecast_search(
     family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, seed: int = 0
 ) -> Forecast:
-    """Forecast from a few timed steps of the default network, scaled to the mean MACs within budget.
+    """Forecast from a few timed steps of networks that the search may try.
+
+    Three are timed, spread over the MACs of those drawn: small networks spend most of their time not on MACs, so that
+    the seconds of one do not tell those of another.
 
     Args:
         family: of the job.
@@ -70,14 +73,11 @@ def forecast_search(
         seed: of the architectures that stand for the search.
     """
     rng = np.random.default_rng(seed)
-    default = family.space.validate(family.default)
-    seconds, size = evaluation.forecast(family.build(default))
-    drawn = [family.cost(sample_within(family, budget, rng)) for _ in range(_PROBES)]
-    reference = family.cost(default)
-    macs = float(np.mean([cost.macs for cost in drawn])) / max(reference.macs, 1)
-    params = float(np.mean([cost.params for cost in drawn])) / max(reference.params, 1)
+    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
+    timed = [evaluation.forecast(family.build(each)) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
+    seconds, size = np.mean(timed, axis=0).tolist()
     rounds = math.ceil(trials / max(concurrency, 1))
-    return Forecast(rounds * (seconds * macs + NNI_SECONDS_PER_TRIAL), trials * size * params, trials)
+    return Forecast(rounds * (seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
 
 
 def forecast_lines(
