@@ -45,7 +45,7 @@ FAMILY = UNetFamily(
     **{"width_factors": [[0.5, 1.0, 1.5, 2.0, 2.5], [0.5, 1.5]], "depths": [[1], [1, 2]], "attention": [False]},
     **{"middle": ["none"], "inner_width": [1.0], "time_embedding": [4]},
 )
-TRAINING = {"batch_size": 32, "learning_rate": 5e-3, "reports": 1}
+TRAINING = {"batch_size": 32, "reports": 1}
 
 
 class OnTask(DiffusionEvaluation):
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="keeps images and results")
     parser.add_argument("--tasks", type=int, default=TASKS, help="the first so many, at least 3")
-    parser.add_argument("--images", type=int, default=12_800, help="that each network is trained on")
+    parser.add_argument("--images", type=int, default=6_400, help="that each network is trained on")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each task in each arm")
     parser.add_argument("--only-table", action="store_true")
     parser.add_argument("--only-report", action="store_true", help="of the tasks that are finished")

@@ -34,6 +34,9 @@ _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": ST
 
 _POINTER = "diffnas.json"
 
+_PLACES = ("environments/*/trials", "trials")
+"""Where output folders of jobs lie: NNI's, and those of a search without NNI."""
+
 
 @dataclass(frozen=True)
 class ExperimentFolder:
@@ -70,8 +73,7 @@ class ExperimentFolder:
         """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
         if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
             return None
-        folders = [*self.path.glob(f"environments/*/trials/{job_id}"), self.path / "trials" / job_id]
-        return next((folder for folder in folders if folder.is_dir()), None)
+        return next((folder for place in _PLACES for folder in self.path.glob(f"{place}/{job_id}")), None)
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
@@ -85,7 +87,7 @@ class ExperimentFolder:
 
     def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Output folders on this machine in which a trial ran, with what it wrote there."""
-        for file in self.path.glob(f"environments/*/trials/*/{RESULT_FILE}"):
+        for file in (file for place in _PLACES for file in self.path.glob(f"{place}/*/{RESULT_FILE}")):
             result = TrialRecord.read(file)
             if result.get("trial") == trial_id:
                 yield file.parent, result

@@ -135,7 +135,7 @@ def build_seeded(family: Family, architecture: Mapping[str, Value], seed: int) -
 
 def run_trial(
     job: Job,
-    architecture: Mapping[str, Value] | None = None,
+    parameters: Mapping[str, Value] | None = None,
     *,
     output: Path | None = None,
     seed: int | None = None,
@@ -146,7 +146,8 @@ def run_trial(
 
     Args:
         job: space, data, evaluator, objective.
-        architecture: what to train; by default the parameters that NNI sends, or the default network when alone.
+        parameters: an architecture, or all that travels to a trial (`parameters_of`); by default what NNI sends, or the
+            default network when alone.
         output: folder for weights, samples and logs; by default `trial_output`.
         seed: of the training; by default the job's.
 
@@ -155,26 +156,23 @@ def run_trial(
     """
     started = time.monotonic()
     inside = "NNI_PLATFORM" in os.environ and os.environ["NNI_PLATFORM"] != "unittest"
-    settings: dict[str, Value] = {}
-    trial_id = ""
-    if architecture is None and inside:
+    if parameters is None and inside:
         import nni
 
         parameters = nni.get_next_parameter()
-        trial_id = str(parameters.get(TRIAL_ID, ""))
-        architecture, settings = split_parameters(parameters)
+    architecture, settings = split_parameters(parameters or {})
     folder = output or trial_output()
     folder.mkdir(parents=True, exist_ok=True)
     objective = job.make_objective()
-    record = TrialRecord(folder, trial_id)
+    record = TrialRecord(folder, str((parameters or {}).get(TRIAL_ID, "")))
     earlier = record.earlier()
     if earlier is not None:  # finished before a resume that NNI did not hear of
-        if _first():
+        if inside and _first():
             report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
     with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
-        chosen = family.space.validate(family.default if architecture is None else architecture)
+        chosen = family.space.validate(family.default if parameters is None else architecture)
         evaluation.prepare()
         evaluation.check(family)
 

@@ -249,7 +249,8 @@ class AskTellStrategy(Strategy):
             inside = self.space.validate(trial.architecture) == trial.architecture
         except SpaceError:
             inside = False
-        return inside and trial.status != "pending" and trial.protocol == self.protocol
+        earlier = trial.experiment != self.experiment and trial.status != "pending"
+        return inside and earlier and trial.protocol == self.protocol
 
     def ask(self, count: int) -> list[Trial]:
         """Return up to ``count`` new pending trials, validated, within budget and not known yet.

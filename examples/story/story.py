@@ -6,7 +6,8 @@
 3. Block-wise search shrinks the winner (``BlockwiseLocalSearch``), and its student joins the winner's pipeline.
 
 Run it as ``python examples/story/story.py``; it takes minutes and writes ``story/report.html``. Trials run one after
-the other in this process, to be short; the same jobs run through ``nnictl create``.
+the other in this process, to be short; the same jobs run through ``nnictl create``. If it is interrupted, the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.experiment import ExperimentFolder
 from nni_diffnas.export import export_pipeline
+from nni_diffnas.in_process import run_search
 from nni_diffnas.job import Job
-from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome, format_cost
-from nni_diffnas.plugins import find_plugin
 from nni_diffnas.report import read_source, render_report
-from nni_diffnas.runner import build_seeded
 from nni_diffnas.trial import Trial
 from nni_diffnas.winner import WEIGHTS
 
@@ -40,35 +39,14 @@ SPACE = {
 }
 
 
-def search(job: Job, name: str, memory: SearchMemory, folder: Path, trials: int, **options: Any) -> list[Trial]:
-    """Run one strategy on a job, recorded as the tuner door records it; returns its trials."""
-    family, evaluation = job.make_family(), job.make_evaluation()
-    evaluation.prepare()
-    evaluation.check(family)
-    strategy = find_plugin("strategies", name)(
-        objective=job.make_objective(), budget=job.make_budget(), seed=job.seed, memory=memory, **options
-    )
-    strategy.experiment = name.lower()
-    strategy.bind(family.space, family, evaluation.protocol, task=job.task, folder=folder)
-    strategy.check()
-    shown = {key: value for key, value in options.items() if key != "warm_start"}
-    body = {"job": job.model_dump(mode="json"), "strategy": name, "options": shown, "max_trials": trials}
-    memory.log("experiment", strategy.experiment, body)
-    while sum(trial.experiment == strategy.experiment for trial in strategy.trials) < trials:
-        asked = strategy.ask(1)
-        if not asked:
-            break
-        for trial in asked:
-            output = folder / trial.id
-            output.mkdir(parents=True, exist_ok=True)
-            context = TrialContext(trial.architecture, output, job.seed, settings=trial.settings)
-            metrics = evaluation.evaluate(build_seeded(family, trial.architecture, job.seed), context)
-            ended = strategy.tell(trial.id, {**metrics, **family.cost(trial.architecture).as_metrics()})
-            score = ended.metrics.get(job.objective.metric)
-            told = "measured" if score is None else f"{job.objective.metric} {score:.4g}"
-            print(f"{trial.id} {trial.origin.kind}: {told}  {format_cost(trial.cost)}", flush=True)
-    print(strategy.summary())
-    return [trial for trial in strategy.trials if trial.experiment == strategy.experiment]
+def exported(job: Job, trial: Trial, folder: Path) -> Path:
+    """The pipeline of a trial, as ``nni-diffnas export`` makes it of the best."""
+    output = ExperimentFolder(folder / trial.experiment).output(trial.id)
+    if output is None:
+        raise SystemExit(f"The output of {trial.id} is gone.")
+    scheduler = job.make_evaluation().scheduler_config() or {}
+    target = folder / ("student" if trial.settings else "teacher")
+    return export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, target)
 
 
 # --8<-- [start:story]
@@ -87,39 +65,32 @@ def tell(folder: Path, images: int, proposals: int, guided: int, block_steps: in
     scoring = {"score_images": 500, "sampler_steps": 8, "curve_points": 0}
     common = {"data": {"source": "digits"}, "objective": {"metric": "rfid", "direction": "minimize"}, "seed": 0}
     evaluator = {"type": "diffusion", "training": {"images": images}, **scoring}
-    whole = Job.model_validate({"space": SPACE, "evaluator": evaluator, **common})
-    with SearchMemory(folder / "memory.sqlite") as memory:
-        seeds = search(whole, "GPTProposer", memory, folder, proposals, **proposer)
-        found = search(whole, "DiffusionGuided", memory, folder, guided, warm_start=seeds, unguided=2)
+    memory = folder / "memory.sqlite"
+    whole = Job.model_validate({"space": SPACE, "evaluator": evaluator, "memory": str(memory), **common})
+    seeds = run_search(whole, "GPTProposer", folder / "proposals", proposals, proposer)
+    goes_on = whole.model_copy(update={"warm_start": [str(memory)]})
+    found = run_search(goes_on, "DiffusionGuided", folder / "guided", guided, {"unguided": 2})
 
-        best = Outcome.of([*seeds, *found], whole.make_objective()).best
-        if best is None or best.cost is None:
-            raise SystemExit("No trial succeeded: see the messages above.")
-        print(f"The winner, a {best.origin.kind}: {format_cost(best.cost)}. It becomes the teacher.")
-        scheduler = whole.make_evaluation().scheduler_config() or {}
-        weights = folder / best.id / WEIGHTS
-        teacher = export_pipeline(whole.make_family(), best.architecture, weights, scheduler, folder / "teacher")
+    best = Outcome.of([*seeds, *found], whole.make_objective()).best
+    if best is None or best.cost is None:
+        raise SystemExit("No trial succeeded: see the messages above.")
+    print(f"The winner, a {best.origin.kind}: {format_cost(best.cost)}. It becomes the teacher.")
+    teacher = exported(whole, best, folder)
 
-        small = Job.model_validate(
-            {
-                "space": {"type": "blockwise", "teacher": str(teacher)},
-                "evaluator": {
-                    **evaluator,
-                    "type": "blockwise",
-                    "supernet": {"steps": block_steps, "cached_images": 256},
-                },
-                "budget": {"macs": {"max": 0.7 * best.cost.macs}},
-                **common,
-            }
-        )
-        shrunk = search(small, "BlockwiseLocalSearch", memory, folder, 40, betas=["linear"])
-        student = next(trial for trial in reversed(shrunk) if trial.settings.get("task") == "retrain")
-        pipeline = export_pipeline(
-            small.make_family(), student.architecture, folder / student.id / WEIGHTS, {}, folder / "student"
-        )
-        print(f"The student: {format_cost(student.cost)}, in {pipeline}")
+    small = Job.model_validate(
+        {
+            "space": {"type": "blockwise", "teacher": str(teacher)},
+            "evaluator": {**evaluator, "type": "blockwise", "supernet": {"steps": block_steps, "cached_images": 256}},
+            "budget": {"macs": {"max": 0.7 * best.cost.macs}},
+            "memory": str(memory),
+            **common,
+        }
+    )
+    shrunk = run_search(small, "BlockwiseLocalSearch", folder / "blocks", 40, {"betas": ["linear"]})
+    student = next(trial for trial in reversed(shrunk) if trial.settings.get("task") == "retrain")
+    print(f"The student: {format_cost(student.cost)}, in {exported(small, student, folder)}")
     page = folder / "report.html"
-    page.write_text(render_report(read_source(str(folder / "memory.sqlite"))), encoding="utf-8")
+    page.write_text(render_report(read_source(str(memory))), encoding="utf-8")
     return page
 
 

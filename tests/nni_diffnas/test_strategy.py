@@ -237,6 +237,14 @@ def test_a_warm_start_takes_only_what_can_be_compared(useless: Trial) -> None:
     assert len(strategy.ask(1)) == 1, "it may be trained again"
 
 
+def test_own_trials_in_the_file_of_a_warm_start_are_no_earlier_ones() -> None:
+    done = Trial("e-0000", "e", {"a": 1, "b": True}, ORIGIN).succeeded({"rfid": 1.0})
+    strategy = Fixed(Suggestion({"a": 2, "b": True}, "x"), warm_start=[done])
+    strategy.experiment = "e"
+    strategy.bind(SPACE)
+    assert (strategy.seen, strategy.trials) == ([], []), "a resume brings them, and would bring them twice"
+
+
 def test_scores_of_another_protocol_set_no_threshold_and_father_no_child() -> None:
     family = SmallFamily()
     easy = [
