@@ -11,8 +11,8 @@ from nni_diffnas.errors import DiffNASError
 from nni_diffnas.halving import rung_metric, rung_setting
 from nni_diffnas.space import Value
 
+from .learning import Progress
 from .pictures import TensorBoardLog, grid
-from .training import Progress
 
 __all__ = ["Curve", "Stopped"]
 

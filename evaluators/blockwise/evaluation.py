@@ -20,7 +20,7 @@ from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import Family
 from nni_diffnas.trial import UNRANKED
 
-from ..compute import autocast, choose_device, computing, threads
+from ..compute import Team, autocast, choose_device, computing, threads
 from ..curve import Stopped
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
 from ..pictures import TensorBoardLog, grid, png
@@ -115,6 +115,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             teacher = self._pipeline(family).to(choose_device(self.settings.device))
             if task == "block":
+                if Team.number() > 0:
+                    return {}
                 metrics = self._block(family, teacher, context, log)
             else:
                 metrics = self._student(model, family, teacher, context, log, trains=task == "retrain")
@@ -191,6 +193,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     ) -> dict[str, Any]:
         recipe, began = self.settings.training, time.monotonic()
         metrics: dict[str, Any] = {}
+        how = computing(teacher.device)
         if trains:
             beta = str(context.settings.get("beta", self.settings.beta))
             if beta not in BETAS:
@@ -206,16 +209,19 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 return self._stopped(str(stopped), context, curve, began)
             metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs, **curve.rungs}
             metrics["trained_images"] = float(result.images)
+            how["micro_batch"] = result.micro_batch
         else:
             model.load_state_dict(teacher.network.state_dict())
             model.to(teacher.device)
+        if Team.number() > 0:
+            return {}
         sampling = time.monotonic()
         pixels = self.generate(model, self.settings.score_images, context.seed)
         metrics |= {**self.scoring.score(pixels), "sample_seconds": time.monotonic() - sampling}
         picture = grid(pixels[:64])
         log.scalar("rfid", metrics["rfid"], int(metrics.get("trained_images", 0)))
         log.picture("samples", picture, int(metrics.get("trained_images", 0)))
-        self._write(model, context, metrics, png(picture), computing(teacher.device))
+        self._write(model, context, metrics, png(picture), how)
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)
         return metrics

@@ -8,7 +8,6 @@ teacher's is the mean of what the noise could have been, so that its gradients a
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,49 +16,66 @@ import torch
 from torch import Tensor, nn
 
 from nni_diffnas.blocks import BlockFamily
-from nni_diffnas.errors import TrialFailure
 
 from ..compute import autocast
+from ..learning import Learner, Learning, Progress, learn
 from ..recipe import Recipe
-from ..training import Progress
 from .pipeline import Noised, NoisedImages, TeacherPipeline
 from .tape import Call, block_loss, record
 
-__all__ = ["Retrained", "macs_per_image", "retrain"]
+__all__ = ["Retrained", "Retraining", "macs_per_image", "retrain"]
 
 
 @dataclass(frozen=True)
-class Retrained:
+class Retrained(Learning):
     """What a retraining took; the student holds the averaged weights.
 
     Args:
-        loss: last mean of the joint loss.
-        images, steps, seconds: of the training.
         macs: multiply-accumulates: student forward and backward, teacher forward.
     """
 
-    loss: float
-    images: int
-    steps: int
-    seconds: float
     macs: float
 
 
-class _JointLoss:
-    """(1 - beta) L_block + beta L_noise of one batch.
+class Retraining(Learner[Noised]):
+    """A student that learns by (1 - beta) L_block + beta L_noise.
 
     L_block is the mean over the blocks of their normalised distances to the teacher's outputs, every block fed with the
     teacher's inputs and skips, so all at once; L_noise is the ordinary weighted loss of the whole network.
     """
 
-    def __init__(self, student: nn.Module, teacher: TeacherPipeline, recipe: Recipe, soft_target: float) -> None:
-        self.student, self.teacher, self.soft_target = student, teacher, soft_target
+    worst = math.inf  # a student may start as good as its teacher, and what its loss means changes on the way
+
+    def __init__(
+        self,
+        student: nn.Module,
+        macs: int,
+        teacher: TeacherPipeline,
+        images: NoisedImages,
+        recipe: Recipe,
+        beta: Callable[[float], float],
+        soft_target: float,
+    ) -> None:
+        super().__init__(student, recipe, teacher.device, teacher.shape[0])
+        self.macs, self.teacher, self.images, self.schedule = macs, teacher, images, beta
+        self.soft_target = soft_target
         family = teacher.family
         self.blocks = {block.name: family.block_path(block.name) for block in family.blocks}
         snr = teacher.alpha_bar / (1.0 - teacher.alpha_bar).clamp(min=1e-12)
         weighting = recipe.model_copy(update={"prediction": _name(teacher)})
-        self.weight = weighting.weights(snr).float()
-        self.variances: dict[str, tuple[Tensor, ...]] | None = None
+        self.weight = weighting.weights(snr).float().to(teacher.device)
+        self.variances: dict[str, tuple[Tensor, ...]] = {}
+        self.beta, self.spent = 0.0, 0.0
+
+    def draw(self, progress: float) -> Noised:
+        """The next batch; beta is that of the progress."""
+        batch, self.beta = self.images.draw(self.recipe.batch_size), self.schedule(progress)
+        self.spent += len(batch.times) * macs_per_image(self.teacher.family, self.macs, self.beta, self.soft_target)
+        if self.beta < 1.0 and not self.variances:  # those of the whole batch, however it will be cut
+            with autocast(self.device):
+                calls, _ = self.observe(batch, whole=False)
+            self.variances = {name: call.variances() for name, call in calls.items()}
+        return batch
 
     def observe(self, batch: Noised, *, whole: bool) -> tuple[Mapping[str, Call], Tensor | None]:
         """The teacher's calls of the blocks, and its prediction where it runs as a ``whole``."""
@@ -70,36 +86,37 @@ class _JointLoss:
             lambda: made.append(self.teacher.predict(network, batch.noised, batch.times, batch.condition)),
             last=None if whole else list(self.blocks)[-1],
         )
-        if self.variances is None:
-            self.variances = {name: call.variances() for name, call in calls.items()}
         return calls, made[0] if made else None
 
     def blocks_loss(self, calls: Mapping[str, Call]) -> Tensor:
-        assert self.variances is not None
+        """L_block: how far the student's blocks are from the teacher's for the same inputs."""
         losses = [
-            block_loss(call.run(self.student.get_submodule(self.blocks[name])), call, self.variances[name])
+            block_loss(call.run(self.model.get_submodule(self.blocks[name])), call, self.variances[name])
             for name, call in calls.items()
         ]
         return torch.stack(losses).mean()
 
     def noise_loss(self, batch: Noised, teachers: Tensor | None) -> Tensor:
-        prediction = self.teacher.predict(self.student, batch.noised, batch.times, batch.condition)
+        """L_noise, its target mixed with the teachers' predictions where there are any."""
+        prediction = self.teacher.predict(self.model, batch.noised, batch.times, batch.condition)
         target = self.teacher.parameterisation.target(batch.clean, batch.noise, batch.a, batch.s)
         if teachers is not None:
             target = torch.lerp(target, teachers.float(), self.soft_target)
         error = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-        weighted: Tensor = (self.weight.to(error.device)[batch.times] * error).mean()
+        weighted: Tensor = (self.weight[batch.times] * error).mean()
         return weighted
 
-    def __call__(self, batch: Noised, beta: float) -> Tensor:
-        loss = torch.zeros((), device=batch.noised.device)
-        soft = beta > 0.0 and self.soft_target > 0.0
-        calls, teachers = self.observe(batch, whole=soft) if beta < 1.0 or soft else ({}, None)
-        if beta < 1.0:
-            loss = loss + (1.0 - beta) * self.blocks_loss(calls)
-        if beta > 0.0:
-            loss = loss + beta * self.noise_loss(batch, teachers)
-        return loss
+    def loss_within(self, part: Noised, of: int) -> Tensor:
+        """The joint loss of these images, by their share in the batch."""
+        beta, loss = self.beta, torch.zeros((), device=self.device)
+        with autocast(self.device):
+            soft = beta > 0.0 and self.soft_target > 0.0
+            calls, teachers = self.observe(part, whole=soft) if beta < 1.0 or soft else ({}, None)
+            if beta < 1.0:
+                loss = loss + (1.0 - beta) * self.blocks_loss(calls)
+            if beta > 0.0:
+                loss = loss + beta * self.noise_loss(part, teachers)
+        return loss * (len(part.times) / of)
 
 
 def _name(teacher: TeacherPipeline) -> str:
@@ -148,42 +165,5 @@ def retrain(
         TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
     """
     torch.manual_seed(seed)
-    joint = _JointLoss(student, teacher, recipe, soft_target)
-    parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    optimizer, average = recipe.make_optimizer(student, teacher.shape[0]), recipe.average(parameters)
-    student.train()
-    step, fraction, reported, counted, spent = 0, 0.0, 0, 0, 0.0
-    losses, last, began, paused = torch.zeros((), device=teacher.device), math.nan, time.monotonic(), 0.0
-    try:
-        while fraction < 1.0:
-            now, batch = beta(fraction), images.draw(recipe.batch_size)
-            with autocast(teacher.device):
-                loss = joint(batch, now)
-            loss.backward()  # type: ignore[no-untyped-call]
-            spent += recipe.batch_size * macs_per_image(teacher.family, macs, now, soft_target)
-            step += 1
-            fraction = recipe.spent(step, time.monotonic() - began - paused)
-            optimizer.step(recipe.rate(fraction), recipe.clip)
-            average.update()
-            losses, counted = losses + loss.detach(), counted + 1
-            if fraction >= (reported + 1) / recipe.reports or fraction >= 1.0:
-                last = float(losses) / counted
-                if not math.isfinite(last):
-                    raise TrialFailure(
-                        f"Retraining diverged: the loss is {last} after {step} steps of {recipe.batch_size} images; "
-                        f"lower training.learning_rate ({recipe.learning_rate:g})."
-                    )
-                reported, losses, counted = int(fraction * recipe.reports), torch.zeros_like(losses), 0
-                halted = time.monotonic()
-                average.swap()
-                student.eval()
-                report(Progress(last, step * recipe.batch_size, step, min(fraction, 1.0), halted - began - paused))
-                if fraction < 1.0:
-                    average.swap()
-                    student.train()
-                paused += time.monotonic() - halted
-    except torch.OutOfMemoryError as error:
-        raise TrialFailure(
-            f"The device has no memory for a batch of {recipe.batch_size} images: lower training.batch_size."
-        ) from error
-    return Retrained(last, step * recipe.batch_size, step, time.monotonic() - began - paused, spent)
+    retraining = Retraining(student, macs, teacher, images, recipe, beta, soft_target)
+    return Retrained(**vars(learn(retraining, report)), macs=retraining.spent)

@@ -286,6 +286,13 @@ class Noised:
     s: Tensor
     condition: dict[str, Tensor]
 
+    def part(self, start: int, stop: int) -> Noised:
+        """The images from ``start`` to before ``stop``."""
+        rows = slice(start, stop)
+        condition = {name: value[rows] for name, value in self.condition.items()}
+        drawn = self.clean[rows], self.noise[rows], self.noised[rows]
+        return Noised(*drawn, self.times[rows], self.a[rows], self.s[rows], condition)
+
 
 class NoisedImages:
     """Batches of noised images: from one seed, on the CPU's generator, so alike for every student and device.

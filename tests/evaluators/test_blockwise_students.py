@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
-from nni_diffnas.evaluators.blockwise.joint import _JointLoss
-from nni_diffnas.evaluators.blockwise.pipeline import NoisedImages, TeacherPipeline
+from nni_diffnas.evaluators.blockwise.joint import Retraining
+from nni_diffnas.evaluators.blockwise.pipeline import Noised, NoisedImages, TeacherPipeline
+from nni_diffnas.evaluators.recipe import Recipe
 from nni_diffnas.forecast import forecast_search
 from nni_diffnas.job import load_job
 from nni_diffnas.runner import build_seeded
@@ -83,19 +84,52 @@ def test_of_fewer_channels_the_strongest_of_each_group_stay(family: BlockwiseUNe
     assert torch.equal(made[f"{block}.norm2.weight"], torch.ones(8))
 
 
-def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily) -> None:
-    judged = BlockwiseEvaluation({"source": "digits"}, **QUICK)
+def retraining(
+    family: BlockwiseUNetFamily, student: nn.Module, soft_target: float, beta: float, batch: int = 32
+) -> Retraining:
     teacher = TeacherPipeline(family)
-    batch = NoisedImages(teacher, torch.rand(64, 1, 8, 8) * 2 - 1, None, 0).draw(32)
-    recipe, double = judged.settings.training, family.teacher()
+    clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    recipe = Recipe(images=64, batch_size=batch)
+    images = NoisedImages(teacher, clean, None, 0)
+    return Retraining(student, 1, teacher, images, recipe, lambda done: beta, soft_target)
 
+
+def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily) -> None:
     def loss(soft_target: float, beta: float = 1.0) -> float:
-        return float(_JointLoss(double, teacher, recipe, soft_target)(batch, beta).detach())
+        learner = retraining(family, family.teacher(), soft_target, beta)
+        return float(learner.gradient(learner.draw(0.0)))
 
     assert loss(1.0) == pytest.approx(0.0, abs=1e-9), "the teacher agrees with itself"
     assert loss(0.0) > 0.1, "and not with the noise"
     assert loss(0.5) == pytest.approx(0.25 * loss(0.0), rel=1e-4)
     assert loss(1.0, beta=0.5) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_short_memory_halves_a_students_batch_and_changes_nothing_else(
+    family: BlockwiseUNetFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def gradients(largest: int) -> dict[str, Tensor]:
+        student = build_seeded(family, family.default, 1)
+        learner, whole = retraining(family, student, 0.5, 0.5, batch=16), Retraining.noise_loss
+
+        def narrow(self: Retraining, batch: Noised, teachers: Tensor | None) -> Tensor:
+            sizes.append(len(batch.times))
+            if len(batch.times) > largest:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return whole(self, batch, teachers)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Retraining, "noise_loss", narrow)
+            learner.gradient(learner.draw(0.0))
+        return {name: each.grad for name, each in student.named_parameters() if each.grad is not None}
+
+    wanted, found = gradients(16), gradients(5)
+    assert sizes == [16, 16, 8, 4, 4, 4, 4]
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-6), name
 
 
 def test_longer_and_held_out_stay_blockwise(family: BlockwiseUNetFamily, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_a_trial_imports_nothing_before_it_must(evaluator_cache: Path) -> None:
     quick().prepare()
     code = (
         "import sys, torch; from nni_diffnas.evaluators import DiffusionEvaluation;"
-        "from nni_diffnas.evaluators.training import Recipe, train;"
+        "from nni_diffnas.evaluators.recipe import Recipe; from nni_diffnas.evaluators.training import train;"
         "DiffusionEvaluation({'source': 'digits'}).images;"
         "model = torch.nn.Conv2d(1, 1, 3, padding=1); model.forward_ = model.forward;"
         "call = lambda x, t: model.forward_(x); model.forward = call;"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nni_diffnas.errors import TrialFailure
 from nni_diffnas.evaluators.batches import Batches
 from nni_diffnas.evaluators.ema import ConstantAverage, PowerAverage, power_for_width
+from nni_diffnas.evaluators.learning import Progress
 from nni_diffnas.evaluators.losses import (
     PARAMETERISATIONS,
     EDMPreconditioning,
@@ -19,7 +20,7 @@ from nni_diffnas.evaluators.losses import (
 )
 from nni_diffnas.evaluators.recipe import Recipe
 from nni_diffnas.evaluators.schedules import SCHEDULES, CosineSchedule, LogNormalTimesteps, UniformTimesteps
-from nni_diffnas.evaluators.training import Progress, Training, TrainingResult, train
+from nni_diffnas.evaluators.training import Training, TrainingResult, train
 
 PIXELS = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
