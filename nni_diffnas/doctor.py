@@ -97,6 +97,8 @@ def check_gpus(request: GpuRequest, gpus: int) -> Finding:
         return Finding("FAIL", problem)
     if request.per_trial is None and gpus and request.concurrency > gpus:
         return Finding("note", f"{request.concurrency} trials at once will share {gpus} GPU(s) and their memory.")
+    if not gpus:
+        return Finding("ok", "no GPU here: trials train on the CPU")
     if not request.per_trial:
         seen = "see all" if request.per_trial is None else "are hidden from"
         return Finding("ok", f"trials {seen} {gpus} GPU(s)")

@@ -216,7 +216,8 @@ def load_job(path: str | Path) -> Job:
     try:
         return Job.model_validate(resolve_paths(content, path.resolve().parent))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt field is missing, too: what is written there tells more than what is not.
+        first = min(error.errors(), key=lambda each: each["type"] == "missing")
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(Job.model_fields if len(first["loc"]) == 1 else ("min, max, metric, direction",))

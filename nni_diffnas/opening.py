@@ -5,6 +5,7 @@ Everything that can be refused is refused here, before anything trains.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .strategy import AskTellStrategy
 
 __all__ = ["announce", "make_strategy", "narrow_family", "open_job", "open_memory"]
+
+_FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
+_NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class NarrowedFamily:
@@ -106,8 +110,25 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
             **options,
         )
     except TypeError as error:
+        known = _options(made)
+        if unknown := [option for option in options if option not in known]:
+            raise JobError(
+                f"Strategy {name!r} has no option {unknown[0]!r}: choose among {', '.join(known)}."
+            ) from error
         raise JobError(f"Strategy {name!r} does not take these classArgs: {error}.") from error
     return strategy
+
+
+def _options(strategy: type[AskTellStrategy]) -> list[str]:
+    """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
+    from .strategy import AskTellStrategy
+
+    named: dict[str, None] = {}
+    for base in strategy.__mro__[: strategy.__mro__.index(AskTellStrategy) + 1]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
+    return [name for name in named if name not in _FROM_THE_JOB]
 
 
 def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:

@@ -89,6 +89,10 @@ def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, m
     assert any("nni-diffnas register" in text for text in failures(list(check_environment())))
 
 
+GIVEN = {"job": "job.yml", "optimize_mode": "minimize"}
+MISSPELT = "no option 'populaton': choose among population, sample, start_with_default, halving."
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -96,6 +100,7 @@ def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, m
         ({"tuner": {"name": "TPE"}}, "none of ours"),
         ({"tuner": {"name": "RandomSearch", "classArgs": {"optimize_mode": "minimize"}}}, "no 'job'"),
         ({"tuner": {"name": "RandomSearch", "classArgs": {"job": "job.yml"}}}, "optimize_mode"),
+        ({"tuner": {"name": "RegularizedEvolution", "classArgs": {**GIVEN, "populaton": 9}}}, MISSPELT),
         ({"searchSpaceFile": None, "searchSpace": {"a": {"_type": "choice", "_value": [1]}}}, "nni-diffnas space"),
         (
             {"trialGpuNumber": 1, "trainingService": {"platform": "local", "useActiveGpu": False}},

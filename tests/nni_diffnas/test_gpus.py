@@ -87,7 +87,7 @@ def test_we_refuse_exactly_what_nni_s_scheduler_cannot_place() -> None:
 @pytest.mark.parametrize(
     ("request_", "gpus", "level", "said"),
     [
-        (GpuRequest(None), 0, "ok", ""),
+        (GpuRequest(None), 0, "ok", "no GPU"),
         (GpuRequest(None), 1, "ok", "see all"),
         (GpuRequest(None, 2), 1, "note", "share"),
         (GpuRequest(0, 8), 1, "ok", "hidden"),

@@ -44,6 +44,7 @@ def test_loads_and_makes_everything(tmp_path: Path) -> None:
         ("a: [", "not YAML"),
         ("space: {type: unet}\nevaluator: {type: diffusion}\nspacee: 1", "spacee"),
         ("evaluator: {type: diffusion}", "'space' is missing"),
+        (GOOD.replace("evaluator:", "evaluater:"), "'evaluater' is unknown: use space, data, evaluator"),
         (GOOD + "seed: -1", "'seed' cannot be -1"),
         (GOOD + "objective: {metric: rfid, direction: up}", "direction"),
         (GOOD + "openai_api_key: abcdef", "OPENAI_API_KEY"),
