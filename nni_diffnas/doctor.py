@@ -156,7 +156,8 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
-        for line in forecast_lines(strategy, evaluation, config.max_trial_number, config.trial_concurrency):
+        trials = strategy.planned(config.max_trial_number)
+        for line in forecast_lines(strategy, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."

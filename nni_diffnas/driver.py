@@ -274,9 +274,10 @@ class Driver:
     def _report(self, trial: Trial, before: Trial | None) -> None:
         best = Outcome.of(self.strategy.trials, self.strategy.objective).best
         is_best = best is not None and best.id == trial.id and before is not best
-        of = f"/{self._limit}" if self._limit else ""
+        planned = self._limit and max(self.strategy.planned(self._limit), len(self._mine()))
+        of = f"/{planned}" if planned else ""
         line = f"[{self._ended}{of}] {trial_line(trial, self.strategy.objective.metric, best=is_best)}"
-        left = self._pace.step(self._limit and self._limit - self._ended, self._manager.concurrency)
+        left = self._pace.step(planned and planned - self._ended, self._manager.concurrency)
         print(f"{line}, {left}" if left else line, flush=True)
 
     # Ending ----------------------------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ def announce(
         concurrency: trials at once.
     """
     if max_trials:
+        max_trials = strategy.planned(max_trials)
         for line in forecast_lines(strategy, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
     if strategy.memory is None:

@@ -140,6 +140,10 @@ class AskTellStrategy(Strategy):
         """
         return ""
 
+    def planned(self, trials: int) -> int:
+        """How many trials the search will be, of those that it may have; fewer where it ends by itself."""
+        return trials
+
     def summary(self) -> str:
         """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
         return ""

@@ -107,6 +107,11 @@ class BlockwiseLocalSearch(AskTellStrategy):
         if self.quantity == "latency_ms" and self.blocks.fixed.latency_ms is None:
             raise StrategyError("quantity is latency_ms, which is not measured: set latency: true in the space.")
 
+    def planned(self, trials: int) -> int:
+        """The teacher, every block, every student by every schedule: where none fails and no two students are alike."""
+        students = len(self.choices) * len(self.tolerances) * max(1, len(self.betas))
+        return min(trials, self.score_teacher + len(self.blocks.blocks) + students)
+
     def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
         """As for every strategy; only students have to keep the budget."""
         if settings and settings.get("task") in ("block", "teacher"):

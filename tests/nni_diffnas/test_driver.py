@@ -19,6 +19,7 @@ from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.runner import TRIAL_ID
+from nni_diffnas.strategies import RandomSearch
 
 
 @pytest.fixture
@@ -161,6 +162,20 @@ def test_the_default_of_a_narrowed_space_is_trained_first(folder: Path) -> None:
     (first,) = driver.ask([0], None)
     assert driver.strategy.trials[0].origin.kind == "default"
     assert (first["a"], first["b"], first["c"]) == (0, 2, 0)
+    driver.close()
+
+
+def test_progress_and_forecast_count_what_the_strategy_plans(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(RandomSearch, "planned", lambda strategy, trials: min(trials, 2))
+    driver = start(Manager(folder, concurrency=1, max_trials=5))
+    assert "2 trials" in capsys.readouterr().out
+    for i in range(3):
+        (asked,) = driver.ask([i], None)
+        driver.tell(asked, result(asked), f"j{i}")
+    said = capsys.readouterr().out
+    assert [f"[{i}/{of}]" in said for i, of in ((1, 2), (2, 2), (3, 3))] == [True] * 3, "a failure may cost one more"
     driver.close()
 
 

@@ -203,6 +203,7 @@ def report(search: BlockwiseLocalSearch, trial: Trial) -> None:
 
 def test_blocks_come_first_then_students_then_the_end() -> None:
     search = strategy(betas=["linear", "constant1"])
+    assert (search.planned(20), search.planned(4)) == (6, 4)
     first = search.ask(3)
     assert [trial.settings.get("block", trial.settings["task"]) for trial in first] == ["teacher", "down0", "middle"]
     rest = search.ask(5)
@@ -220,6 +221,7 @@ def test_blocks_come_first_then_students_then_the_end() -> None:
         report(search, trial)
     assert search.ask(1) == []
     assert search.pending == []
+    assert len(search.trials) == search.planned(20)
     outcome = Outcome.of(search.trials, Objective())
     assert [trial.settings["task"] for trial in outcome.ranked] == ["retrain", "retrain"]
     assert outcome.default is not None
