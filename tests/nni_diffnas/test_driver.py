@@ -19,7 +19,7 @@ from nni_diffnas.gpus import GpuRequest
 from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.runner import TRIAL_ID
-from nni_diffnas.strategies import RandomSearch
+from nni_diffnas.strategies import RegularizedEvolution
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_the_default_of_a_narrowed_space_is_trained_first(folder: Path) -> None:
 def test_progress_and_forecast_count_what_the_strategy_plans(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(RandomSearch, "planned", lambda strategy, trials: min(trials, 2))
+    monkeypatch.setattr(RegularizedEvolution, "planned", lambda strategy, trials: min(trials, 2))
     driver = start(Manager(folder, concurrency=1, max_trials=5))
     assert "2 trials" in capsys.readouterr().out
     for i in range(3):
