@@ -1,6 +1,6 @@
 """Block-wise search measured: students chosen locally, globally, by knapsack and at random, retrained by every beta.
 
-``python benchmarks/blockwise.py --quick`` takes minutes on one core: digits in pixels, one seed. The full sizes want
+``python benchmarks/blockwise.py --quick`` takes minutes on one core: digits in pixels, tiny networks. The full sizes want
 ``../shared/data`` and, for CIFAR-10, a GPU. Every finished training is kept in ``--folder``: a run that was stopped
 goes on where it was.
 
@@ -109,6 +109,10 @@ def cases() -> dict[str, Case]:
     }
     return {
         "quick": Case(digits, levels((8, 16), 1, 8, 1, 2, 1, None), 120_000, 11_200, 80, **short),
+        "digits": Case(
+            digits, levels((16, 32), 2, 8, 1, 4, 1, None), 120_000, 11_200, 80, optimizer="muon",
+            student={"batch_size": 16}, **short,
+        ),
         "mnist16": Case({**mnist, "size": 16}, levels((8, 16, 24), 1, 16, 1, 2, 1, None), 120_000, 11_200, 80, **short),
         "mnist32-latent": Case(
             {**mnist, "size": 32}, levels((16, 32), 1, 8, 4, 4, 1, None), 120_000, 11_200, 80, latent=True,
@@ -241,7 +245,9 @@ def references(case: Case, seed: int, folder: Path) -> tuple[Path, dict[str, dic
     return pipeline, {"teacher": teacher, "uniformly thinner": trained(case, "thinner", slim, seed, folder)[1]}
 
 
-def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+def students(
+    case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence[str], only: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Search with one seed, and retrain students, the knapsack's in some more ways; return metrics by row."""
     rows: dict[str, dict[str, Any]] = {}
     family = BlockwiseUNetFamily(pipeline)
@@ -268,6 +274,8 @@ def students(case: Case, seed: int, pipeline: Path, folder: Path, ways: Sequence
     asked += [("local", "constant1", way) for way in ways]
     for kind, beta, way in asked:
         name, options = f"{kind}, {beta}, {way}", dict(WAYS[way])
+        if only and not any(part in name for part in only):
+            continue
         training = {**case.student, **options.pop("training", {})}
         images = images_for(case, family, chosen[kind], beta, soft="soft_target" in options)
         student = evaluation(case, images, training, **options)
@@ -341,6 +349,7 @@ def main() -> None:
     parser.add_argument(
         "--ways", nargs="*", choices=sorted(WAYS), default=[], help="more ways to retrain the local student"
     )
+    parser.add_argument("--only", nargs="*", default=[], help="only students whose row has one of these in its name")
     parser.add_argument("--one-teacher", action="store_true", help="all students learn from the first seed's teacher")
     parser.add_argument("--folder", type=Path, default=Path("runs/blockwise"))
     arguments = parser.parse_args()
@@ -357,7 +366,7 @@ def main() -> None:
         rows: dict[str, dict[str, Any]] = {}
         if not (arguments.one_teacher and results):
             pipeline, rows = references(case, seed, folder)
-        results.append(rows | students(case, seed, pipeline, folder, arguments.ways))
+        results.append(rows | students(case, seed, pipeline, folder, arguments.ways, arguments.only))
         print(table(results), flush=True)
     if arguments.one_teacher:  # the others only show how far teachers differ
         for index in range(1, len(seeds)):
