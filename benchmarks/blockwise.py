@@ -1,6 +1,6 @@
 """Block-wise search measured: students chosen locally, globally, by knapsack and at random, retrained by every beta.
 
-``python benchmarks/blockwise.py --quick`` takes minutes on one core: digits in pixels, tiny networks. The full sizes want
+``python benchmarks/blockwise.py --quick`` takes minutes on one core: digits in pixels, tiny networks. Others want
 ``../shared/data`` and, for CIFAR-10, a GPU. Every finished training is kept in ``--folder``: a run that was stopped
 goes on where it was.
 

@@ -80,7 +80,12 @@ def tell(folder: Path, images: int, proposals: int, guided: int, block_steps: in
     small = Job.model_validate(
         {
             "space": {"type": "blockwise", "teacher": str(teacher)},
-            "evaluator": {**evaluator, "type": "blockwise", "supernet": {"steps": block_steps, "cached_images": 256}},
+            "evaluator": {
+                **evaluator,
+                "type": "blockwise",
+                "supernet": {"steps": block_steps, "cached_images": 256},
+                "soft_target": 1.0,
+            },
             "budget": {"macs": {"max": 0.7 * best.cost.macs}},
             "memory": str(memory),
             **common,
