@@ -60,7 +60,8 @@ def run_search(
             score = ended.metrics.get(job.objective.metric)
             told = ended.reason or ("measured" if score is None else f"{job.objective.metric} {score:.4g}")
             print(f"{ended.id} {ended.origin.kind}: {told}  {format_cost(ended.cost)}", flush=True)
-        print(search.summary(), flush=True)
+        if said := search.summary():
+            print(said, flush=True)
     finally:
         if search.memory is not None:
             search.memory.close()
