@@ -85,10 +85,10 @@ class StrategyCases:
         """Final metrics of a trial, the same whenever it is asked."""
         return {"rfid": int(digest(dict(trial.architecture))[:6], 16) / 2**24}
 
-    def bound(self, **options: Any) -> AskTellStrategy:
-        """The strategy, ready to be asked."""
+    def bound(self, experiment: str = "cases", **options: Any) -> AskTellStrategy:
+        """The strategy, ready to be asked, in an experiment of this id."""
         strategy, family = self.make(**options), self.family()
-        strategy.experiment = "cases"
+        strategy.experiment = experiment
         strategy.bind(family.space, family, "cases/1", task="cases")
         return strategy
 
@@ -167,7 +167,7 @@ class StrategyCases:
         assert asked > 0
 
     def test_trials_of_an_earlier_search_are_used(self) -> None:
-        earlier = self.bound(seed=5)
+        earlier = self.bound("earlier", seed=5)
         known = self.run(earlier, 8)
         strategy = self.bound(seed=6, warm_start=earlier.trials, start_with_default=False)
         assert not [architecture for architecture in self.run(strategy, 6) if architecture in known]
