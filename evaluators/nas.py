@@ -12,6 +12,7 @@ from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.family import traced_family
+from nni_diffnas.job import overruled
 from nni_diffnas.record import TrialRecord
 from nni_diffnas.runner import (
     TRIAL_ID,
@@ -120,6 +121,7 @@ class DiffusionEvaluator(Evaluator):
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):
             architecture, settings = split_parameters(sample)
+            self.data = overruled(self.data, settings)
             family, known = traced_family(model), standing(settings)
             if family is not None:
                 architecture = family.space.validate(architecture)  # NNI's sample names absent labels too

@@ -19,7 +19,7 @@ from .experiment import ManagerInfo, TrialJobs
 from .gpus import gpu_count
 from .job import Job, load_job, refuse_secrets, resolve_paths
 from .nni_repairs import number_after
-from .opening import announce, open_job
+from .opening import announce, job_meant, open_job
 from .outcome import Outcome, why_broken
 from .progress import Pace, trial_line
 from .record import reason_of
@@ -74,8 +74,9 @@ class Driver:
         self._limit = manager.max_trials
         self._over = self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
-        job = self._job = load_job(manager.code_directory / job_path)
+        job = load_job(manager.code_directory / job_path)
         self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
+        self._job = job_meant(job, manager.folder)
         if manager.resumed:
             with self._recording():
                 self._catch_up()

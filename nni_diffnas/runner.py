@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import TrialFailure
 from .evaluation import TrialContext
 from .family import Family
-from .job import Job
+from .job import Job, overruled
 from .record import TrialRecord, finite
 from .space import Architecture, Space, Value
 from .trial import Metrics, Objective, Trial, standing
@@ -170,6 +170,7 @@ def run_trial(
         if inside and _first():
             report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
+    job = job.model_copy(update={"data": overruled(job.data, settings)})
     with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if parameters is None else architecture)
