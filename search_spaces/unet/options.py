@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
-from nni_diffnas.errors import SpaceError
+from nni_diffnas.api.errors import SpaceError
 
 from .plan import Middle
 
