@@ -14,7 +14,7 @@ from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.family import traced_family
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.api.trial import Direction, Objective, standing
-from nni_diffnas.job import overruled
+from nni_diffnas.job import check_carried, take_up
 from nni_diffnas.trial.result_file import TrialRecord
 from nni_diffnas.trial.run import (
     TRIAL_ID,
@@ -90,10 +90,11 @@ class DiffusionEvaluator(Evaluator):
         return self._evaluate(model, {}, {})
 
     def _evaluate(
-        self, model: torch.nn.Module, architecture: Architecture, settings: Mapping[str, Value]
+        self, model: torch.nn.Module, architecture: Architecture, settings: dict[str, Value]
     ) -> dict[str, float]:
         evaluation = self.evaluation()
         evaluation.prepare()
+        check_carried(evaluation, settings)
         report = partial(report_intermediate, objective=self.objective, maximize=True)
         context = TrialContext(architecture, trial_output(), self.seed, report, settings)
         return evaluation.evaluate(model, context)
@@ -121,7 +122,7 @@ class DiffusionEvaluator(Evaluator):
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):
             architecture, settings = split_parameters(sample)
-            self.data = overruled(self.data, settings)
+            self.data = take_up(self.data, settings)
             family, known = traced_family(model), standing(settings)
             if family is not None:
                 architecture = family.space.validate(architecture)  # NNI's sample names absent labels too

@@ -86,6 +86,7 @@ def register() -> None:
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
+    pictures: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet of the images.")] = None,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
     from itertools import chain
@@ -93,7 +94,7 @@ def doctor(
     from .doors.doctor import check_config, check_environment
 
     failed = False
-    for finding in chain(check_environment(), check_config(config, port) if config else ()):
+    for finding in chain(check_environment(), check_config(config, port, pictures) if config else ()):
         print(finding, flush=True)
         failed = failed or finding.level == "FAIL"
     if failed:
@@ -222,6 +223,8 @@ def export(
     _folder(target.parent)
     pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
+    if changed := search.data_changed():
+        print(f"{changed}: the network was trained on what it was then.", file=sys.stderr)
     if onnx:
         from .results.onnx_export import export_onnx
 
@@ -246,7 +249,7 @@ def verdict(
     chosen = search.pick(trial) if trial else search.challenger
     if not trial and chosen is not search.outcome.best:
         print(f"The default network itself is the best trial: the next best, {chosen.id}, is compared with it.")
-    print(judge(search.job, chosen, folder, range(seeds), workers).describe())
+    print(judge(search.job, chosen, folder, range(seeds), workers, search.described).describe())
 
 
 @app.command()
@@ -262,6 +265,8 @@ def report(
     source = read_source(experiment, job)
     page = render_report(source, read_source(against, job) if against else None)
     _write(output, page)
+    if source.data_changed:
+        print(f"{source.data_changed}: all scores are of what it was then.", file=sys.stderr)
     print(output)
 
 

@@ -25,7 +25,7 @@ from .cost import Budget, Cost
 from .errors import BudgetError, SpaceError, StrategyError
 from .family import Family, sample_within
 from .space import Architecture, Space, Value
-from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial
+from .trial import REFERENCE, Direction, Metrics, Objective, Origin, Suggestion, Trial, ranked_together
 
 if TYPE_CHECKING:
     from nni.nas.execution import ExecutionEngine
@@ -322,7 +322,7 @@ class AskTellStrategy(Strategy):
         """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
         `halving` as they are now.
         """
-        stops = {} if self.halving is None else self.halving.settings(self.trials, self.objective)
+        stops = {} if self.halving is None else self.halving.settings(ranked_together(self.trials), self.objective)
         further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self.carried, **stops}.items()}
         return {**parameters_of(trial, self.space), **further}
 

@@ -23,7 +23,7 @@ from ..api.space import Space
 from ..api.trial import NO_REASON, REFUSED, SILENT, Trial
 from ..job import Job, carried, data_resumed, resolve_paths
 from ..searching.halving import check_halving
-from ..searching.open import MEMORY_FILE, announce, open_memory, read_start
+from ..searching.open import MEMORY_FILE, announce, check_unchanged, open_memory, read_start
 from ..searching.ranking import why_broken
 from ..trial.run import TRIAL_ID
 from .experiment import ExperimentFolder, TrialJobs
@@ -64,10 +64,11 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
     evaluation: Evaluation | None = make() if callable(make) else None
     if evaluation is not None and folder is not None and hasattr(evaluator, "data"):
         memory = folder.path / MEMORY_FILE if strategy.memory is None else strategy.memory.path
-        data = data_resumed(type(evaluation), evaluator.data, read_start(memory, folder.id))
-        strategy.carried = carried(type(evaluation), evaluator.data, data)
-        evaluator.data = data
+        start, written = read_start(memory, folder.id), evaluator.data
+        evaluator.data = data_resumed(type(evaluation), written, start)
         evaluation = evaluator.evaluation()
+        check_unchanged(evaluation, start)
+        strategy.carried = carried(evaluation, written, evaluator.data)
     check_halving(strategy.halving, strategy.objective, evaluation)
     job = _job_of(strategy, model_space, family)
     if job is not None:

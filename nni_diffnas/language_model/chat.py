@@ -38,6 +38,9 @@ Outcome = Literal[
 """``unreadable``: a body that is no completion. ``tool_call``: the model wants the program to act, which it never does.
 ``no_schema``: the server does not take a JSON schema; the same question goes out again without one."""
 
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+"""Names of the field that limits an answer; some servers refuse one of them."""
+
 MAX_ANSWER_CHARACTERS = 100_000
 """Longer answers are cut: no sensible one comes near, and everything behind this is read into memory."""
 
@@ -84,6 +87,8 @@ class ChatEndpoint:
         self.redactor = Redactor(key)
         self._key = key
         self._client: OpenAI | None = None
+        # OpenAI has renamed the field; several local servers know the old name only.
+        self._limit = "max_completion_tokens" if ".openai." in (base_url or ".openai.") else "max_tokens"
 
     @property
     def address(self) -> str:
@@ -145,11 +150,29 @@ class ChatEndpoint:
     def _request(
         self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
     ) -> Attempt:
+        """One request, and at once another where the server does not take a field that it can do without."""
+        first = self._send(client, messages, schema, answer_tokens)
+        if first.outcome not in ("bad_request", "no_schema"):
+            return first
+        before = self._limit, self.temperature
+        if self.temperature is not None and "temperature" in first.detail:
+            self.temperature = None
+        elif schema is None or self._limit in first.detail:
+            (self._limit,) = _LIMITS - {self._limit}
+        else:
+            return first
+        second = self._send(client, messages, schema, answer_tokens)
+        if second.outcome not in ("bad_request", "no_schema"):
+            return second
+        self._limit, self.temperature = before
+        return first
+
+    def _send(
+        self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
+    ) -> Attempt:
         from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
-        # OpenAI has renamed the field; several local servers know the old name only.
-        limit = "max_completion_tokens" if ".openai." in (self.base_url or ".openai.") else "max_tokens"
-        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), limit: answer_tokens}
+        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), self._limit: answer_tokens}
         if self.temperature is not None:
             body["temperature"] = self.temperature
         if schema is not None:

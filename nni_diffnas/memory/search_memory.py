@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from ..api.errors import StrategyError
 from ..api.space import Space
-from ..api.trial import UNRANKED, Objective, Status, Trial
+from ..api.trial import UNRANKED, Objective, Status, Trial, ranked_together
 from .journal import Event, Journal, matching, write_json
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
@@ -170,6 +170,22 @@ class SearchMemory(Journal):
             [*parameters, -1 if limit is None else limit],
         )
         return [Trial.from_json(json.loads(body)) for (body,) in reversed(rows)]
+
+    def latest_alike(self, experiment: str | None = None) -> tuple[list[Trial], list[Trial]]:
+        """Trials that can be ranked with the latest one, since they share its space and protocol; and all others.
+
+        See `ranked_together`.
+
+        Args:
+            experiment: only trials of one experiment.
+        """
+        known = self.trials(experiment)
+        if not known:
+            return [], []
+        ((space_key,),) = self._run("SELECT space_key FROM trials WHERE id = ?", [known[-1].id])
+        alike = ranked_together(self.trials(experiment, space_key))
+        ids = {trial.id for trial in alike}
+        return alike, [trial for trial in known if trial.id not in ids]
 
     def find(self, space_key: str, architecture_key: str, protocol: str | None = None) -> list[Trial]:
         """Trials of one architecture (`Space.key_of`), oldest first."""

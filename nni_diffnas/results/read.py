@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..api.errors import JobError
+from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
 from ..doors.experiment import ExperimentFolder
 from ..job import Job
@@ -21,7 +21,7 @@ from .verdict import Verdict, read_verdict
 if TYPE_CHECKING:
     from ..api.strategy import AskTellStrategy
 
-__all__ = ["Search", "conclude", "export_trial", "read_search"]
+__all__ = ["Search", "conclude", "data_changed", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -32,12 +32,27 @@ SAMPLES = "samples.png"
 
 @dataclass(frozen=True)
 class Search:
-    """One experiment as its memory tells it: job, strategy, trials."""
+    """One experiment as its memory tells it.
+
+    Args:
+        folder: of the experiment.
+        job: of the search, with the rules by which it began.
+        strategy: its name.
+        trials: that can be ranked together.
+        others: trials whose scores mean something else than theirs.
+        described: what the data was when the search began; empty where nobody wrote it down.
+    """
 
     folder: ExperimentFolder
     job: Job
     strategy: str
     trials: tuple[Trial, ...]
+    others: tuple[Trial, ...] = ()
+    described: str = ""
+
+    def data_changed(self) -> str:
+        """Say how the data differs from what the trials learned; empty where it does not, or is not here."""
+        return data_changed(self.job, self.trials, self.described)
 
     @property
     def outcome(self) -> Outcome:
@@ -79,10 +94,18 @@ class Search:
         """
         if trial_id is None:
             return self.best
-        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        found = next((trial for trial in (*self.trials, *self.others) if trial.id == trial_id), None)
         if found is None:
             raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
         return found
+
+
+def data_changed(job: Job, trials: Sequence[Trial], described: str) -> str:
+    """Say how a job's data differs from what its latest trial learned; empty where it does not, or is not here."""
+    try:
+        return job.make_evaluation().changed_since(trials[-1].protocol, described) if trials else ""
+    except DiffNASError:  # another's machine, or a plug-in that is not installed
+        return ""
 
 
 def read_search(folder: ExperimentFolder) -> Search:
@@ -101,8 +124,9 @@ def read_search(folder: ExperimentFolder) -> Search:
                 f"Experiment {folder.id} searched from Python with a space or an evaluator that no job file can name: "
                 f"export its networks, or judge them, from Python too."
             )
-        trials = tuple(memory.trials(experiment=folder.id))
-    return Search(folder, Job.recorded(start), str(start["strategy"]), trials)
+        trials, others = memory.latest_alike(folder.id)
+    described = str(start.get("described", ""))
+    return Search(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..api.blocks import BlockFamily
 from ..api.cost import Cost
-from ..api.errors import JobError
+from ..api.errors import DataError, JobError
 from ..api.evaluation import TrialContext
 from ..api.space import Architecture, Value
 from ..api.trial import Objective, Trial
@@ -159,7 +159,14 @@ def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], 
     return metrics[job.objective.metric]
 
 
-def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2), workers: int = 2) -> Verdict:
+def judge(
+    job: Job,
+    winner: Trial,
+    output: Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    workers: int = 2,
+    described: str = "",
+) -> Verdict:
     """Train winner and default again, seed by seed, and score them on held-out images.
 
     A student is compared with its teacher, which is not trained again: only its samples differ from seed to seed.
@@ -170,8 +177,10 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
         output: folder for samples and weights.
         seeds: added to `FRESH_SEED` and the job's seed.
         workers: processes that train at once.
+        described: what the data was when the search began; empty where nobody knows.
 
     Raises:
+        DataError: the data has changed since, so that images that are held out now may have been trained on.
         JobError: the evaluator holds no images out, or the winner is the default network.
         TrialFailure: a training failed.
     """
@@ -180,7 +189,10 @@ def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2
     chosen = family.space.validate(winner.architecture)
     if chosen == default:
         raise JobError(f"Trial {winner.id} is the default network itself: compare another one with it by --trial ID.")
-    job.make_evaluation().held_out().prepare()
+    evaluation = job.make_evaluation().held_out()
+    if changed := evaluation.changed_since(winner.protocol, described):
+        raise DataError(f"{changed}, so that no image is sure to be unseen: put it back as it was, or search anew.")
+    evaluation.prepare()
     settings_of_default: Mapping[str, Value] = {"task": "teacher"} if isinstance(family, BlockFamily) else {}
     runs = [
         (name, architecture, settings, job.seed + FRESH_SEED + seed)

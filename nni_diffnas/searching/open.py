@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..api.errors import JobError
+from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Space
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MEMORY_FILE",
     "announce",
+    "check_unchanged",
     "job_meant",
     "make_strategy",
     "narrow_family",
@@ -167,7 +168,33 @@ def job_meant(job: Job, folder: ExperimentFolder) -> Job:
         job: as its file says it today.
         folder: of the experiment.
     """
-    return job.resumed(read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id))
+    return job.resumed(_start_of(job, folder))
+
+
+def _start_of(job: Job, folder: ExperimentFolder) -> Mapping[str, Any]:
+    return read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id)
+
+
+def check_unchanged(evaluation: Evaluation, start: Mapping[str, Any]) -> None:
+    """Refuse to go on with a search whose further scores would mean something else than its first ones.
+
+    Args:
+        evaluation: prepared.
+        start: body of the search's ``experiment`` event; empty where it has not begun.
+
+    Raises:
+        DataError: the data has changed.
+        JobError: what is measured has.
+    """
+    began = str(start.get("protocol", ""))
+    if not began or began == evaluation.protocol:
+        return
+    if changed := evaluation.changed_since(began, str(start.get("described", ""))):
+        raise DataError(f"{changed}: put it back as it was, or start a new experiment.")
+    raise JobError(
+        f"The search began with scores of {began!r}, and would go on with {evaluation.protocol!r}, which cannot be "
+        f"ranked together: undo what has changed in the job, or start a new experiment."
+    )
 
 
 def open_job(
@@ -200,10 +227,12 @@ def open_job(
             f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
             f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
         )
-    meant = job_meant(job, folder) if resumed and folder is not None else job.stated()
+    start = _start_of(job, folder) if resumed and folder is not None else {}
+    meant = job.resumed(start)
     family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
+    check_unchanged(evaluation, start)
     evaluation.check(family)
     memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
     strategy = make_strategy(name, job, memory, options)
@@ -211,7 +240,7 @@ def open_job(
         strategy.experiment = folder.id
     place = None if folder is None else folder.path
     strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
-    strategy.carried = carried(type(evaluation), job.data, meant.data)
+    strategy.carried = carried(evaluation, job.data, meant.data)
     if resumed:
         strategy.recall()
     check_halving(strategy.halving, strategy.objective, evaluation)
@@ -243,6 +272,9 @@ def announce(
         max_trials = strategy.planned(max_trials)
         for line in forecast_lines(strategy, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
+    if evaluation is not None:
+        for line in evaluation.describe_data():
+            print(f"nni-diffnas: {line}", flush=True)
     if strategy.memory is None:
         return
     body: dict[str, Any] = {
@@ -256,6 +288,7 @@ def announce(
         body["options"] = dict(options)
     if evaluation is not None:
         body["data"] = evaluation.resolved().get("data", {})
+        body["described"] = next(iter(evaluation.describe_data()), "")
     if job is not None:
         body["job"] = job.stated().model_dump(mode="json")
     strategy.memory.log("experiment", strategy.experiment, body)

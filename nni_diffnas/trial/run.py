@@ -18,7 +18,7 @@ from ..api.evaluation import TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Space, Value
 from ..api.trial import Metrics, Objective, Trial, standing
-from ..job import Job, overruled
+from ..job import Job, check_carried, take_up
 from .result_file import TrialRecord, finite
 
 if TYPE_CHECKING:
@@ -170,11 +170,12 @@ def run_trial(
         if inside and _first():
             report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
-    job = job.model_copy(update={"data": overruled(job.data, settings)})
+    job = job.model_copy(update={"data": take_up(job.data, settings)})
     with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if parameters is None else architecture)
         evaluation.prepare()
+        check_carried(evaluation, settings)
         evaluation.check(family)
 
         def report(metrics: Mapping[str, float]) -> None:

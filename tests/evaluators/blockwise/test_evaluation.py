@@ -219,7 +219,7 @@ def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
 def test_images_that_do_not_fit_are_refused_before_training(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
     for shape, said in (((4, 16, 16), "16x16 with 1 channels"), ((4, 8, 8, 3), "8x8 with 3 channels")):
         np.savez(tmp_path / "images.npz", images=np.arange(np.prod(shape)).astype(np.uint8).reshape(shape))
-        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz")}, **QUICK)
+        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz"), "held_out": 0}, **QUICK)
         with pytest.raises(DataError, match=f"{said}, the teacher takes images of 8x8 with 1"):
             judge.check(family)
     with pytest.raises(JobError, match="the teacher has 500 timesteps"):
