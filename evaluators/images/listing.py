@@ -128,7 +128,8 @@ def _sound(names: Iterator[tuple[PurePosixPath, str]], left_out: LeftOut) -> Ite
 def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
     """Files at any depth, links to files and to folders followed (in circles nobody walks)."""
     seen: set[tuple[int, int]] = set()
-    for at, folders, files in os.walk(folder, followlinks=True):
+    closed: list[OSError] = []
+    for at, folders, files in os.walk(folder, onerror=closed.append, followlinks=True):
         state = os.stat(at)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
@@ -138,6 +139,8 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
         for name in files:
             path = Path(at) / name
             yield PurePosixPath(path.relative_to(folder).as_posix()), "" if path.is_file() else "dead links"
+    for error in closed:
+        yield PurePosixPath(os.path.relpath(error.filename, folder)), "folders that cannot be read"
 
 
 def _members(archive: Path) -> Iterator[tuple[PurePosixPath, str]]:

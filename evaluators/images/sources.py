@@ -5,10 +5,10 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,19 +200,18 @@ def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: Data
 def _pictures(settings: DataSettings) -> Decoded:
     source = Path(settings.source)
     listing = list_pictures(source)
-    left_out, corrupt = listing.left_out, 0
+    left_out = listing.left_out
     pixels: list[NDArray[np.uint8]] = []
     classes: list[str] = []
     with opened(source) as open_picture:
         for name, kind in listing.pictures:
-            with open_picture(name) as file:
-                decoded = decode_picture(file, str(source / name), settings)
-            if decoded is None:
+            decoded = _decoded(open_picture, name, settings)
+            if isinstance(decoded, str):
                 if settings.on_corrupt == "refuse":
-                    remedy = "remove it, or set data.on_corrupt to skip"
-                    raise DataError(f"The image {str(source / name)!r} cannot be decoded: {remedy}.")
-                left_out.add("that cannot be decoded", name)
-                corrupt += 1
+                    raise DataError(
+                        f"The image {str(source / name)!r} {decoded}: remove it, or set data.on_corrupt to skip."
+                    )
+                left_out.add(f"that {decoded}", name)
                 continue
             array, frames = decoded
             if pixels and array.shape != pixels[0].shape:
@@ -227,8 +226,22 @@ def _pictures(settings: DataSettings) -> Decoded:
             pixels.append(array)
             classes.append(kind)
     if not pixels:
-        raise DataError(f"None of the {corrupt} images in data.source {str(source)!r} can be decoded: check them.")
+        raise DataError(
+            f"None of the {len(listing.pictures)} images in data.source {str(source)!r} can be decoded: check them."
+        )
     return Decoded(np.stack(pixels), *_coded(classes, [kind for _, kind in listing.pictures]), left_out)
+
+
+def _decoded(
+    open_picture: Callable[[str], BinaryIO], name: str, settings: DataSettings
+) -> tuple[NDArray[np.uint8], int] | str:
+    """A picture of a listing, see `decode_picture`, or why there is none."""
+    try:
+        file = open_picture(name)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    with file:
+        return decode_picture(file, str(Path(settings.source) / name), settings) or "cannot be decoded"
 
 
 def _coded(classes: Sequence[str], all_classes: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

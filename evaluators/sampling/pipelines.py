@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -102,6 +103,11 @@ class Generator:
             if kind == NOISE:
                 scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
                 pipeline.scheduler = wanted.from_config(scheduler)
+                if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):
+                    remark = (
+                        f"Its scheduler's file names no prediction_type: {scheduler['prediction_type']}, which {own} "
+                        f"takes then, was taken."
+                    )
             elif demanded:
                 raise JobError(
                     f"The pipeline's scheduler {own} is for {kind}, which {sampler} cannot sample: leave the sampler "
@@ -204,6 +210,11 @@ class Generator:
         began = time.monotonic()
         self._make(0, batch, few)
         return (time.monotonic() - began) * self.steps / few / batch
+
+
+def _saved(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _files_of(folder: Path, pipeline: Any) -> list[Path]:

@@ -79,7 +79,23 @@ def check_environment() -> Iterator[Finding]:
     yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
     from ..cache import cache_folder
 
-    yield _writable(cache_folder(), "the cache")
+    try:
+        yield _writable(cache_folder(), "the cache")
+    except DiffNASError as error:
+        yield Finding("FAIL", str(error))
+    yield from _proxied()
+
+
+def _proxied() -> Iterator[Finding]:
+    """A proxy that would be asked for NNI's own manager: nnictl dies of it in a traceback."""
+    from requests.utils import get_environ_proxies
+
+    if {"http", "all"} & set(get_environ_proxies("http://localhost:8080")):
+        yield Finding(
+            "FAIL",
+            "The environment names a proxy (http_proxy or all_proxy) that NNI would ask for its own manager on this "
+            "machine: export no_proxy=localhost,127.0.0.1.",
+        )
 
 
 def _writable(folder: Path, what: str) -> Finding:

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from ..api.errors import StrategyError
 from ..api.space import Space
 from ..api.trial import UNRANKED, Objective, Status, Trial, ranked_together
+from .file import may_write
 from .journal import Event, Journal, matching, write_json
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
@@ -50,6 +56,26 @@ class SearchMemory(Journal):
 
     Usable from several threads and processes at once; a context manager.
     """
+
+    @classmethod
+    @contextmanager
+    def reading(cls, path: Path) -> Iterator[SearchMemory]:
+        """Open a memory to read it only: one that cannot be written, as a copy, since SQLite has to write beside it.
+
+        Raises:
+            MemoryFileError: there is no memory, or it is foreign, damaged or too new.
+        """
+        if not path.is_file() or may_write(path):
+            with cls(path, create=False) as memory:
+                yield memory
+            return
+        with TemporaryDirectory(prefix="nni-diffnas-") as folder:
+            copy = Path(folder) / path.name
+            for suffix in ("", "-wal"):
+                if (original := path.with_name(path.name + suffix)).exists():
+                    shutil.copyfile(original, copy.with_name(copy.name + suffix))
+            with cls(copy, create=False) as memory:
+                yield memory
 
     def add(self, trial: Trial, space: Space) -> None:
         """Remember ``trial``; one with a known id is updated, and an unchanged one leaves no event.

@@ -139,7 +139,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     folder = None if path.is_file() else find_experiment(name)
     file = path.resolve() if folder is None else folder.memory
     experiment = None if folder is None else folder.id
-    with SearchMemory(file, create=False) as memory:
+    with SearchMemory.reading(file) as memory:
         events = tuple(memory.events(experiment=experiment))
         spaces = memory.spaces()
         trials, others = memory.latest_alike(experiment)

@@ -114,7 +114,7 @@ def read_search(folder: ExperimentFolder) -> Search:
     Raises:
         JobError: the folder or its memory holds no search.
     """
-    with SearchMemory(folder.memory, create=False) as memory:
+    with SearchMemory.reading(folder.memory) as memory:
         starts = memory.events(kind="experiment", experiment=folder.id)
         if not starts:
             raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")

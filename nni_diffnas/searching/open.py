@@ -111,7 +111,7 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     made = find_plugin("strategies", name)
     warm: list[Trial] = []
     for file in job.warm_start:
-        with SearchMemory(Path(file), create=False) as earlier:
+        with SearchMemory.reading(Path(file)) as earlier:
             warm += earlier.trials()
     try:
         strategy: AskTellStrategy = made(
@@ -156,7 +156,7 @@ def read_start(memory: Path, experiment: str) -> Mapping[str, Any]:
     """What was recorded when an experiment began; empty where it has not begun."""
     if not memory.is_file():
         return {}
-    with SearchMemory(memory, create=False) as opened:
+    with SearchMemory.reading(memory) as opened:
         starts = opened.events(kind="experiment", experiment=experiment)
     return starts[-1].body if starts else {}
 

@@ -1,8 +1,10 @@
 """Images by name and by path, and the sentence for each kind of bad data."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 from nni_diffnas.api.errors import DataError
 from nni_diffnas.evaluators.images.image_set import ImageSet, images
 from nni_diffnas.evaluators.images.settings import DataSettings
+from nni_diffnas.evaluators.images.sources import decode
 
 
 def load(source: object, **options: Any) -> ImageSet:
@@ -389,3 +392,30 @@ def test_large_scans_are_shrunk(tmp_path: Path) -> None:
 def test_torchvision_without_a_root() -> None:
     with pytest.raises(DataError, match=r"'cifar10' needs data\.root"):
         load("cifar10")
+
+
+def test_what_may_not_be_read_is_named() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    # A folder of its own, since pytest's are closed to others.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("cat/a.png", "cat/b.png", "cat/c.png", "dog/d.png"):
+            write(folder / file)
+        folder.chmod(0o755)
+        (folder / "cat" / "c.png").chmod(0)
+        (folder / "dog").chmod(0)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(
+                DataError, match=r"cat/c\.png' cannot be opened \(Permission denied\): remove it, or set"
+            ):
+                decode(DataSettings(source=name))
+            skipped = decode(DataSettings(source=name, on_corrupt="skip"))
+        finally:
+            os.seteuid(0)
+    assert len(skipped.pixels) == 2
+    assert set(skipped.left_out.describe().split("; ")) == {
+        "1 folders that cannot be read (dog)",
+        "1 that cannot be opened (Permission denied) (cat/c.png)",
+    }
