@@ -66,6 +66,17 @@ class Family(ABC):
         """One line on what the label means, for people and language models."""
         return label
 
+    def scaled(self, budget: Budget) -> dict[str, Architecture]:
+        """The default scaled to a budget as a person would in a minute: what a search has to beat.
+
+        Args:
+            budget: that each of them meets.
+
+        Returns:
+            A name for each way to scale, such as ``narrower``, with its network; empty where the family knows none.
+        """
+        return {}
+
     @property
     def cuts(self) -> Mapping[str, tuple[Value, ...]]:
         """Label to its values that let nothing through (``none``, say); none by default.

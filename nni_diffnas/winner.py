@@ -58,16 +58,16 @@ class Search:
 
     @property
     def challenger(self) -> Trial:
-        """Its best trial that is not the default network.
+        """Its best trial that is neither the default network nor one by hand.
 
         Raises:
-            JobError: nothing but the default network has succeeded.
+            JobError: none has succeeded.
         """
         challenger = self.outcome.challenger
         if challenger is None:
             raise JobError(
-                f"Experiment {self.folder.id} has no successful trial beside the default network yet "
-                f"({len(self.trials)} trials): there is nothing to compare with it."
+                f"Experiment {self.folder.id} has no successful trial beside the default network and those by hand yet "
+                f"({len(self.trials)} trials): there is nothing to compare with them."
             )
         return challenger
 
