@@ -229,7 +229,7 @@ def export(
 
 
 def _looks(seeds: str) -> tuple[int, ...]:
-    from .errors import JobError
+    from .api.errors import JobError
     from .results.intervals import LOOKS
 
     if seeds == "auto":
@@ -266,7 +266,7 @@ def verdict(
     All are scored on held-out images. A verdict that was killed goes on by the same command.
     """
     from .doors.experiment import find_experiment
-    from .results.judging import judge
+    from .results.judging import challenger, judge
     from .results.read import read_search
     from .results.verdict_text import describe_verdict, look_in_words
 
@@ -274,7 +274,7 @@ def verdict(
     search = read_search(find_experiment(experiment))
     also = {file.stem: _read_architecture(file) for file in arch or ()}
     folder = _folder(output or search.folder.path / "verdict")
-    chosen = search.pick(trial) if trial else search.challenger
+    chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
     best = search.outcome.best
     if not trial and best is not None and chosen is not best:
         print(f"The best trial, {best.id}, is a network to compare with ({best.origin.kind}): the next best is judged.")

@@ -6,15 +6,15 @@ Notation
     K      looks at which a comparison may end
 
 The ratio's interval is symmetric on the log scale. To first order ``log`` of the mean is the mean of
-``log m + (x - m) / m``, with variance ``s^2 / (n m^2)`` (delta method); so Student's t of these values gives the interval
-of the log ratio. Unpaired, it is Welch's, with Satterthwaite's degrees of freedom: networks differ in how much their
-seeds scatter.
+``log m + (x - m) / m``, with variance ``s^2 / (n m^2)`` (delta method); so Student's t of these values gives the
+interval of the log ratio. Unpaired, it is Welch's, with Satterthwaite's degrees of freedom: networks differ in how much
+their seeds scatter.
 
 Looking K times until an interval excludes 1 errs more often than looking once. Here each look has an interval of level
 ``1 - 0.05 / K`` (Bonferroni), so that all K hold together with 95 %, wherever one stops: repeated confidence intervals,
 Jennison and Turnbull, "Interim analyses: the repeated confidence interval approach" (JRSS B, 1989). Pocock's larger
 levels (1.82 % for K = 4) would be a little cheaper, but suppose equal variances: with three seeds and scatters that
-differ threefold they err in 6 % of the cases, these in under 5 % (tests/nni_diffnas has the simulation).
+differ threefold they err in 6 % of the cases, these in under 5 % (the tests of this module simulate it).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def contrast(a: Sequence[float], b: Sequence[float], level: float = 0.95, *, pai
     """Compare the scores of two networks.
 
     Args:
-        a, b: scores of each; of equal length, seed by seed, where they are paired.
+        a: scores of one network.
+        b: scores of the other; where they are paired, seed by seed those of ``a``.
         level: of the intervals, between 0 and 1.
         paired: the differences between seeds are common to both, and are taken out.
 
@@ -104,7 +105,8 @@ def log_ratio(
     """The log of the ratio of means, and its interval.
 
     Args:
-        a, b: scores ``[..., n]`` with positive means.
+        a: scores ``[..., n]`` with positive means.
+        b: the same of the other network.
         level: of the interval.
         paired: see `contrast`.
 

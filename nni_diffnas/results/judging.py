@@ -30,7 +30,7 @@ from ..searching.ranking import Outcome
 from ..trial.run import build_seeded, checked_metrics
 from .verdict import DEFAULT, WINNER, Judged, Verdict
 
-__all__ = ["FRESH_SEED", "Contestant", "contestants", "judge"]
+__all__ = ["FRESH_SEED", "Contestant", "challenger", "contestants", "judge", "rivals"]
 
 FRESH_SEED = 10_000
 """First of the fresh seeds, above the job's: far from those that searches use."""
@@ -134,41 +134,62 @@ def _evaluation(job: Job, longer: float) -> Evaluation:
     return (evaluation if longer == 1 else evaluation.longer(longer)).held_out()
 
 
+def challenger(job: Job, trials: Sequence[Trial]) -> Trial:
+    """The best trial that is none of the networks which a search has to beat.
+
+    Raises:
+        JobError: there is none.
+    """
+    known = [rival.architecture for rival in rivals(job, trials)]
+    found = Outcome.of(trials, job.make_objective()).found
+    best = next((trial for trial in found if trial.architecture not in known), None)
+    if best is None:
+        raise JobError(
+            f"The search has no successful trial beside the default network and those by hand yet "
+            f"({len(trials)} trials): there is nothing to compare with them."
+        )
+    return best
+
+
 def contestants(
     job: Job, winner: Trial, trials: Sequence[Trial] = (), also: Mapping[str, Architecture] | None = None
 ) -> list[Contestant]:
     """Everybody who is judged, the winner first; arguments and errors as of `judge`."""
     family = job.make_family()
-    space, default = family.space, family.space.validate(family.default)
-
-    def contestant(name: str, kind: str, architecture: Architecture, **known: Any) -> Contestant:
-        chosen = space.validate(architecture)
-        return Contestant(name, kind, chosen, family.cost(chosen), **known)
-
-    def of_search(name: str, kind: str, trial: Trial) -> Contestant:
-        # Thresholds of halving are of the search's own distances: they would end a training that is scored on others.
-        settings = {n: value for n, value in trial.settings.items() if not n.startswith(rung_setting(""))}
-        return contestant(name, kind, trial.architecture, settings=settings, trial=trial.id)
-
-    budget, by_hand = job.make_budget(), Outcome.of(trials, job.make_objective()).by_hand
-    if by_hand is not None:
-        rivals = [of_search("by hand", BY_HAND, by_hand)]
-    elif budget.windows and not budget.admits(family.cost(default)):
-        scaled = family.scaled(budget).items()
-        rivals = [contestant(f"by hand ({name})", BY_HAND, architecture) for name, architecture in scaled]
-    else:
-        rivals = []
-    if isinstance(family, BlockFamily):
-        rivals.append(contestant("teacher", DEFAULT, default, settings={"task": "teacher"}))
-    else:
-        rivals.append(contestant("default", DEFAULT, default))
-    found = of_search("winner", WINNER, winner)
-    for rival in rivals:
+    found, beaten = _of_search(family, "winner", WINNER, winner), rivals(job, trials)
+    for rival in beaten:
         if rival.architecture == found.architecture:
             raise JobError(
                 f"Trial {winner.id} is the network {rival.name!r} itself: compare another one with it by --trial ID."
             )
-    return [found, *rivals, *(contestant(name, "", architecture) for name, architecture in (also or {}).items())]
+    return [found, *beaten, *(_of(family, name, "", architecture) for name, architecture in (also or {}).items())]
+
+
+def rivals(job: Job, trials: Sequence[Trial] = ()) -> list[Contestant]:
+    """What a search has to beat: the networks by hand, then the default (or teacher)."""
+    family, budget = job.make_family(), job.make_budget()
+    default, by_hand = family.space.validate(family.default), Outcome.of(trials, job.make_objective()).by_hand
+    if by_hand is not None:
+        found = [_of_search(family, "by hand", BY_HAND, by_hand)]
+    elif budget.windows and not budget.admits(family.cost(default)):
+        scaled = family.scaled(budget).items()
+        found = [_of(family, f"by hand ({name})", BY_HAND, architecture) for name, architecture in scaled]
+    else:
+        found = []
+    if isinstance(family, BlockFamily):
+        return [*found, _of(family, "teacher", DEFAULT, default, settings={"task": "teacher"})]
+    return [*found, _of(family, "default", DEFAULT, default)]
+
+
+def _of(family: Family, name: str, kind: str, architecture: Architecture, **known: Any) -> Contestant:
+    chosen = family.space.validate(architecture)
+    return Contestant(name, kind, chosen, family.cost(chosen), **known)
+
+
+def _of_search(family: Family, name: str, kind: str, trial: Trial) -> Contestant:
+    # Thresholds of halving are of the search's own distances: they would end a training that is scored on others.
+    settings = {name: value for name, value in trial.settings.items() if not name.startswith(rung_setting(""))}
+    return _of(family, name, kind, trial.architecture, settings=settings, trial=trial.id)
 
 
 def _key(job: Job, evaluation: Evaluation, contestant: Contestant, longer: float) -> str:

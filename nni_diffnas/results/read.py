@@ -56,21 +56,6 @@ class Search:
             raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
         return best
 
-    @property
-    def challenger(self) -> Trial:
-        """Its best trial that is neither the default network nor one by hand.
-
-        Raises:
-            JobError: none has succeeded.
-        """
-        challenger = self.outcome.challenger
-        if challenger is None:
-            raise JobError(
-                f"Experiment {self.folder.id} has no successful trial beside the default network and those by hand yet "
-                f"({len(self.trials)} trials): there is nothing to compare with them."
-            )
-        return challenger
-
     def pick(self, trial_id: str | None = None) -> Trial:
         """The trial of that id; the best one without an id.
 

@@ -63,7 +63,9 @@ def method_in_words(verdict: Verdict) -> str:
 def look_in_words(verdict: Verdict) -> str:
     """How a sequential verdict stands after a round of seeds, in one line."""
     yardstick, seeds = verdict.yardstick, len(verdict.winner.scores)
-    stands = "" if yardstick is None else f", winner / {yardstick.name} {contrast_in_words(verdict.against(yardstick))}"
+    stands = (
+        "" if yardstick is None else f", winner / {yardstick.name}: {contrast_in_words(verdict.against(yardstick))}"
+    )
     more = next((look for look in verdict.looks if look > seeds), None)
     if verdict.better is not None:
         then = "decided"
@@ -71,7 +73,7 @@ def look_in_words(verdict: Verdict) -> str:
         then = (
             "not decided, and this was the last look" if more is None else f"not decided, {more - seeds} more of each"
         )
-    return f"after {seeds} seeds{stands}: {then}"
+    return f"after {seeds} seeds{stands}; {then}"
 
 
 def gain_in_words(verdict: Verdict) -> str:
@@ -104,6 +106,8 @@ def _conclusion(verdict: Verdict, yardstick: Judged, found: Contrast) -> str:
     hand, better = yardstick.kind == BY_HAND, verdict.better
     if better is None:
         limit = f" within the limit of {verdict.looks[-1]} seeds" if len(verdict.looks) > 1 else ""
+        if len(verdict.winner.scores) < verdict.looks[-1]:
+            limit = f" yet, with {verdict.looks[-1]} seeds as the limit"
         nothing = ", and the search has not been shown to gain anything" if hand else ""
         return f"they are not told apart{limit}{nothing}"
     if not hand:

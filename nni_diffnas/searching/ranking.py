@@ -81,11 +81,16 @@ class Outcome:
         return self.ranked[0] if self.ranked else None
 
     @property
-    def challenger(self) -> Trial | None:
-        """The best trial that is neither the default network nor one by hand: what a verdict compares with these."""
+    def found(self) -> tuple[Trial, ...]:
+        """What the search found itself, best first: neither the default network nor one by hand."""
         kinds = ("default", REFERENCE, BY_HAND)
         known = [trial.architecture for trial in (*self.ranked, self.default) if trial and trial.origin.kind in kinds]
-        return next((trial for trial in self.ranked if trial.architecture not in known), None)
+        return tuple(trial for trial in self.ranked if trial.architecture not in known)
+
+    @property
+    def challenger(self) -> Trial | None:
+        """The best that the search found itself."""
+        return self.found[0] if self.found else None
 
     def ahead_of(self, trial: Trial) -> list[Trial]:
         """Which of the networks that a search has to beat score as well as a trial, or better: by hand, the default."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from toy_family import ToyFamily, score
 
-from nni_diffnas.cost import Budget
-from nni_diffnas.errors import TrialFailure
-from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.cost import Budget
+from nni_diffnas.api.errors import TrialFailure
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.job import Job
-from nni_diffnas.space import Architecture, Value
 
 BUDGET = 24_000
 """MACs; the default network needs 32,000, the two by hand 16,000."""
