@@ -277,7 +277,7 @@ def verdict(
     chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
     best = search.outcome.best
     if not trial and best is not None and chosen is not best:
-        print(f"The best trial, {best.id}, is a network to compare with ({best.origin.kind}): the next best is judged.")
+        print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
     found = judge(
         search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
         watch=lambda verdict: print(look_in_words(verdict), flush=True) if len(looks) > 1 else None,

@@ -66,22 +66,21 @@ class Family(ABC):
         """One line on what the label means, for people and language models."""
         return label
 
-    def scaled(self, budget: Budget) -> dict[str, Architecture]:
-        """The default scaled to a budget as a person would in a minute: what a search has to beat.
-
-        Args:
-            budget: that each of them meets.
-
-        Returns:
-            A name for each way to scale, such as ``narrower``, with its network; empty where the family knows none.
-        """
-        return {}
-
     @property
     def cuts(self) -> Mapping[str, tuple[Value, ...]]:
         """Label to its values that let nothing through (``none``, say); none by default.
 
         Strategies that look at the data flow then see that networks are alike which differ only behind a cut.
+        """
+        return {}
+
+    def scaled(self, budget: Budget) -> Mapping[str, Architecture]:
+        """The default as a person would scale it to the budget by hand, by how it is done; empty by default.
+
+        Where the budget excludes the default network, a search trains these first: what it finds has to beat them.
+
+        Args:
+            budget: that the default network does not keep.
         """
         return {}
 

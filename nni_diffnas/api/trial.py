@@ -43,7 +43,7 @@ REFERENCE = "reference"
 budget forbids it, the teacher of students."""
 
 BY_HAND = "by hand"
-"""Origin of a trial of the default network scaled to the budget, as a person would: what a search has to beat."""
+"""Origin of a trial of the default network scaled to the budget, as a person would do it in a minute."""
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""

@@ -20,6 +20,7 @@ from ..api.blocks import BlockFamily
 from ..api.cost import Cost
 from ..api.errors import JobError
 from ..api.evaluation import Evaluation, TrialContext
+from ..api.family import Family
 from ..api.space import Architecture, Value
 from ..api.trial import BY_HAND, Trial
 from ..cache import fingerprint
@@ -172,8 +173,8 @@ def rivals(job: Job, trials: Sequence[Trial] = ()) -> list[Contestant]:
     if by_hand is not None:
         found = [_of_search(family, "by hand", BY_HAND, by_hand)]
     elif budget.windows and not budget.admits(family.cost(default)):
-        scaled = family.scaled(budget).items()
-        found = [_of(family, f"by hand ({name})", BY_HAND, architecture) for name, architecture in scaled]
+        scaled = [_of(family, f"by hand ({name})", BY_HAND, each) for name, each in family.scaled(budget).items()]
+        found = [each for each in scaled if budget.admits(each.cost)]
     else:
         found = []
     if isinstance(family, BlockFamily):

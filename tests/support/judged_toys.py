@@ -1,4 +1,4 @@
-"""A family with networks by hand and an evaluation whose scores are known, as plug-ins of an installed package."""
+"""Families with networks by hand and an evaluation whose scores are known, as plug-ins of an installed package."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nni_diffnas.api.errors import TrialFailure
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.job import Job
+from nni_diffnas.search_spaces import UNetFamily
 
 BUDGET = 24_000
 """MACs; the default network needs 32,000, the two by hand 16,000."""
@@ -29,7 +30,7 @@ FOUND: Architecture = {"level0.width": 24, "level0.depth": 1, "attention": False
 
 
 class ScaledToyFamily(ToyFamily):
-    """Two ways to scale the default by hand."""
+    """Two ways to scale the default by hand that keep the budget, and one that does not."""
 
     def build(self, architecture: Mapping[str, Value]) -> Any:
         from torch import nn
@@ -37,7 +38,16 @@ class ScaledToyFamily(ToyFamily):
         return nn.Identity()
 
     def scaled(self, budget: Budget) -> dict[str, Architecture]:
-        return {"narrower": NARROWER, "shallower": SHALLOWER}
+        return {"narrower": NARROWER, "shallower": SHALLOWER, "unchanged": self.default}
+
+
+class ScaledUNetFamily(UNetFamily):
+    """The UNets of ``digits`` with two ways to scale the default below 3 million MACs."""
+
+    def scaled(self, budget: Budget) -> dict[str, Architecture]:
+        thin = {**self.space.complete(self.default), "inner_width": 0.5}
+        ways = {"shallower": {"level0.depth": 1, "level1.depth": 1}, "narrower": {"level1.width": 16}}
+        return {name: self.space.validate({**thin, **change}) for name, change in ways.items()}
 
 
 class KnownScores(Evaluation):
@@ -95,7 +105,7 @@ def installed_toys(site: Path) -> Iterator[None]:
     record.mkdir(parents=True)
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: judged-toys\nVersion: 0\n")
     offers = {
-        "spaces": ["scaled-toy = judged_toys:ScaledToyFamily"],
+        "spaces": ["scaled-toy = judged_toys:ScaledToyFamily", "scaled-unet = judged_toys:ScaledUNetFamily"],
         "evaluators": ["known = judged_toys:KnownScores"],
     }
     text = "".join(f"[nni_diffnas.{kind}]\n" + "\n".join(listed) + "\n" for kind, listed in offers.items())

@@ -15,8 +15,8 @@ from PIL import Image
 from searches import run_search
 from toy_family import ToyFamily
 
-from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
 from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory

@@ -18,9 +18,12 @@ from nni_diffnas.api.errors import JobError, SpaceError, TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import BY_HAND, Origin, Trial
 from nni_diffnas.doors.in_process import run_search
+from nni_diffnas.job import Job
+from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.intervals import LOOKS
 from nni_diffnas.results.judging import contestants, judge
 from nni_diffnas.results.verdict import VERDICT_FILE, Verdict
+from nni_diffnas.searching.ranking import Outcome
 
 WINNER = Trial("e-0007", "e", FOUND, Origin("s", "random"))
 
@@ -134,3 +137,36 @@ def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     runs = [line.split()[0] for line in log.read_text().splitlines()[searched:]]
     assert len(set(runs)) == 12
     assert len(runs) <= 13, "only the one that was killed is trained again"
+
+
+def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> None:
+    job = Job.model_validate(
+        {
+            "space": {"type": "scaled-unet", "preset": "digits"},
+            "data": {"source": "digits", "held_out": 0.1},
+            "evaluator": {
+                "type": "diffusion",
+                "extractor": "random",
+                "training": {"images": 640},
+                "score_images": 60,
+                "sampler_steps": 3,
+                "curve_points": 0,
+            },
+            "budget": {"macs": {"max": 3.0e6}},
+        }
+    )
+    trials = run_search(job, "RandomSearch", tmp_path / "digits", 3)
+    command = [sys.executable, "-m", "nni_diffnas.cli", "verdict", str(tmp_path / "digits")]
+    command += ["--seeds", "2", "--longer", "1.5", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "rfid on held-out images, 2 fresh seeds, trained 1.5 times as long as in the search:"
+    named = [line.split("  ")[1] for line in lines[1:5]]
+    assert named == ["winner", "by hand (shallower)", "by hand (narrower)", "default"]
+    cost = Outcome.of(trials, job.make_objective()).found[0].cost
+    assert cost is not None
+    assert lines[-1].startswith(f"At {100 * cost.macs / 5_817_344:.0f} % of the default's MACs the network found has ")
+    assert "2 fresh seeds each, trained 1.5 times as long as in the search): " in lines[-1]
+    assert len(list((tmp_path / "digits" / "verdict").glob("*/nearest.png"))) == 8
+    page = render_report(read_source(str(tmp_path / "digits")))
+    assert lines[-1].replace("'", "&#39;") in page
