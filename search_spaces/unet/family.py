@@ -15,10 +15,10 @@ from nni_diffnas.family import Family
 from nni_diffnas.lazy import absent
 from nni_diffnas.space import Architecture, Condition, Space, Value
 
-from .layers import Layer
 from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
+from .pricing import Layer
 from .stock import stock_config
 
 if TYPE_CHECKING:
