@@ -66,4 +66,4 @@ def test_a_configuration_of_version_0_1_loads(single: Any) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS_IN_0_1
 
 
-PARAMETERS_IN_0_1 = 0
+PARAMETERS_IN_0_1 = 94_161
