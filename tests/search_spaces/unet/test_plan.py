@@ -9,7 +9,7 @@ import pytest
 import torch
 from unet_configs import random_config
 
-from nni_diffnas.cost import Cost, count_cost
+from nni_diffnas.api.cost import Cost, count_cost
 from nni_diffnas.search_spaces.unet.attentions import LinearAttention, SelfAttention
 from nni_diffnas.search_spaces.unet.layers import Resampling
 from nni_diffnas.search_spaces.unet.network import UNet
