@@ -20,7 +20,7 @@ from nni_experiment import environment_of
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1"
 PLACE = "/tmp/diffnas-v0.1"
 _PYTHON = f"{PLACE}/venv/bin/python"
-_BINARY = (".safetensors", ".png", ".ckpt")
+_BINARY = (".safetensors", ".png", ".torch")
 
 
 @dataclass(frozen=True)
