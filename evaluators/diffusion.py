@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from nni_diffnas.errors import DataError, JobError
-from nni_diffnas.evaluation import Evaluation, TrialContext
-from nni_diffnas.family import Family
-from nni_diffnas.trial import UNRANKED
+from nni_diffnas.api.errors import DataError, JobError
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.trial import UNRANKED
 
-from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
-from .curve import Curve, Stopped
-from .data import DataSettings, ImageSet, images
-from .features import ExtractorKind
-from .fitting import check_network
-from .pictures import TensorBoardLog, grid, nearest_below, png
-from .recipe import Recipe
-from .sampling import SOLVERS, initial_noise
-from .schedulers import Sampler, make_scheduler
-from .scoring import ReferenceName, Scoring, make_extractor
-from .training import TrainingResult, call_network, train
+from .images.image_set import DataSettings, ImageSet, images
+from .images.pictures import TensorBoardLog, grid, nearest_below, png
+from .sampling.schedulers import Sampler, make_scheduler
+from .sampling.solvers import SOLVERS, initial_noise
+from .scores.curve import Curve, Stopped
+from .scores.features import ExtractorKind
+from .scores.scoring import ReferenceName, Scoring, make_extractor
+from .training.compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .training.denoising import TrainingResult, call_network, train
+from .training.fitting import check_network
+from .training.recipe import Recipe
 
 __all__ = ["DiffusionEvaluation", "Settings", "validated"]
 
@@ -112,6 +112,11 @@ class DiffusionEvaluation(Evaluation):
             )
         if self.settings.sampler not in SOLVERS:
             make_scheduler(self.settings.sampler, self.scheduler_config())
+
+    @classmethod
+    def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
+        """``data`` with its rule of splitting: version 0.1 held images out by their position."""
+        return {**data, "split": data.get("split", "position" if version.startswith("0.1.") else "content")}
 
     @property
     def rungs(self) -> tuple[str, ...]:

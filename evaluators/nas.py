@@ -10,10 +10,13 @@ import nni
 import torch
 from nni.nas.evaluator import Evaluator
 
-from nni_diffnas.evaluation import TrialContext
-from nni_diffnas.family import traced_family
-from nni_diffnas.record import TrialRecord
-from nni_diffnas.runner import (
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.family import traced_family
+from nni_diffnas.api.space import Architecture, Value
+from nni_diffnas.api.trial import Direction, Objective, standing
+from nni_diffnas.job import overruled
+from nni_diffnas.trial.result_file import TrialRecord
+from nni_diffnas.trial.run import (
     TRIAL_ID,
     checked_metrics,
     report_final,
@@ -21,8 +24,6 @@ from nni_diffnas.runner import (
     split_parameters,
     trial_output,
 )
-from nni_diffnas.space import Architecture, Value
-from nni_diffnas.trial import Direction, Objective, standing
 
 from .diffusion import DiffusionEvaluation
 
@@ -120,6 +121,7 @@ class DiffusionEvaluator(Evaluator):
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):
             architecture, settings = split_parameters(sample)
+            self.data = overruled(self.data, settings)
             family, known = traced_family(model), standing(settings)
             if family is not None:
                 architecture = family.space.validate(architecture)  # NNI's sample names absent labels too

@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiffNASError, JobError
-from ..experiment import ExperimentFolder, find_experiment
-from ..family import Family
+from ..api.errors import DiffNASError, JobError
+from ..api.family import Family
+from ..api.space import Architecture, Space
+from ..api.trial import REFERENCE, Objective, Trial
+from ..doors.experiment import ExperimentFolder, find_experiment
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
-from ..outcome import Outcome
-from ..space import Architecture, Space
-from ..trial import REFERENCE, Objective, Trial
-from ..verdict import Verdict, read_verdict
+from ..results.verdict import Verdict, read_verdict
+from ..searching.ranking import Outcome
 from .statistics import fence
 
 __all__ = ["Source", "read_source"]
@@ -145,7 +145,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
-        job = Job.model_validate(starts[-1].body["job"])
+        job = Job.recorded(starts[-1].body)
     objective = job.make_objective() if job else Objective()
     scored = [trial for trial in trials if trial.status == "succeeded"]
     if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):

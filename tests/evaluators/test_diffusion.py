@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from nni_diffnas.errors import DataError, JobError, TrialFailure
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.errors import DataError, JobError, TrialFailure
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.pictures import nearest_below
+from nni_diffnas.evaluators.images.pictures import nearest_below
 
 QUICK: dict[str, Any] = {
     "extractor": "random", "training": {"images": 1280}, "score_images": 100, "sampler_steps": 4, "curve_images": 20,
@@ -225,13 +225,13 @@ def test_bad_options(data: dict[str, Any], options: dict[str, Any], sentence: st
 
 def test_data_that_cannot_be_scored(tmp_path: Path) -> None:
     np.savez(tmp_path / "flat.npz", images=np.full((20, 8, 8), 9, np.uint8))
-    data = {"source": str(tmp_path / "flat.npz")}
+    data = {"source": str(tmp_path / "flat.npz"), "held_out": 0}
     with pytest.raises(DataError, match=r"flat\.npz.*same features"):
         DiffusionEvaluation(data, **QUICK).prepare()
     with pytest.raises(DataError, match=r"'held_out' has 0 images.*data\.held_out"):
         DiffusionEvaluation({**data, "held_out": 0}, **QUICK, reference="held_out").prepare()
     with pytest.raises(
-        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1617"
+        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1607"
     ):
         quick(reference_images=5000).prepare()
     conditional = {**QUICK, "training": {"images": 5, "class_conditional": True}}
@@ -243,7 +243,8 @@ def test_a_trial_imports_nothing_before_it_must(evaluator_cache: Path) -> None:
     quick().prepare()
     code = (
         "import sys, torch; from nni_diffnas.evaluators import DiffusionEvaluation;"
-        "from nni_diffnas.evaluators.recipe import Recipe; from nni_diffnas.evaluators.training import train;"
+        "from nni_diffnas.evaluators.training.recipe import Recipe;"
+        "from nni_diffnas.evaluators.training.denoising import train;"
         "DiffusionEvaluation({'source': 'digits'}).images;"
         "model = torch.nn.Conv2d(1, 1, 3, padding=1); model.forward_ = model.forward;"
         "call = lambda x, t: model.forward_(x); model.forward = call;"
