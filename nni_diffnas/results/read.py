@@ -162,4 +162,4 @@ def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folde
 def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:
     """The verdict in the experiment's folder, if it judges this trial."""
     verdict = read_verdict(folder.path)
-    return verdict if verdict is not None and verdict.trial == trial.id else None
+    return verdict if verdict is not None and verdict.winner.trial == trial.id else None

@@ -17,11 +17,14 @@ from judged_toys import FOUND, NARROWER, SHALLOWER, installed_toys, toy_job
 from nni_diffnas.api.errors import JobError, SpaceError, TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import BY_HAND, Origin, Trial
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.intervals import LOOKS
 from nni_diffnas.results.judging import contestants, judge
+from nni_diffnas.results.model_card import CARD
+from nni_diffnas.results.read import export_trial
 from nni_diffnas.results.verdict import VERDICT_FILE, Verdict
 from nni_diffnas.searching.ranking import Outcome
 
@@ -163,10 +166,16 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
     assert lines[0] == "rfid on held-out images, 2 fresh seeds, trained 1.5 times as long as in the search:"
     named = [line.split("  ")[1] for line in lines[1:5]]
     assert named == ["winner", "by hand (shallower)", "by hand (narrower)", "default"]
-    cost = Outcome.of(trials, job.make_objective()).found[0].cost
-    assert cost is not None
-    assert lines[-1].startswith(f"At {100 * cost.macs / 5_817_344:.0f} % of the default's MACs the network found has ")
+    best = Outcome.of(trials, job.make_objective()).found[0]
+    assert best.cost is not None
+    assert lines[-1].startswith(
+        f"At {100 * best.cost.macs / 5_817_344:.0f} % of the default's MACs the network found has "
+    )
     assert "2 fresh seeds each, trained 1.5 times as long as in the search): " in lines[-1]
     assert len(list((tmp_path / "digits" / "verdict").glob("*/nearest.png"))) == 8
     page = render_report(read_source(str(tmp_path / "digits")))
     assert lines[-1].replace("'", "&#39;") in page
+    folder = ExperimentFolder(tmp_path / "digits")
+    assert lines[-1] in (export_trial(folder, job, best, tmp_path / "best", trials) / CARD).read_text()
+    other = next(trial for trial in trials if trial is not best)
+    assert lines[-1] not in (export_trial(folder, job, other, tmp_path / "other", trials) / CARD).read_text()
