@@ -102,16 +102,6 @@ class Family(ABC):
         """
         return {}
 
-    def scaled(self, budget: Budget) -> Mapping[str, Architecture]:
-        """The default as a person would scale it to the budget by hand, by how it is done; empty by default.
-
-        Where the budget excludes the default network, a search trains these first: what it finds has to beat them.
-
-        Args:
-            budget: that the default network does not keep.
-        """
-        return {}
-
     @property
     def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
