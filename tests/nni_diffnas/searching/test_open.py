@@ -26,8 +26,8 @@ from nni_diffnas.doors.tuner import Driver
 from nni_diffnas.job import Job, carried, load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.report import read_source
+from nni_diffnas.results.judging import judge
 from nni_diffnas.results.read import read_search
-from nni_diffnas.results.verdict import judge
 from nni_diffnas.trial.run import run_trial
 
 JOB: dict[str, Any] = {
