@@ -279,7 +279,7 @@ class DiffusionEvaluation(Evaluation):
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
-    def forecast(self, model: nn.Module) -> tuple[float, float]:
+    def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
         settings, recipe = self.settings, self.settings.training
         trial = copy.deepcopy(model).to(choose_device(self.settings.device))

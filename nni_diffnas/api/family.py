@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within"]
 
 _WALKS = 20
 """From so many random architectures it is walked towards a budget that random draws do not meet."""
@@ -74,6 +74,16 @@ class Family(ABC):
         """
         return {}
 
+    def scaled(self, budget: Budget) -> Mapping[str, Architecture]:
+        """The default as a person would scale it to the budget by hand, by how it is done; empty by default.
+
+        Where the budget excludes the default network, a search trains these first: what it finds has to beat them.
+
+        Args:
+            budget: that the default network does not keep.
+        """
+        return {}
+
     @property
     def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
@@ -106,20 +116,6 @@ class Family(ABC):
             JobError: networks of this family cannot be exported.
         """
         raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
-
-
-def traced_family(executable: Any) -> Family | None:
-    """Family of an NNI executable model space whose class offers ``family_of``; ``None`` for a stranger's space.
-
-    Args:
-        executable: NNI's ``ExecutableModelSpace``, frozen or not; nothing is built.
-    """
-    traced = getattr(executable, "model", None)
-    family_of = getattr(getattr(traced, "trace_symbol", None), "family_of", None)
-    if family_of is None or traced is None:
-        return None
-    family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
-    return family
 
 
 def choice_costs(

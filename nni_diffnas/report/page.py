@@ -11,8 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..api.trial import Trial
-from ..searching.forecast import format_seconds
-from ..searching.ranking import format_cost
+from ..searching.formats import format_cost, format_seconds
 from . import wording
 from .charts import Band, Dot, draw_curves, draw_front, draw_importances, number
 from .diagram import differences, draw_unet, is_unet

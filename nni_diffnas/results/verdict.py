@@ -149,7 +149,7 @@ def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], 
     evaluation = job.make_evaluation().held_out()
     evaluation.prepare()
     output.mkdir(parents=True, exist_ok=True)
-    context = TrialContext(architecture, output, seed, settings=settings)
+    context = TrialContext(architecture, output, seed, settings=settings, family=family)
     metrics: Mapping[str, float] = {
         **evaluation.evaluate(build_seeded(family, architecture, seed), context),
         **family.cost(architecture).as_metrics(),
