@@ -108,6 +108,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             TrialFailure: the training diverged.
         """
         family = _block_family(context.family)
+        self.check(family)
         task = context.settings.get("task", "retrain")
         if task not in TASKS:
             raise JobError(f"The trial's task is {task!r}: {', '.join(TASKS)} are known.")

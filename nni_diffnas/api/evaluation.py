@@ -84,6 +84,8 @@ class Evaluation(ABC):
     def check(self, family: Family) -> None:  # noqa: B027  # most evaluations take the networks of any family
         """Refuse a search space whose networks this evaluation cannot train; the doors call it before any trial.
 
+        A trial does not call it, since it starts once per architecture: `evaluate` refuses its own network.
+
         Raises:
             DataError: the data does not fit the networks.
             JobError: the evaluation does not fit them.

@@ -139,10 +139,10 @@ class EngineLoop:
         self._exhausted = False
         self._again: set[str] = set()
         self._polled = 0.0
+        search.on_end = self._ended
 
     def run(self) -> None:
         """Run the search."""
-        self.search.on_end = self._ended
         self.engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         try:

@@ -157,7 +157,6 @@ class Life:
                 chosen = family.space.validate(family.default if architecture is None else architecture)
             evaluation.prepare()
             if family is not None:
-                evaluation.check(family)
                 known |= family.cost(chosen).as_metrics()
             context = TrialContext(chosen, self.folder, self.seed, self.reports.intermediate, settings, family)
             measured = evaluation.evaluate(self._seeded(build, family, chosen), context)

@@ -13,8 +13,9 @@ from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.evaluation import Evaluation
 from nni_diffnas.api.trial import REFERENCE, UNRANKED, Direction, Objective, Origin, Suggestion, Trial
 from nni_diffnas.doors.engine import open_search
+from nni_diffnas.doors.evaluator import PluginEvaluator
 from nni_diffnas.doors.strategy import AskTellStrategy
-from nni_diffnas.evaluators import BlockwiseEvaluation, DiffusionEvaluation, TabularEvaluation
+from nni_diffnas.evaluators import BlockwiseEvaluation, DiffusionEvaluation
 from nni_diffnas.searching.halving import Halving, check_halving
 from nni_diffnas.searching.search import Search
 from nni_diffnas.trial.parameters import split_parameters
@@ -72,7 +73,7 @@ def test_a_halving_that_never_stops_a_trial_is_refused(
 
 
 def test_the_nas_door_refuses_it_too(tmp_path: Path) -> None:
-    table = SimpleNamespace(evaluation=lambda: TabularEvaluation({"path": "table.npz"}))
+    table = PluginEvaluator("tabular", {"path": "table.npz"})
     space: Any = SimpleNamespace(evaluator=table, simplify=lambda: {"a": SimpleNamespace(values=[0, 1])})
     with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
         open_search(Draws(halving=2), space, None)
