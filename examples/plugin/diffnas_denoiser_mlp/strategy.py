@@ -17,7 +17,8 @@ class CheapestFirst(AskTellStrategy):
         """Name the cheapest of 50 draws."""
         drawn = [a for a in (self.search.draw() for _ in range(50)) if a is not None]
         unique = {self.search.space.key_of(a): a for a in drawn}.values()
-        ordered = sorted(unique, key=lambda a: cost.macs if (cost := self.cost(a)) else 0)
+        family = self.search.family
+        ordered = sorted(unique, key=lambda a: family.cost(a).macs if family else 0)
         return [Suggestion(a, "cheapest") for a in ordered[:count]]
 
     def update(self, trials: Sequence[Trial]) -> None:

@@ -296,7 +296,7 @@ def test_every_choice_keeps_a_budget_on_another_quantity(seed: int) -> None:
         search.tell(trial.id, {**score, "teacher_loss": 0.001})
     students = search.ask(4)
     assert students
-    assert all(search.budget.admits(family.cost(student.architecture)) for student in students)
+    assert all(search.view.budget.admits(family.cost(student.architecture)) for student in students)
 
 
 def test_a_choice_that_finds_nothing_within_budget_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

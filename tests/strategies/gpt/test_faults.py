@@ -63,7 +63,7 @@ def test_content_never_instructs_the_program(text: str, tmp_path: Path, monkeypa
         search = proposer(server.url)
         run(search, 2)
     assert not (tmp_path / "owned").exists()
-    assert search.budget == BUDGET
+    assert search.view.budget == BUDGET
     assert kinds(search) == {"proposal": 2}
     assert search.strategy._rejections, "the attempt is on record"
 

@@ -54,7 +54,7 @@ def test_the_space_may_be_unpriced() -> None:
 
 def test_the_default_network_comes_first_and_costs_no_question() -> None:
     with ChatServer(says(GOOD[:1])) as server:
-        search = proposer(server.url)
+        search = proposer(server.url, train_first="default and by hand")
         assert search.ask(1)[0].architecture == FAMILY.default
         assert not server.requests
         assert search.ask(1)[0].architecture == GOOD[0]
@@ -64,8 +64,8 @@ def test_the_default_network_comes_first_and_costs_no_question() -> None:
 def test_the_forecast_in_dollars_is_near_what_a_search_spends() -> None:
     prices = {"gpt-4": {"input": 30.0, "output": 60.0}}
     with ChatServer(RandomModel(0)) as server:
-        search = proposer(server.url, prices=prices, repairs=0)
-        forecast = search.forecast(10)
+        search = proposer(server.url, prices=prices, repairs=0, train_first="default and by hand")
+        forecast = search.strategy.forecast(10 - len(search.first()))
         run(search, 10)
     spent = search.strategy.language_model.ledger.totals()
     assert spent.requests == 9
@@ -157,7 +157,7 @@ def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
 
 def test_the_default_network_is_not_trained_twice() -> None:
     with ChatServer(says([FAMILY.default], GOOD[:1])) as server:
-        search = proposer(server.url)
+        search = proposer(server.url, train_first="default and by hand")
         assert [t.architecture for t in search.ask(2)] == [FAMILY.default, GOOD[0]]
 
 

@@ -82,7 +82,7 @@ def test_a_replay_on_another_space_is_refused(tmp_path: Path) -> None:
     faulty_recording(tmp_path, count=2)
     other = GPTProposer(replay=tmp_path / "transcript.jsonl")
     with pytest.raises(JobError, match="another search space"):
-        other = Search(other, type(SPACE)({"a": (1, 2)}))
+        Search(other, type(SPACE)({"a": (1, 2)}))
 
 
 def test_a_resumed_search_has_its_lessons_ledger_budget_and_rounds_back(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_resumed_search_has_its_lessons_ledger_budget_and_rounds_back(tmp_path
 
 
 def test_state_is_restored_exactly() -> None:
-    def searches(url: str) -> tuple[GPTProposer, GPTProposer]:
+    def searches(url: str) -> tuple[Search, Search]:
         return proposer(url, retries=0, seed=4), proposer(url, retries=0, seed=4)
 
     with ChatServer(lambda messages: "", lambda n, body: Fault("empty")) as server:
