@@ -18,12 +18,12 @@ from pydantic import ValidationError
 from ..api.cost import Budget
 from ..api.errors import DiffNASError, StrategyError
 from ..api.family import Family
-from ..api.space import Space
+from ..api.space import Space, Value
 from ..api.trial import NO_REASON, REFUSED, Trial
-from ..job import Job, resolve_paths
+from ..job import Job, carried, data_resumed, resolve_paths
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.halving import check_halving
-from ..searching.open import announce, open_memory
+from ..searching.open import MEMORY_FILE, announce, open_memory, read_start
 from ..searching.options import ConfiguredStrategy
 from ..searching.search import Search
 from ..trial.parameters import TRIAL_ID
@@ -59,15 +59,22 @@ def open_search(strategy: ConfiguredStrategy, model_space: ExecutableModelSpace,
             f"The strategy wants to {objective.direction} {objective.metric}, the evaluator to "
             f"{ranked_by.direction} {ranked_by.metric}: give both the same metric and direction."
         )
+    experiment, opened = _experiment_of(engine), None
+    folder = None if experiment is None else _folder_of(experiment)
     evaluation = evaluator.evaluation() if isinstance(evaluator, EvaluationDoor) else None
+    settings: dict[str, Value] = {}
+    if evaluation is not None and folder is not None:
+        memory = folder.path / MEMORY_FILE if options.memory is None else options.memory.path
+        data = data_resumed(type(evaluation), evaluator.data, read_start(memory, folder.id))
+        settings = carried(type(evaluation), evaluator.data, data)
+        evaluator.data = data
+        evaluation = evaluator.evaluation()
     check_halving(options.halving, objective, evaluation)
     job = _job_of(options.budget, model_space, family)
     if job is not None:
         job.make_evaluation()  # refuses an objective that is not measured
     if family is not None and evaluation is not None:
         evaluation.check(family)
-    experiment, opened = _experiment_of(engine), None
-    folder = None if experiment is None else _folder_of(experiment)
     if folder is not None:
         if not (folder.path / "checkpoint" / "config.json").exists():
             experiment.save_checkpoint()  # NNI does so a little later: what has a memory can be resumed
@@ -80,6 +87,7 @@ def open_search(strategy: ConfiguredStrategy, model_space: ExecutableModelSpace,
         "" if family is None or evaluation is None else evaluation.protocol,
         experiment="" if folder is None else folder.id,
         memory=opened,
+        carried=settings,
     )
     if folder is not None:
         search.recall()

@@ -19,7 +19,7 @@ from ..api.space import Value
 from ..api.trial import Trial
 from ..job import Job, load_job, refuse_secrets, resolve_paths
 from ..results.read import conclude
-from ..searching.open import announce, open_job
+from ..searching.open import announce, job_meant, open_job
 from ..searching.search import Search
 from ..trial.parameters import TRIAL_ID
 from ..trial.result_file import reason_of
@@ -70,8 +70,9 @@ class Driver:
         self._limit = manager.max_trials
         self._over = self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
-        job = self._job = load_job(manager.code_directory / job_path)
+        job = load_job(manager.code_directory / job_path)
         self.search = self._open(job, strategy, optimize_mode, options, search_space)
+        self._job = job_meant(job, manager.folder)
         self.search.on_end = self._after
         if manager.resumed:
             with self._recording():

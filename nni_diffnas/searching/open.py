@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from ..api.cost import Budget
 from ..api.errors import JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.strategy import StrategyHooks
 from ..api.trial import Trial
-from ..job import Job
+from ..job import Job, carried
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..plugins import find_plugin
@@ -26,7 +28,19 @@ from .halving import check_halving
 from .options import ConfiguredStrategy
 from .search import Search
 
-__all__ = ["announce", "make_strategy", "narrow_family", "open_job", "open_memory"]
+__all__ = [
+    "MEMORY_FILE",
+    "announce",
+    "job_meant",
+    "make_strategy",
+    "narrow_family",
+    "open_job",
+    "open_memory",
+    "read_start",
+]
+
+MEMORY_FILE = "memory.sqlite"
+"""Name of the search memory in an experiment's folder."""
 
 _FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
 _NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -55,6 +69,10 @@ class NarrowedFamily:
         }
         return self.space.validate(nearest)
 
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The family's, of this part of it."""
+        return self.family.scaled(budget, within or cast(Family, self))
+
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # a family of blocks stays one
         return type(self.family)
@@ -66,19 +84,23 @@ class NarrowedFamily:
 def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     """Narrow a family to the values that the experiment's NNI search space offers.
 
+    Labels that it lacks, since an earlier release wrote it, are narrowed to their stock values.
+
     Raises:
         SpaceError, JobError: another set of labels, or a value that the space does not have.
     """
     space, offered = family.space, Space.from_nni(search_space)
-    if set(offered.labels) != set(space.labels):
-        extra, missing = set(offered.labels) - set(space.labels), set(space.labels) - set(offered.labels)
+    extra = set(offered.labels) - set(space.labels)
+    missing = set(space.labels) - set(offered.labels) - set(space.stock)
+    if extra or missing:
         raise JobError(
             f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
             f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
         )
     kept = {
-        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in offered.choices[label]))
+        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in listed))
         for label, values in space.choices.items()
+        for listed in [offered.choices[label] if label in offered.choices else (space.stock[label],)]
     }
     if kept == space.choices:
         return family
@@ -86,7 +108,7 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
         label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
         for label, listed in space.conditions.items()
     }
-    return cast(Family, NarrowedFamily(family, Space(kept, space.edges, conditions)))
+    return cast(Family, NarrowedFamily(family, replace(space, choices=kept, conditions=conditions)))
 
 
 def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
@@ -132,9 +154,28 @@ def _options(strategy: type[StrategyHooks]) -> list[str]:
 def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:
     """Open the search memory of an experiment, by default in its folder, so that it is found by the experiment's id."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    memory = SearchMemory(file or folder.path / "memory.sqlite")
+    memory = SearchMemory(file or folder.path / MEMORY_FILE)
     folder.remember_memory(memory.path)
     return memory
+
+
+def read_start(memory: Path, experiment: str) -> Mapping[str, Any]:
+    """What was recorded when an experiment began; empty where it has not begun."""
+    if not memory.is_file():
+        return {}
+    with SearchMemory(memory, create=False) as opened:
+        starts = opened.events(kind="experiment", experiment=experiment)
+    return starts[-1].body if starts else {}
+
+
+def job_meant(job: Job, folder: ExperimentFolder) -> Job:
+    """The job of an experiment that goes on, with the rules by which it began.
+
+    Args:
+        job: as its file says it today.
+        folder: of the experiment.
+    """
+    return job.resumed(read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id))
 
 
 def open_job(
@@ -167,7 +208,8 @@ def open_job(
             f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
             f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
         )
-    family, evaluation = job.make_family(), job.make_evaluation()
+    meant = job_meant(job, folder) if resumed and folder is not None else job.stated()
+    family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
     evaluation.check(family)
@@ -181,6 +223,7 @@ def open_job(
         experiment="" if folder is None else folder.id,
         task=job.task,
         folder=None if folder is None else folder.path,
+        carried=carried(type(evaluation), job.data, meant.data),
     )
     if resumed:
         search.recall()
@@ -224,6 +267,8 @@ def announce(
     }
     if options is not None:
         body["options"] = dict(options)
+    if evaluation is not None:
+        body["data"] = evaluation.resolved().get("data", {})
     if job is not None:
-        body["job"] = job.model_dump(mode="json")
+        body["job"] = job.stated().model_dump(mode="json")
     search.memory.log("experiment", search.experiment, body)

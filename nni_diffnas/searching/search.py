@@ -73,6 +73,7 @@ class Search:
         task: one line on what is learned from which data, for people and language models.
         folder: of the experiment, for files that a client of the strategy writes (transcripts, caches).
         memory: where to keep the trials, where the strategy names none; the caller closes it.
+        carried: settings that travel with every trial, see `job.carried`.
 
     Raises:
         DiffNASError: budget, strategy and space do not go together.
@@ -89,6 +90,7 @@ class Search:
         task: str = "",
         folder: Path | None = None,
         memory: SearchMemory | None = None,
+        carried: Mapping[str, Value] | None = None,
     ) -> None:
         options = strategy.options
         self.strategy, self.options, self.memory = strategy, options, memory or options.memory
@@ -102,14 +104,28 @@ class Search:
         self.on_end: Callable[[Trial, bool], None] = lambda trial, given_up: None
         """Hears of each trial that has ended, and whether it had been given up before."""
         self._pace = Pace()
+        self._carried = dict(carried or {})
+        self._recorded: dict[str, Architecture] = {}
+        """Architectures as an earlier release recorded them, by trial: the memory keeps what it was told."""
         strategy.begin(self.view)
         strategy.check_budget()
         strategy.setup()
-        warm = [trial for trial in options.warm_start if self._serves(trial)]
+        warm = [trial for trial in map(self._understood, options.warm_start) if self._serves(trial)]
         for trial in warm:
             self.history.add(trial)
         if warm:
             strategy.update(warm)
+
+    def _understood(self, trial: Trial) -> Trial:
+        """The trial with its architecture as this space writes it, where an earlier release wrote it otherwise."""
+        try:
+            architecture = self.space.validate(trial.architecture)
+        except SpaceError:
+            return trial
+        if architecture == trial.architecture:
+            return trial
+        self._recorded[trial.id] = trial.architecture
+        return replace(trial, architecture=architecture)
 
     def _serves(self, trial: Trial) -> bool:
         """Whether a trial of an earlier experiment tells this one anything that can be compared."""
@@ -281,10 +297,13 @@ class Search:
         return list(found.values())
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
-        """Everything that travels to a trial: `parameters_of` it, and the thresholds of halving as they are now."""
+        """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
+        halving as they are now.
+        """
         halving = self.options.halving
         stops = {} if halving is None else halving.settings(self.trials, self.options.objective)
-        return {**parameters_of(trial, self.space), **{f"{SETTING_PREFIX}{name}": stops[name] for name in stops}}
+        further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
+        return {**parameters_of(trial, self.space), **further}
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
@@ -315,7 +334,7 @@ class Search:
             return self.history.trials[trial_id]
         self.unstarted = [trial for trial in self.unstarted if trial.id != trial_id]
         if self.memory is not None:
-            self.memory.update(ended)
+            self.memory.update(replace(ended, architecture=self._recorded.get(ended.id, ended.architecture)))
         self.strategy.update([ended])
         self.on_end(ended, given_up)
         return ended
@@ -392,6 +411,7 @@ class Search:
             trials: of the search, in order of submission, pending ones included.
             snapshot: the last one; without it the finished trials are replayed through `StrategyHooks.update`.
         """
+        trials = [self._understood(trial) for trial in trials]
         for trial in trials:
             self.history.add(trial)
         if snapshot:
