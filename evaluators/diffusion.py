@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from nni_diffnas.errors import DataError, JobError
@@ -27,6 +27,7 @@ from .curve import Curve, Stopped
 from .data import DataSettings, ImageSet, images
 from .features import ExtractorKind
 from .fitting import check_network
+from .held_out_loss import LEVELS, HeldOutLoss, mean_loss
 from .pictures import TensorBoardLog, grid, nearest_below, png
 from .recipe import Recipe
 from .sampling import SOLVERS, initial_noise
@@ -55,8 +56,10 @@ class Settings(BaseModel):
         sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         reference_images: so many of them, drawn by chance. Unset: all.
-        curve_points: how many of the intermediate reports carry an RFID, evenly spread.
-        curve_images: generated for each of these.
+        curve_points: how many of the intermediate reports carry scores, evenly spread.
+        curve_images: generated for each of these; 0: none, so that they carry no RFID.
+        loss_images: noised to each of 8 levels for ``held_out_loss``, at the end and at each of these points; 0: none.
+            Each costs 8 forward passes, as much as 3 images of training.
         threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
         device: ``auto`` takes a CUDA GPU where there is one.
     """
@@ -74,9 +77,17 @@ class Settings(BaseModel):
     reference: ReferenceName = "training"
     reference_images: int | None = Field(default=None, ge=2)
     curve_points: int = Field(default=3, ge=0)
-    curve_images: int = Field(default=200, ge=2)
+    curve_images: int = Field(default=200, ge=0)
+    loss_images: int = Field(default=128, ge=0)
     threads: int | None = Field(default=None, ge=1)
     device: DeviceName = "auto"
+
+    @field_validator("curve_images")
+    @classmethod
+    def _enough(cls, images: int) -> int:
+        if images == 1:
+            raise ValueError("a distance needs two images at least: give 2 or more, or 0 for none")
+        return images
 
 
 class DiffusionEvaluation(Evaluation):
@@ -96,7 +107,7 @@ class DiffusionEvaluation(Evaluation):
     """
 
     measures = (
-        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "train_seconds", "sample_seconds", "seconds"),
+        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "train_seconds", "sample_seconds", "seconds"),
         *("images_per_second", "trained_images"),
     )
     settings_kind: ClassVar[type[Settings]] = Settings
@@ -105,6 +116,8 @@ class DiffusionEvaluation(Evaluation):
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
+        if not self.settings.loss_images * self.data.held_out:
+            self.measures = tuple(name for name in self.measures if name != "held_out_loss")
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
@@ -115,8 +128,11 @@ class DiffusionEvaluation(Evaluation):
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """``rfid``, unless no report before the last one of the training carries it."""
-        return ("rfid",) if min(self.settings.curve_points, self.settings.training.reports - 1) > 0 else ()
+        """``rfid`` and ``held_out_loss``, unless no report before the last one of the training carries them."""
+        if min(self.settings.curve_points, self.settings.training.reports - 1) <= 0:
+            return ()
+        measured = {"rfid": self.settings.curve_images, "held_out_loss": self.settings.loss_images * self.data.held_out}
+        return tuple(name for name, number in measured.items() if number)
 
     @cached_property
     def images(self) -> ImageSet:
@@ -134,14 +150,24 @@ class DiffusionEvaluation(Evaluation):
         device, count = choose_device(settings.device), settings.reference_images
         return Scoring(self.images, settings.reference, extractor, device, count)
 
+    @cached_property
+    def held_out_loss(self) -> HeldOutLoss | None:
+        """What measures the loss on held-out images; ``None`` where it is switched off or there are too few of them."""
+        settings = self.settings
+        if not settings.loss_images or not len(self.images.validation):
+            return None
+        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch)
+
     @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
+        default = type(settings).model_fields["loss_images"].default
+        losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
-            f"{settings.reference} {settings.reference_images or ''}{self.images.split}"
+            f"{self.scoring.part} {settings.reference_images or ''}{self.images.split}{losses}"
         )
 
     def prepare(self) -> None:
@@ -229,12 +255,14 @@ class DiffusionEvaluation(Evaluation):
                 return self._stopped(str(stopped), context, curve, began)
             if Team.number() > 0:
                 return {}
+            levels = self.held_out_loss.levels(model) if self.held_out_loss is not None else []
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
             metrics = {
                 **self.scoring.score(pixels),
                 "loss": training.loss,
+                **({"held_out_loss": mean_loss(levels)} if levels else {}),
                 "train_seconds": training.seconds,
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
@@ -246,7 +274,7 @@ class DiffusionEvaluation(Evaluation):
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
         how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
-        self._write(model, context, metrics, png(picture), how)
+        self._write(model, context, metrics, png(picture), how, [level.as_dict() for level in levels])
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)
         return metrics
@@ -296,6 +324,8 @@ class DiffusionEvaluation(Evaluation):
         steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
         training = recipe.seconds or steps * timed.seconds / timed.steps
         images = settings.score_images + settings.curve_points * settings.curve_images
+        if self.held_out_loss is not None:
+            images += math.ceil(LEVELS * settings.loss_images * (1 + settings.curve_points) / settings.sampler_steps)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
@@ -315,14 +345,22 @@ class DiffusionEvaluation(Evaluation):
     def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
         """Scores ``model`` on its way, as the settings say."""
         settings = self.settings
+        generate = (
+            (lambda: self.generate(model, settings.curve_images, context.seed)) if settings.curve_images else None
+        )
         return Curve(
             settings.curve_points,
-            lambda: self.generate(model, settings.curve_images, context.seed),
+            generate,
             self.scoring.score,
             context.report,
             log,
             context.settings,
+            lambda: self.signals(model),
         )
+
+    def signals(self, model: nn.Module) -> dict[str, float]:
+        """Scores of ``model`` that need no samples, by name; less is better."""
+        return {} if self.held_out_loss is None else {"held_out_loss": mean_loss(self.held_out_loss.levels(model))}
 
     def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
         metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
@@ -344,6 +382,7 @@ class DiffusionEvaluation(Evaluation):
         metrics: Mapping[str, float],
         picture: bytes,
         how: Mapping[str, Any],
+        levels: Sequence[Mapping[str, float]] = (),
     ) -> None:
         from safetensors.torch import save_model
 
@@ -354,6 +393,7 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
+            "held_out_loss": list(levels),
             **self.resolved(),
             "computing": dict(how),
             "torch": torch.__version__,
