@@ -13,7 +13,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from nni_diffnas.in_process import run_search
+from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job
 from nni_diffnas.report import compare, read_source
 from nni_diffnas.table import load_table

@@ -29,15 +29,15 @@ import torch
 from diffusers import DDIMScheduler, DDPMPipeline, LDMPipeline, UNet2DModel, VQModel
 from reporting import machine
 
-from nni_diffnas.cost import Budget, Window
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.evaluators.blockwise.joint import macs_per_image
 from nni_diffnas.evaluators.blockwise.settings import BETAS
-from nni_diffnas.export import export_pipeline
-from nni_diffnas.runner import build_seeded
+from nni_diffnas.results.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.strategies import BlockwiseLocalSearch
+from nni_diffnas.trial.run import build_seeded
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 WAYS: dict[str, dict[str, Any]] = {

@@ -33,12 +33,12 @@ from reporting import report
 from torch import nn
 
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.ema import PowerAverage
-from nni_diffnas.evaluators.losses import EpsilonPrediction
-from nni_diffnas.evaluators.recipe import Recipe
-from nni_diffnas.evaluators.sampling import initial_noise, sample, to_uint8
-from nni_diffnas.evaluators.schedules import LinearSchedule
-from nni_diffnas.evaluators.training import Training, call_network
+from nni_diffnas.evaluators.sampling.solvers import initial_noise, sample, to_uint8
+from nni_diffnas.evaluators.training.denoising import Training, call_network
+from nni_diffnas.evaluators.training.ema import PowerAverage
+from nni_diffnas.evaluators.training.losses import EpsilonPrediction
+from nni_diffnas.evaluators.training.noise_schedules import LinearSchedule
+from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.search_spaces.unet.family import UNetFamily
 
 BATCH = 64

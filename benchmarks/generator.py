@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from reporting import report
 
+from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family, TableFamily, UNetFamily
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.strategies.guided.cost_model import CostModel
@@ -29,7 +30,6 @@ from nni_diffnas.strategies.guided.features import Features
 from nni_diffnas.strategies.guided.generator import Generator
 from nni_diffnas.strategies.guided.guidance import towards_window
 from nni_diffnas.table import load_table
-from nni_diffnas.trial import Objective, Origin, Trial
 
 Indices = NDArray[np.int64]
 

@@ -28,13 +28,13 @@ warnings.filterwarnings("ignore", message=".*is found to be not a nn.Module.*")
 from chat_server import ChatServer  # noqa: E402
 from stand_ins import MODELS  # noqa: E402
 
-from nni_diffnas.cost import Budget, Cost, Window  # noqa: E402
-from nni_diffnas.errors import SpaceError  # noqa: E402
-from nni_diffnas.family import Family  # noqa: E402
-from nni_diffnas.space import Architecture, Space, Value  # noqa: E402
+from nni_diffnas.api.cost import Budget, Cost, Window  # noqa: E402
+from nni_diffnas.api.errors import SpaceError  # noqa: E402
+from nni_diffnas.api.family import Family  # noqa: E402
+from nni_diffnas.api.space import Architecture, Space, Value  # noqa: E402
+from nni_diffnas.api.strategy import AskTellStrategy  # noqa: E402
 from nni_diffnas.strategies import GPTProposer, RandomSearch, RegularizedEvolution  # noqa: E402
 from nni_diffnas.strategies.gpt.template import DEFAULT_TEMPLATE  # noqa: E402
-from nni_diffnas.strategy import AskTellStrategy  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "nasbench201.npz"
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

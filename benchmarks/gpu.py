@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from reporting import report
 
-from nni_diffnas.evaluation import TrialContext
-from nni_diffnas.evaluators.compute import autocast, choose_device, computing, place
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.recipe import Recipe
-from nni_diffnas.evaluators.training import Training
+from nni_diffnas.evaluators.training.compute import autocast, choose_device, computing, place
+from nni_diffnas.evaluators.training.denoising import Training
+from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.search_spaces.unet.family import UNetFamily
 
 SHARDS = ("cifar10_train_0.npz", "cifar10_train_1.npz")

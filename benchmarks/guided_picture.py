@@ -22,11 +22,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch, Rectangle
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.search_spaces import TableFamily, UNetFamily
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.table import Table, load_table
-from nni_diffnas.trial import Objective, Origin, Trial
 
 COLUMNS = 8
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from memories import write_trials
 from reporting import report
 
+from nni_diffnas.api.trial import Objective
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial import Objective
 
 
 def worst_of(question: Callable[[], Any], times: int = 20) -> float:

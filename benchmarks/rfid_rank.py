@@ -20,14 +20,22 @@ import numpy as np
 from reporting import report
 from scipy.stats import t
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.space import Architecture
 from nni_diffnas.evaluators import DiffusionEvaluation
-from nni_diffnas.evaluators.calibrate import compare
-from nni_diffnas.evaluators.calibration import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over, within
-from nni_diffnas.evaluators.calibration_plot import draw
-from nni_diffnas.evaluators.ranking import Measured, noise, read
+from nni_diffnas.evaluators.calibration.command import compare
+from nni_diffnas.evaluators.calibration.measurements import (
+    REFERENCE_SEED,
+    Journal,
+    Run,
+    Sampling,
+    measure,
+    spread_over,
+    within,
+)
+from nni_diffnas.evaluators.calibration.plot import draw
+from nni_diffnas.evaluators.calibration.ranking import Measured, noise, read
 from nni_diffnas.plugins import find_plugin
-from nni_diffnas.space import Architecture
 
 SMALL = {"base_width": 8, "width_multiple": 4, "norm_groups": 4}
 """Networks so small that two cores can train them until their capacity shows."""

@@ -20,18 +20,18 @@ import torch
 from reporting import report
 from sklearn.linear_model import LogisticRegression
 
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture
 from nni_diffnas.cache import fingerprint
-from nni_diffnas.evaluation import TrialContext
 from nni_diffnas.evaluators import DiffusionEvaluation
-from nni_diffnas.evaluators.calibration import Journal, within
-from nni_diffnas.evaluators.compute import threads
-from nni_diffnas.evaluators.ranking import noise
-from nni_diffnas.evaluators.rfid import Statistics, frechet_distance, statistics
-from nni_diffnas.evaluators.training import call_network
-from nni_diffnas.family import Family
+from nni_diffnas.evaluators.calibration.measurements import Journal, within
+from nni_diffnas.evaluators.calibration.ranking import noise
+from nni_diffnas.evaluators.scores.distances import Statistics, frechet_distance, statistics
+from nni_diffnas.evaluators.training.compute import threads
+from nni_diffnas.evaluators.training.denoising import call_network
 from nni_diffnas.plugins import find_plugin
-from nni_diffnas.runner import build_seeded
-from nni_diffnas.space import Architecture
+from nni_diffnas.trial.run import build_seeded
 
 STATISTICS = {
     "distance": "rfid",

@@ -13,9 +13,9 @@ import warnings
 import numpy as np
 from reporting import report
 
+from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.strategies import DiffusionGuided
-from nni_diffnas.trial import Objective, Origin, Trial
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from reporting import report
 
+from nni_diffnas.api.trial import Objective
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.search_spaces import TableFamily
 from nni_diffnas.table import Table, load_table
-from nni_diffnas.trial import Objective
 
 Search = Callable[[Table, int, int, dict[str, Any]], Iterator[int | None]]
 """``(table, seed, evaluations, options)`` to the rows that are evaluated, in order; ``None`` for a row that lacks."""

@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from reporting import report
 from scipy.stats import spearmanr
 
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.trial import Objective
 from nni_diffnas.evaluators import DiffusionEvaluation
-from nni_diffnas.evaluators.calibration import Journal
-from nni_diffnas.evaluators.scoring import Scoring
-from nni_diffnas.runner import build_seeded
+from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.evaluators.scores.scoring import Scoring
 from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.space import Architecture
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.strategies.guided.transfer import Experience
-from nni_diffnas.trial import Objective
+from nni_diffnas.trial.run import build_seeded
 
 TASKS, REPEATED = 20, 2
 """Tasks, and those whose networks are trained with a second seed, which tells how much of a score is noise."""

@@ -21,7 +21,7 @@ BASE = "import os, torch, nni; os._exit(0)"
 # The command itself, stopped at its first optimiser step. It imports nni first: inside NNI every trial does.
 TRIAL = """
 import os, sys, nni
-from nni_diffnas.evaluators.optimizer import AdamW
+from nni_diffnas.evaluators.training.optimizer import AdamW
 
 step = AdamW.step
 def first_step(self, rate, clip=None):

@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
-from nni_diffnas.errors import DataError, JobError
-from nni_diffnas.evaluation import Evaluation, TrialContext
-from nni_diffnas.family import Family
-from nni_diffnas.trial import UNRANKED
+from nni_diffnas.api.errors import DataError, JobError
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.trial import UNRANKED
 
-from .compute import DeviceName, Team, autocast, choose_device, computing, place, threads
-from .curve import Curve, Stopped
-from .data import DataSettings, ImageSet, images
-from .features import ExtractorKind
-from .fitting import check_network
-from .held_out_loss import LEVELS, HeldOutLoss, mean_loss
-from .pictures import TensorBoardLog, grid, nearest_below, png
-from .recipe import Recipe
-from .sampling import SOLVERS, initial_noise
-from .schedulers import Sampler, make_scheduler
-from .scoring import ReferenceName, Scoring, make_extractor
-from .training import TrainingResult, call_network, train
+from .images.image_set import DataSettings, ImageSet, images
+from .images.pictures import TensorBoardLog, grid, nearest_below, png
+from .sampling.schedulers import Sampler, make_scheduler
+from .sampling.solvers import SOLVERS, initial_noise
+from .scores.curve import Curve, Stopped
+from .scores.features import ExtractorKind
+from .scores.held_out_loss import LEVELS, HeldOutLoss, mean_loss
+from .scores.scoring import ReferenceName, Scoring, make_extractor
+from .training.compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .training.denoising import TrainingResult, call_network, train
+from .training.fitting import check_network
+from .training.recipe import Recipe
 
 __all__ = ["DiffusionEvaluation", "Settings", "validated"]
 

@@ -12,18 +12,18 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from nni_diffnas.api.errors import JobError
 from nni_diffnas.cache import fingerprint
-from nni_diffnas.errors import JobError
-from nni_diffnas.forecast import format_seconds
 from nni_diffnas.job import load_job
-from nni_diffnas.progress import progress_bar
+from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.progress import progress_bar
 
-from .compute import choose_device, threads
-from .data import DataSettings, images
 from .diffusion import validated
-from .features import ExtractorKind
-from .pipelines import Generator
-from .scoring import ReferenceName, Scoring, make_extractor
+from .images.image_set import DataSettings, images
+from .sampling.pipelines import Generator
+from .scores.features import ExtractorKind
+from .scores.scoring import ReferenceName, Scoring, make_extractor
+from .training.compute import choose_device, threads
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate", "score_name"]
 

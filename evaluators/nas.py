@@ -10,10 +10,12 @@ import nni
 import torch
 from nni.nas.evaluator import Evaluator
 
-from nni_diffnas.evaluation import TrialContext
-from nni_diffnas.family import traced_family
-from nni_diffnas.record import TrialRecord
-from nni_diffnas.runner import (
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.family import traced_family
+from nni_diffnas.api.space import Architecture, Value
+from nni_diffnas.api.trial import Direction, Objective, standing
+from nni_diffnas.trial.result_file import TrialRecord
+from nni_diffnas.trial.run import (
     TRIAL_ID,
     checked_metrics,
     report_final,
@@ -21,8 +23,6 @@ from nni_diffnas.runner import (
     split_parameters,
     trial_output,
 )
-from nni_diffnas.space import Architecture, Value
-from nni_diffnas.trial import Direction, Objective, standing
 
 from .diffusion import DiffusionEvaluation
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nni_diffnas.errors import JobError, TrialFailure
-from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.errors import JobError, TrialFailure
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.table import Table, load_table
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import DataError
+from .api.errors import DataError
 
 __all__ = ["cache_folder", "cached_bytes", "cached_folder", "fingerprint"]
 

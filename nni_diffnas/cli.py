@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import DiffNASError
+from .api.errors import DiffNASError
 
 if TYPE_CHECKING:
-    from .evaluation import Evaluation
-    from .family import Family
-    from .space import Architecture
+    from .api.evaluation import Evaluation
+    from .api.family import Family
+    from .api.space import Architecture
 
 __all__ = ["app", "main"]
 
@@ -31,7 +31,7 @@ ExperimentArgument = Annotated[str, typer.Argument(help="Experiment id, or its f
 
 def main() -> None:
     """Run the command; what the user did wrong is one sentence on stderr and exit code 2, a failed trial 1."""
-    from .errors import TrialFailure
+    from .api.errors import TrialFailure
 
     try:
         app()
@@ -69,7 +69,7 @@ def _folder(path: Path) -> Path:
 
 
 def _refused(path: Path, error: OSError) -> DiffNASError:
-    from .errors import JobError
+    from .api.errors import JobError
 
     return JobError(f"{str(path)!r} cannot be written ({error.strerror}): give another path.")
 
@@ -77,7 +77,7 @@ def _refused(path: Path, error: OSError) -> DiffNASError:
 @app.command()
 def register() -> None:
     """Register all strategies with NNI as tuners, for this environment (or NNI_CONFIG_DIR)."""
-    from .register import register_tuners
+    from .doors.register import register_tuners
 
     print(f"Registered with NNI: {', '.join(register_tuners())}")
 
@@ -90,7 +90,7 @@ def doctor(
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
     from itertools import chain
 
-    from .doctor import check_config, check_environment
+    from .doors.doctor import check_config, check_environment
 
     failed = False
     for finding in chain(check_environment(), check_config(config, port) if config else ()):
@@ -110,7 +110,7 @@ def space(
     import numpy as np
 
     from .job import load_job
-    from .outcome import format_count
+    from .searching.ranking import format_count
 
     family = load_job(job).make_family()
     text = json.dumps(family.space.to_nni(), indent=2)
@@ -129,7 +129,7 @@ def space(
 
 
 def _read_architecture(file: Path) -> dict[str, Any]:
-    from .errors import JobError
+    from .api.errors import JobError
 
     try:
         content = json.loads(file.read_text())
@@ -152,9 +152,9 @@ def cost(
     """Print MACs and parameters of the default, of given, and of random architectures within budget."""
     import numpy as np
 
-    from .family import choice_costs, sample_within
+    from .api.family import choice_costs, sample_within
     from .job import load_job
-    from .outcome import format_cost
+    from .searching.ranking import format_cost
 
     loaded = load_job(job)
     family, budget = loaded.make_family(), loaded.make_budget()
@@ -192,7 +192,7 @@ def trial(
 ) -> None:
     """Train and score one architecture, inside NNI or alone. The last line printed is JSON."""
     from .job import load_job
-    from .runner import run_trial
+    from .trial.run import run_trial
 
     loaded = load_job(job)
     architecture = _read_architecture(arch) if arch else None
@@ -213,8 +213,8 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
     """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
-    from .experiment import find_experiment
-    from .winner import export_trial, read_search
+    from .doors.experiment import find_experiment
+    from .results.read import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
@@ -223,7 +223,7 @@ def export(
     pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
     if onnx:
-        from .onnx_export import export_onnx
+        from .results.onnx_export import export_onnx
 
         print(export_onnx(pipeline))
 
@@ -237,9 +237,9 @@ def verdict(
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
 ) -> None:
     """Train winner and default again with fresh seeds, score them on held-out images, and say which is better."""
-    from .experiment import find_experiment
-    from .verdict import judge
-    from .winner import read_search
+    from .doors.experiment import find_experiment
+    from .results.read import read_search
+    from .results.verdict import judge
 
     search = read_search(find_experiment(experiment))
     folder = _folder(output or search.folder.path / "verdict")
@@ -291,11 +291,11 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train one architecture longer than the search did and export it as a diffusers pipeline."""
-    from .evaluation import TrialContext
-    from .export import export_pipeline
+    from .api.evaluation import TrialContext
     from .job import load_job
-    from .runner import build_seeded
-    from .winner import WEIGHTS
+    from .results.export import export_pipeline
+    from .results.read import WEIGHTS
+    from .trial.run import build_seeded
 
     loaded = load_job(job)
     family, evaluation = loaded.make_family(), loaded.make_evaluation().longer(longer)

@@ -22,13 +22,13 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .cost import Budget, Cost, Window
-from .errors import DiffNASError, JobError
-from .evaluation import Evaluation
-from .family import Family
+from .api.cost import Budget, Cost, Window
+from .api.errors import DiffNASError, JobError
+from .api.evaluation import Evaluation
+from .api.family import Family
+from .api.trial import Direction, Objective
 from .language_model.redaction import LOOKS_LIKE_A_KEY
 from .plugins import find_plugin
-from .trial import Direction, Objective
 
 __all__ = ["Job", "load_job"]
 

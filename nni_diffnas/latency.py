@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .cost import Cost
-from .errors import JobError
-from .family import Family, Part
-from .space import Architecture, Space, Value
+from .api.cost import Cost
+from .api.errors import JobError
+from .api.family import Family, Part
+from .api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch

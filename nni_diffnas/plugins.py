@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from .errors import PluginError
+from .api.errors import PluginError
 
 __all__ = ["Kind", "find_plugin", "plugin_names"]
 

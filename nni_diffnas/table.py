@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cost import Cost
-from .errors import DataError
-from .space import Architecture, Space, Value
+from .api.cost import Cost
+from .api.errors import DataError
+from .api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Table:
         report: metric by which the selected architecture is judged.
         maximize: whether more of the objective is better.
         costs: ``macs``, ``params`` or ``latency_ms`` to ``N`` numbers, where the table states them.
-        cuts: label to the values that let nothing through; see `nni_diffnas.family.Family.cuts`.
+        cuts: label to the values that let nothing through; see `nni_diffnas.api.family.Family.cuts`.
     """
 
     space: Space

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .cost import Budget, Cost, Window
-from .evaluation import Evaluation, TrialContext
-from .family import Family
-from .space import Architecture, Space, Value, digest
-from .trial import Trial
+from .api.cost import Budget, Cost, Window
+from .api.evaluation import Evaluation, TrialContext
+from .api.family import Family
+from .api.space import Architecture, Space, Value, digest
+from .api.trial import Trial
 
 if TYPE_CHECKING:
     import torch
 
-    from .strategy import AskTellStrategy
+    from .api.strategy import AskTellStrategy
 
 __all__ = ["EvaluationCases", "FamilyCases", "SmallFamily", "StrategyCases"]
 

@@ -2,7 +2,7 @@
 
 NNI's ``nnictl`` runs hyper-parameter tuners only, so this tuner hosts the strategies: NNI asks it for parameters, it
 asks the strategy for architectures; results go the other way. One class serves all strategies: ``nni-diffnas register``
-gives each its own name. Light to import, for the reason that `driver` gives.
+gives each its own name. Light to import, for the reason that `doors.tuner` gives.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from nni.tuner import Tuner
 
-from .errors import StrategyError
-from .experiment import ManagerInfo
+from .api.errors import StrategyError
+from .doors.experiment import ManagerInfo
 
 if TYPE_CHECKING:
-    from .driver import Driver
-    from .space import Value
+    from .api.space import Value
+    from .doors.tuner import Driver
 
 __all__ = ["DiffNASTuner"]
 
@@ -52,7 +52,7 @@ class DiffNASTuner(Tuner):
             DiffNASError: bad input; the sentence is printed to the terminal and the experiment ends as ERROR.
         """
         with self._manager.telling():
-            from .driver import Driver
+            from .doors.tuner import Driver
 
             if self._driver is not None:
                 raise StrategyError("The search space of a running search cannot be changed: start a new experiment.")

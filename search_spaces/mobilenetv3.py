@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nni_diffnas.cost import Cost, count_cost
-from nni_diffnas.family import Family
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.api.cost import Cost, count_cost
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nni_diffnas.cost import Cost
-from nni_diffnas.errors import SpaceError
-from nni_diffnas.family import Family
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch

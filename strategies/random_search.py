@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nni_diffnas.space import Architecture
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import Suggestion, Trial
 
 __all__ = ["RandomSearch"]
 

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_diffnas.errors import StrategyError
-from nni_diffnas.space import Architecture
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import Suggestion, Trial
 
 __all__ = ["RegularizedEvolution"]
 

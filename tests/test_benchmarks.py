@@ -13,7 +13,7 @@ from typing import Any
 import gpt_controls
 import pytest
 
-from nni_diffnas.cost import Cost
+from nni_diffnas.api.cost import Cost
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -9,7 +9,7 @@ import sys
 TRIAL = """
 import json, sys
 import nni
-import nni_diffnas.runner
+import nni_diffnas.trial.run
 from nni_diffnas.plugins import find_plugin
 
 family = find_plugin("spaces", "unet")()
@@ -27,5 +27,5 @@ def test_a_trial_imports_only_what_training_needs() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", TRIAL], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
-    assert {"nni", "torch", "nni_diffnas.runner"} <= loaded
+    assert {"nni", "torch", "nni_diffnas.trial.run"} <= loaded
     assert sorted(loaded & set(HEAVY)) == []

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nni_diffnas.blocks import Block
-from nni_diffnas.errors import TrialFailure
+from nni_diffnas.api.blocks import Block
+from nni_diffnas.api.errors import TrialFailure
 
+from .forward_hooks import block_loss
 from .settings import SupernetSettings
 from .supernet import TrainedSupernet
-from .tape import block_loss
 
 __all__ = ["Choosing", "Scored", "compare", "front_of", "prefix_macs"]
 

@@ -13,26 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nni_diffnas.blocks import Block, BlockFamily
+from nni_diffnas.api.blocks import Block, BlockFamily
+from nni_diffnas.api.errors import JobError, TrialFailure
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import cache_folder, fingerprint
-from nni_diffnas.errors import JobError, TrialFailure
-from nni_diffnas.evaluation import TrialContext
-from nni_diffnas.family import Family
-from nni_diffnas.trial import UNRANKED
 
-from ..compute import Team, autocast, choose_device, computing, threads
-from ..curve import Stopped
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
-from ..pictures import TensorBoardLog, grid, png
-from ..sampling import initial_noise
-from ..schedulers import Sampler
+from ..images.pictures import TensorBoardLog, grid, png
+from ..sampling.schedulers import Sampler
+from ..sampling.solvers import initial_noise
+from ..scores.curve import Stopped
+from ..training.compute import Team, autocast, choose_device, computing, threads
 from .choosing import compare, front_of
-from .forecast import forecast_seconds
+from .duration import forecast_seconds
 from .inherit import ends_of, fill_fitting
 from .joint import retrain
-from .pipeline import NoisedImages, TeacherPipeline, weights_hash
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
+from .teacher_pipeline import NoisedImages, TeacherPipeline, weights_hash
 
 __all__ = ["BlockwiseEvaluation"]
 

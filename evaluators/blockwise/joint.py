@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nni_diffnas.blocks import BlockFamily
+from nni_diffnas.api.blocks import BlockFamily
 
-from ..compute import autocast
-from ..learning import Learner, Learning, Progress, learn
-from ..recipe import Recipe
-from .pipeline import Noised, NoisedImages, TeacherPipeline
-from .tape import Call, block_loss, record
+from ..training.compute import autocast
+from ..training.loop import Learner, Learning, Progress, learn
+from ..training.recipe import Recipe
+from .forward_hooks import Call, block_loss, record
+from .teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 
 __all__ = ["Retrained", "Retraining", "macs_per_image", "retrain"]
 

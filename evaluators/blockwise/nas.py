@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import nni
 
-from nni_diffnas.family import Family
+from nni_diffnas.api.family import Family
 
 from ..nas import DiffusionEvaluator
 from .evaluation import BlockwiseEvaluation

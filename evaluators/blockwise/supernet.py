@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_diffnas.blocks import Block
-from nni_diffnas.errors import TrialFailure
+from nni_diffnas.api.blocks import Block
+from nni_diffnas.api.errors import TrialFailure
 
-from ..optimizer import AdamW, learning_rate
-from .pipeline import NoisedImages, TeacherPipeline
+from ..training.optimizer import AdamW, learning_rate
+from .forward_hooks import Call, block_loss, record
 from .settings import SupernetSettings
-from .tape import Call, block_loss, record
+from .teacher_pipeline import NoisedImages, TeacherPipeline
 
 __all__ = ["TrainedSupernet", "mean_macs", "train_supernet"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from nni.nas.experiment import NasExperiment
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.evaluators import BlockwiseEvaluator
 from nni_diffnas.search_spaces import BlockwiseUNetSpace
 from nni_diffnas.strategies import BlockwiseLocalSearch

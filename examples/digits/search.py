@@ -11,11 +11,11 @@ from pathlib import Path
 
 from nni.nas.experiment import NasExperiment
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.outcome import Outcome
 from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.strategies import DiffusionGuided
 
 

@@ -16,14 +16,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nni_diffnas.experiment import ExperimentFolder
-from nni_diffnas.export import export_pipeline
-from nni_diffnas.in_process import run_search
+from nni_diffnas.api.trial import Trial
+from nni_diffnas.doors.experiment import ExperimentFolder
+from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job
-from nni_diffnas.outcome import Outcome, format_cost
 from nni_diffnas.report import read_source, render_report
-from nni_diffnas.trial import Trial
-from nni_diffnas.winner import WEIGHTS
+from nni_diffnas.results.export import export_pipeline
+from nni_diffnas.results.read import WEIGHTS
+from nni_diffnas.searching.ranking import Outcome, format_cost
 
 # What stock diffusers can express, as block-wise search asks of a teacher: equal depths, attention in one level.
 SPACE = {

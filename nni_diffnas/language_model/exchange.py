@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nni_diffnas.space import Architecture
+from nni_diffnas.api.space import Architecture
 
 from .ledger import Ledger, LedgerRow
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 
 __all__ = ["PRICES", "Ledger", "LedgerRow", "Limits", "Price", "Totals", "estimate_tokens", "price_of"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 
 from .chat import Attempt, ChatEndpoint
 from .exchange import Answer, LanguageModel, Message, Question, to_wire

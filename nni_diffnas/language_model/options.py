@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 
 from .exchange import LanguageModel
 from .ledger import Ledger, Limits, price_of

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 
 from .exchange import Answer, Fill, LanguageModel, Question, RecordedRound
 from .ledger import Ledger, LedgerRow

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 
 from .redaction import Redactor
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import JobError
-from ..trial import Objective
+from ..api.errors import JobError
+from ..api.trial import Objective
 from .charts import Band, draw_curves, number
 from .source import Source, start_body
 from .statistics import best_so_far

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ..space import Architecture, Value
+from ..api.space import Architecture, Value
 from .svg import Drawing
 
 __all__ = ["differences", "draw_unet", "is_unet"]

@@ -10,10 +10,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ..forecast import format_seconds
-from ..outcome import format_cost
-from ..trial import Trial
-from . import facts
+from ..api.trial import Trial
+from ..searching.forecast import format_seconds
+from ..searching.ranking import format_cost
+from . import wording
 from .charts import Band, Dot, draw_curves, draw_front, draw_importances, number
 from .diagram import differences, draw_unet, is_unet
 from .source import Source
@@ -71,7 +71,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
     Raises:
         JobError: ``against`` was scored by another protocol, or holds no random trials.
     """
-    from ..errors import JobError
+    from ..api.errors import JobError
 
     if against is not None:
         same = (against.space.key, against.trials[-1].protocol) == (source.space.key, source.trials[-1].protocol)
@@ -86,7 +86,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
     first, last = (source.events[0].time, source.events[-1].time) if source.events else (None, None)
     return render(
         "report.html",
-        title=facts.title(source),
+        title=wording.title(source),
         source=source,
         outcome=outcome,
         metric=source.objective.metric,
@@ -95,7 +95,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(first)) if first and last else "",
         planned=planned,
         running=any(trial.status == "pending" for trial in source.trials) and len(source.ended) < planned,
-        headline=facts.headline(source),
+        headline=wording.headline(source),
         best=best,
         architecture=None if best is None else _architecture(source, best),
         pictures=_pictures(source),
@@ -104,12 +104,12 @@ def render_report(source: Source, against: Source | None = None) -> str:
         fronts=_fronts(source),
         shown=_shown(source),
         mattered=_mattered(source),
-        origins=facts.origins(source),
-        lineage=[] if best is None else facts.lineage(source, best),
-        failures=facts.failures(source),
-        ledger=facts.ledger(source),
+        origins=wording.origins(source),
+        lineage=[] if best is None else wording.lineage(source, best),
+        failures=wording.failures(source),
+        ledger=wording.ledger(source),
         rejected=sum(event.kind in ("rejected", "proposal rejected") for event in source.events),
-        reproduction=facts.reproduction(source),
+        reproduction=wording.reproduction(source),
         rows=_rows(source),
         cost=format_cost,
         seconds=format_seconds,
@@ -125,7 +125,7 @@ def _architecture(source: Source, best: Trial) -> dict[str, Any]:
     unet = is_unet(best.architecture)
     return {
         "drawing": drawn(draw_unet(best.architecture, source.default)) if unet else "",
-        "choices": facts.choices(source, best.architecture, source.default),
+        "choices": wording.choices(source, best.architecture, source.default),
         "changed": len(differences(best.architecture, source.default)),
         "compared": source.default is not None,
     }
@@ -136,7 +136,7 @@ def _pictures(source: Source) -> list[dict[str, Any]]:
     outcome = source.outcome
     found: dict[str, dict[str, Any]] = {}
     for title, trial in (("best", outcome.best), ("median", outcome.median), ("default", outcome.default)):
-        address = facts.samples(source, trial)
+        address = wording.samples(source, trial)
         if trial is not None and address:
             shown = found.setdefault(trial.id, {"titles": [], "image": address, "trial": trial})
             shown["titles"].append(title)
@@ -160,7 +160,7 @@ def _verdict(source: Source) -> dict[str, Any] | None:
         "low": low,
         "high": high,
         "metric": verdict.objective.metric,
-        "nearest": facts.picture(seeds[0]) if seeds else "",
+        "nearest": wording.picture(seeds[0]) if seeds else "",
     }
 
 
@@ -212,8 +212,8 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
     """A chart for each cost that is known of the scored trials and differs between them."""
     metric, objective, outcome = source.objective.metric, source.objective, source.outcome
     found = []
-    for name, title in facts.COSTS.items():
-        listed = [(trial, known[name]) for trial in outcome.ranked if name in (known := facts.costs_of(trial))]
+    for name, title in wording.COSTS.items():
+        listed = [(trial, known[name]) for trial in outcome.ranked if name in (known := wording.costs_of(trial))]
         if len({cost for _, cost in listed}) < 2:
             continue
         scores = [objective.score(trial.metrics) or 0.0 for trial, _ in listed]
@@ -227,7 +227,7 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
             kind = "best" if trial is outcome.best else kind
             dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
         reference = outcome.default
-        if reference is not None and reference not in outcome.ranked and name in (known := facts.costs_of(reference)):
+        if reference is not None and reference not in outcome.ranked and name in (known := wording.costs_of(reference)):
             score = float(reference.metrics[metric])
             if source.within(score):
                 dots.append(Dot(known[name], score, reference.id, _tip(source, reference), "default"))
@@ -252,7 +252,7 @@ def _shown(source: Source) -> str:
             "origin": f"{trial.origin.kind} by {trial.origin.strategy}"
             + (f", from {trial.origin.parent}" if trial.origin.parent else ""),
             "changed": [f"{label} {trial.architecture[label]}" for label in changed],
-            "image": facts.samples(source, trial) if trial.id in with_picture else "",
+            "image": wording.samples(source, trial) if trial.id in with_picture else "",
         }
     # Inside a script element only "</" could end it.
     return json.dumps(shown).replace("</", "<\\/")

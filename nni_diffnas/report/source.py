@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiffNASError, JobError
-from ..experiment import ExperimentFolder, find_experiment
-from ..family import Family
+from ..api.errors import DiffNASError, JobError
+from ..api.family import Family
+from ..api.space import Architecture, Space
+from ..api.trial import REFERENCE, Objective, Trial
+from ..doors.experiment import ExperimentFolder, find_experiment
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
-from ..outcome import Outcome
-from ..space import Architecture, Space
-from ..trial import REFERENCE, Objective, Trial
-from ..verdict import Verdict, read_verdict
+from ..results.verdict import Verdict, read_verdict
+from ..searching.ranking import Outcome
 from .statistics import fence
 
 __all__ = ["Source", "read_source"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..space import Space
-from ..trial import Objective, Trial
+from ..api.space import Space
+from ..api.trial import Objective, Trial
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

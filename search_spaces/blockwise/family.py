@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.blocks import Block, BlockFamily, Layer
-from nni_diffnas.cost import Cost
-from nni_diffnas.errors import SpaceError
-from nni_diffnas.export import WEIGHTS_NAME
-from nni_diffnas.space import Architecture, Condition, Space, Value
+from nni_diffnas.api.blocks import Block, BlockFamily, Layer
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.space import Architecture, Condition, Space, Value
+from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .teacher import AttentionLayer, ResidualLayer, TeacherBlock, TeacherUNet
 
@@ -151,7 +151,7 @@ class BlockwiseUNetFamily(BlockFamily):
         plain = tuple(block for block in found if block.layers)
         if not self.latency:
             return plain
-        from .latency import timed_blocks
+        from .block_latency import timed_blocks
 
         return timed_blocks(self, plain)
 
@@ -164,7 +164,7 @@ class BlockwiseUNetFamily(BlockFamily):
         cost = Cost(total.macs - sum(c.macs for c in inside), total.params - sum(c.params for c in inside))
         if not self.latency:
             return cost
-        from .latency import timed_rest
+        from .block_latency import timed_rest
 
         return timed_rest(self, cost)
 

@@ -159,7 +159,7 @@ class ElasticAttention(_Remembering):
 
 
 class BlockSupernet(nn.Module):
-    """A teacher's block whose searched layers hold all their options; see `nni_diffnas.blocks.PathSupernet`.
+    """A teacher's block whose searched layers hold all their options; see `nni_diffnas.api.blocks.PathSupernet`.
 
     Args:
         block: the teacher's; copied, never changed.

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.cost import Cost
-from nni_diffnas.errors import SpaceError
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import SpaceError
 
 if TYPE_CHECKING:
     from torch import nn

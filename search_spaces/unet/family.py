@@ -8,12 +8,12 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.cost import Cost
-from nni_diffnas.errors import SpaceError
-from nni_diffnas.export import WEIGHTS_NAME
-from nni_diffnas.family import Family
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Condition, Space, Value
 from nni_diffnas.lazy import absent
-from nni_diffnas.space import Architecture, Condition, Space, Value
+from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .layers import Layer
 from .one_file import one_file_source
@@ -38,7 +38,7 @@ class UNetFamily(Family):
 
     The default of preset ``cifar10`` is the IDDPM network (Nichol & Dhariwal 2021): 52,546,438 parameters and
     8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344) and ``mnist`` (1,742,881 and 277,317,376) are small
-    networks of the same kind. (``tests/search_spaces/test_unet_family.py`` counts them.)
+    networks of the same kind. (``tests/search_spaces/unet/test_family.py`` counts them.)
 
     Args:
         preset: ``digits`` (8x8x1), ``mnist`` (28x28x1) or ``cifar10`` (32x32x3).

@@ -235,7 +235,7 @@ class SelfAttention:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class Resampling:
     """The convolution that halves the side of a map (``down``) or doubles it; ``side`` is the one that enters."""
 
     width: int
@@ -296,22 +296,22 @@ class Head:
 
 @dataclass(frozen=True)
 class Block:
-    """Residual layers, attention behind some of them, and at most one sampler at the end.
+    """Residual layers, attention behind some of them, and at most one resampling at the end.
 
     Attention stands behind each residual layer of a level that has it, and between the two of the middle.
     """
 
     residuals: tuple[Residual, ...]
     attentions: tuple[SelfAttention, ...] = ()
-    sampler: Sampler | None = None
+    resampling: Resampling | None = None
 
     @property
     def layers(self) -> Iterator[Layer]:
         """All layers of the block."""
         yield from self.residuals
         yield from self.attentions
-        if self.sampler is not None:
-            yield self.sampler
+        if self.resampling is not None:
+            yield self.resampling
 
     @cached_property
     def price(self) -> Price:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nni_diffnas.model_space import FamilySpace
+from nni_diffnas.doors.model_space import FamilySpace
 
 from .family import UNetFamily
 

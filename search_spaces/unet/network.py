@@ -18,14 +18,14 @@ class UNetBlock(nn.Module):
         self.resnets = nn.ModuleList(layer.build() for layer in block.residuals)
         if block.attentions:
             self.attentions = nn.ModuleList(layer.build() for layer in block.attentions)
-        if block.sampler is not None:
-            sampler = nn.ModuleList([block.sampler.build()])
-            if block.sampler.down:
-                self.downsamplers = sampler
+        if block.resampling is not None:
+            resampling = nn.ModuleList([block.resampling.build()])
+            if block.resampling.down:
+                self.downsamplers = resampling
             else:
-                self.upsamplers = sampler
+                self.upsamplers = resampling
         self._attends = bool(block.attentions)
-        self._resamples = block.sampler is not None
+        self._resamples = block.resampling is not None
 
     def down(self, features: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Go through the level; push what the way up will need on ``skips``."""

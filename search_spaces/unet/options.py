@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Annotated, Any, TypeVar
 
-from nni_diffnas.errors import SpaceError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nni_diffnas.api.errors import SpaceError
 
 from .plan import Middle
 
 __all__ = ["PRESETS", "UNetOptions", "read_options"]
 
 
-@dataclass(frozen=True)
-class UNetOptions:
+Choice = TypeVar("Choice")
+Count = Annotated[int, Field(ge=1)]
+Factor = Annotated[int | float, Field(ge=1e-3)]
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1)]
+Levels = tuple[Choices[Choice], ...]
+"""A list of choices for each level."""
+
+
+class UNetOptions(BaseModel):
     """What a UNet search space is made of; the ``space`` section of a job.
 
     A choice "per level" is one list for all levels, or one list for each.
@@ -43,56 +51,37 @@ class UNetOptions:
         default_heads: of the default network.
     """
 
-    sample_size: int
-    in_channels: int
-    num_classes: int | None
-    learned_sigma: bool
-    base_width: int
-    multipliers: tuple[float, ...]
-    width_factors: tuple[tuple[float, ...], ...]
-    width_multiple: int
-    depths: tuple[tuple[int, ...], ...]
-    attention: tuple[tuple[bool, ...], ...]
-    heads: tuple[int, ...]
-    middle: tuple[Middle, ...]
-    inner_width: tuple[float, ...]
-    time_embedding: tuple[float, ...]
-    norm_groups: int
-    scale_shift: bool
-    dropout: float
-    default_depth: int
-    default_attention: tuple[bool, ...]
-    default_heads: int
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def __post_init__(self) -> None:
-        for name in ("sample_size", "in_channels", "base_width", "width_multiple", "norm_groups"):
-            _check(name, getattr(self, name), int, low=1)
-        if self.num_classes is not None:
-            _check("num_classes", self.num_classes, int, low=1)
-        for name in ("learned_sigma", "scale_shift"):
-            _check(name, getattr(self, name), bool)
-        _check("dropout", self.dropout, float, low=0.0)
-        if self.dropout >= 1:
-            raise SpaceError(f"The space's dropout is {self.dropout}: give a probability below 1.")
-        for name, kind in (("multipliers", float), ("inner_width", float), ("time_embedding", float), ("heads", int)):
-            _check_choices(name, getattr(self, name), kind)
-        for name, kind in (("width_factors", float), ("depths", int), ("attention", bool)):
+    sample_size: Count
+    in_channels: Count
+    num_classes: Count | None
+    learned_sigma: bool
+    base_width: Count
+    multipliers: Choices[Factor]
+    width_factors: Levels[Factor]
+    width_multiple: Count
+    depths: Levels[Count]
+    attention: Levels[bool]
+    heads: Choices[Count]
+    middle: Choices[Middle]
+    inner_width: Choices[Factor]
+    time_embedding: Choices[Factor]
+    norm_groups: Count
+    scale_shift: bool
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    default_depth: Count
+    default_attention: tuple[bool, ...]
+    default_heads: Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> UNetOptions:
+        for name in _PER_LEVEL:
             if len(getattr(self, name)) != self.levels:
                 raise SpaceError(
                     f"The space's {name} has {len(getattr(self, name))} lists for {self.levels} levels "
                     f"(the number of multipliers): give one list for all, or one per level."
                 )
-            for choices in getattr(self, name):
-                _check_choices(name, choices, kind)
-        _check("default_depth", self.default_depth, int, low=1)
-        _check("default_heads", self.default_heads, int, low=1)
-        for attends in self.default_attention:
-            _check("default_attention", attends, bool)
-        for middle in self.middle:
-            if middle not in get_args(Middle):
-                raise SpaceError(f"The space's middle has {middle!r}: choose among {', '.join(get_args(Middle))}.")
-        if not self.middle:
-            raise SpaceError("The space's middle is empty: give at least one choice.")
         if self.sample_size % (1 << (self.levels - 1)):
             raise SpaceError(
                 f"Images of {self.sample_size} pixels cannot be halved {self.levels - 1} times: "
@@ -104,6 +93,7 @@ class UNetOptions:
                     f"{heads} heads do not divide widths that are multiples of {self.width_multiple}: "
                     f"choose heads that divide width_multiple."
                 )
+        return self
 
     @property
     def levels(self) -> int:
@@ -111,27 +101,8 @@ class UNetOptions:
         return len(self.multipliers)
 
 
-def _check(name: str, value: object, kind: type, low: float | None = None) -> None:
-    """Refuse what is not of a kind (``int`` passes as ``float``, ``bool`` only as ``bool``) or below ``low``."""
-    kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
-    fits = isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
-    if not fits or (low is not None and value < low):  # type: ignore[operator]
-        bound = "" if low is None else f" of at least {low}"
-        raise SpaceError(f"The space's {name} is {value!r}: give {_NOUNS[kind]}{bound}.")
-
-
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _check_choices(name: str, choices: object, kind: type) -> None:
-    if not isinstance(choices, tuple):
-        raise SpaceError(
-            f"The space's {name} mixes {choices!r} with lists: give one list for all levels, or one for each."
-        )
-    if not choices:
-        raise SpaceError(f"The space's {name} is empty: give at least one choice.")
-    for value in choices:
-        _check(name, value, kind, low=None if kind is bool else 1 if kind is int else 1e-3)
+_PER_LEVEL = ("width_factors", "depths", "attention")
+_LISTS = (*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention")
 
 
 PRESETS: dict[str, UNetOptions] = {
@@ -203,9 +174,6 @@ PRESETS: dict[str, UNetOptions] = {
     ),
 }
 
-_PER_LEVEL = ("width_factors", "depths", "attention")
-_LISTS = (*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention")
-
 
 def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
     """Apply a job's overrides to a preset.
@@ -216,12 +184,7 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
     if preset not in PRESETS:
         raise SpaceError(f"Unknown UNet preset {preset!r}: choose one of {', '.join(PRESETS)}.")
     base = PRESETS[preset]
-    known = [field.name for field in fields(UNetOptions)]
-    changes: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name not in known:
-            raise SpaceError(f"Unknown option {name!r} of the UNet space: choose among preset, {', '.join(known)}.")
-        changes[name] = _as_choices(name, value) if name in _LISTS else value
+    changes = {name: _as_choices(name, value) if name in _LISTS else value for name, value in overrides.items()}
     levels = len(changes.get("multipliers", base.multipliers))
     for name in _PER_LEVEL:
         # One list holds for every level; the preset's own lists are stretched by their last one.
@@ -231,7 +194,10 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
         elif name not in changes:
             changes[name] = _stretch(choices, levels)
     changes["default_attention"] = _stretch(changes.get("default_attention", base.default_attention), levels)
-    return replace(base, **changes)
+    try:
+        return UNetOptions.model_validate({**base.model_dump(), **changes})
+    except ValidationError as error:
+        raise SpaceError(_sentence(error)) from error
 
 
 def _stretch(values: tuple[Any, ...], length: int) -> tuple[Any, ...]:
@@ -242,3 +208,30 @@ def _as_choices(name: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
         raise SpaceError(f"The space's {name} is {value!r}: give a list of choices.")
     return tuple(_as_choices(name, item) if isinstance(item, list | tuple) else item for item in value)
+
+
+_REMEDIES = {
+    "bool_type": "give true or false",
+    "float_type": "give a number",
+    "greater_than_equal": "give a number of at least {ge}",
+    "int_type": "give a whole number",
+    "less_than": "give a number below {lt}",
+    "literal_error": "choose among {expected}",
+    "too_short": "give at least one choice",
+    "tuple_type": "give one list for all levels, or one for each",
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first finding in our words: field, value, remedy."""
+    first = error.errors()[0]
+    name, kind, given = str(*first["loc"][:1]), first["type"], first.get("ctx", {})
+    if first["loc"][-1:] == ("int",):  # the first of the two kinds of a factor
+        kind = "float_type"
+    if kind == "value_error":  # of `UNetOptions._fits`
+        return str(given["error"])
+    if kind == "extra_forbidden":
+        known = ", ".join(UNetOptions.model_fields)
+        return f"Unknown option {name!r} of the UNet space: choose among preset, {known}."
+    value = "empty" if kind == "too_short" else repr(first["input"])
+    return f"The space's {name} is {value}: {_REMEDIES.get(kind, first['msg']).format(**given)}."

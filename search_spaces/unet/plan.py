@@ -13,8 +13,8 @@ from .layers import (
     Head,
     Layer,
     Price,
+    Resampling,
     Residual,
-    Sampler,
     SelfAttention,
     Stem,
     TimeEmbedding,
@@ -126,13 +126,13 @@ def _block(
 ) -> Block:
     """A block whose residual layers read ``sources`` channels each.
 
-    Zero ``heads`` mean no attention, and ``down`` of None no sampler. Attention stands behind each residual layer, or
-    only ``between`` them.
+    Zero ``heads`` mean no attention, and ``down`` of None no resampling. Attention stands behind each residual layer,
+    or only ``between`` them.
     """
     residuals = tuple(_residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
     attending = sources[1:] if between else sources
     attentions = tuple(_attention(width, heads, side, groups) for _ in attending) if heads else ()
-    return Block(residuals, attentions, None if down is None else Sampler(width, side, down))
+    return Block(residuals, attentions, None if down is None else Resampling(width, side, down))
 
 
 def plan_of(config: UNetConfig) -> Plan:

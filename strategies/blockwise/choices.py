@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nni_diffnas.blocks import BlockFamily
-from nni_diffnas.cost import Budget, Cost, Window
-from nni_diffnas.errors import BudgetError
-from nni_diffnas.family import sample_within
-from nni_diffnas.space import Architecture
+from nni_diffnas.api.blocks import BlockFamily
+from nni_diffnas.api.cost import Budget, Cost, Window
+from nni_diffnas.api.errors import BudgetError
+from nni_diffnas.api.family import sample_within
+from nni_diffnas.api.space import Architecture
 
 from .fronts import Front, Point, total
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nni_diffnas.blocks import Block
-from nni_diffnas.cost import Cost
-from nni_diffnas.errors import StrategyError
-from nni_diffnas.space import Space
+from nni_diffnas.api.blocks import Block
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Space
 
 __all__ = ["Front", "Point", "read_front", "teacher_only"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nni_diffnas.blocks import BlockFamily
-from nni_diffnas.errors import BudgetError, StrategyError
-from nni_diffnas.space import Architecture, Value
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import REFERENCE, Suggestion, Trial
+from nni_diffnas.api.blocks import BlockFamily
+from nni_diffnas.api.errors import BudgetError, StrategyError
+from nni_diffnas.api.space import Architecture, Value
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import REFERENCE, Suggestion, Trial
 
 from .choices import choose_globally, choose_locally, choose_randomly, knapsack
 from .fronts import Front, read_front, teacher_only, total

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from nni_diffnas.api.space import Architecture, Space
+from nni_diffnas.api.trial import Objective, Suggestion, Trial
 from nni_diffnas.language_model.exchange import Fill
-from nni_diffnas.space import Architecture, Space
-from nni_diffnas.trial import Objective, Suggestion, Trial
 
 __all__ = ["Fallback", "Search"]
 

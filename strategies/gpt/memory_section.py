@@ -13,9 +13,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from nni_diffnas.api.space import Architecture, Space, same_value
+from nni_diffnas.api.trial import Objective, Trial
 from nni_diffnas.language_model.ledger import estimate_tokens
-from nni_diffnas.space import Architecture, Space, same_value
-from nni_diffnas.trial import Objective, Trial
 
 from .lessons import one_line
 from .prompt import write_architecture, write_cost

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nni_diffnas.space import Architecture, Space, Value, same_value
+from nni_diffnas.api.space import Architecture, Space, Value, same_value
 
 from .lessons import clean_lessons
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from nni_diffnas.cost import Budget, Cost
-from nni_diffnas.family import Family, choice_costs
-from nni_diffnas.space import Architecture, Space, Value, same_value
-from nni_diffnas.trial import Objective
+from nni_diffnas.api.cost import Budget, Cost
+from nni_diffnas.api.family import Family, choice_costs
+from nni_diffnas.api.space import Architecture, Space, Value, same_value
+from nni_diffnas.api.trial import Objective
 
 __all__ = [
     "render_answer_format",

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nni_diffnas.errors import StrategyError
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.language_model.exchange import LanguageModel, Message, Question
 from nni_diffnas.language_model.ledger import LedgerRow, estimate_tokens
 from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, open_language_model, read_template
-from nni_diffnas.space import Architecture
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
 
 from .fallback import Fallback
 from .lessons import MAX_CHARACTERS, MAX_LESSONS, one_line, render_lessons

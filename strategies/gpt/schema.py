@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nni_diffnas.space import Space, Value
+from nni_diffnas.api.space import Space, Value
 
 __all__ = ["answer_schema"]
 

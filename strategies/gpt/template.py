@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Template
 
-from nni_diffnas.errors import StrategyError
+from nni_diffnas.api.errors import StrategyError
 
 __all__ = ["DEFAULT_TEMPLATE", "PLACEHOLDERS", "SYSTEM", "check_template", "fill_template"]
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nni_diffnas.errors import BudgetError
-from nni_diffnas.family import Family
+from nni_diffnas.api.errors import BudgetError
+from nni_diffnas.api.family import Family
 
 from .encoding import Encoding
 from .features import Features

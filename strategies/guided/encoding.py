@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from nni_diffnas.space import Value
+from nni_diffnas.api.space import Value
 
 from .encoding import Encoding
 
@@ -36,7 +36,7 @@ class Features:
 
     Args:
         encoding: of the space.
-        cuts: label to the values that let nothing through; see `nni_diffnas.family.Family.cuts`.
+        cuts: label to the values that let nothing through; see `nni_diffnas.api.family.Family.cuts`.
     """
 
     def __init__(self, encoding: Encoding, cuts: Mapping[str, tuple[Value, ...]] | None = None) -> None:

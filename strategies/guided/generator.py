@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from nni_diffnas.errors import SpaceError
-from nni_diffnas.space import Space
+from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.space import Space
 
 from .encoding import Encoding
 from .network import Denoiser, Tilt

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.cache import cached_bytes
-from nni_diffnas.errors import StrategyError
-from nni_diffnas.space import Architecture
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nni_diffnas.errors import StrategyError
-from nni_diffnas.space import Architecture
-from nni_diffnas.trial import Objective, Trial
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.trial import Objective, Trial
 
 from .features import Features
 

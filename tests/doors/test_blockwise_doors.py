@@ -18,10 +18,10 @@ from blockwise_teachers import QUICK, example_with_teachers, save_teacher
 from nni.tools.nnictl.config_utils import Experiments
 from nni_experiment import Running, created, environment_of, free_port, resumed, run, write_config
 
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.api.trial import Trial
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial import Trial
-from nni_diffnas.winner import read_search
+from nni_diffnas.results.read import read_search
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from nni_experiment import created, run_script, write_config
 
+from nni_diffnas.api.trial import STOPPED_EARLY, UNRANKED
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial import STOPPED_EARLY, UNRANKED
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 

@@ -15,15 +15,15 @@ SEARCH = """
 from pathlib import Path
 from nni.nas.experiment import NasExperiment
 from nni.nas.strategy.middleware import Chain, Deduplication
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.experiment import find_experiment
+from nni_diffnas.doors.experiment import find_experiment
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.outcome import Outcome
+from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.report import read_source
 from nni_diffnas.search_spaces import UNetSpace
 from nni_diffnas.strategies import DiffusionGuided, RegularizedEvolution
-from nni_diffnas.winner import export_trial, read_search
+from nni_diffnas.results.read import export_trial, read_search
 
 evaluator = DiffusionEvaluator({"source": "digits"}, training={"images": 256}, score_images=32, sampler_steps=2,
                                curve_points=1, curve_images=16)

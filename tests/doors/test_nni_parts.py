@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from nni_experiment import created, run_script, write_config
 
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.api.trial import STOPPED_EARLY
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial import STOPPED_EARLY
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
@@ -97,7 +97,7 @@ def test_strategies_middleware_and_spaces_of_nni(tmp_path: Path) -> None:
 
 TRIAL = """
 import time
-from nni_diffnas import runner
+from nni_diffnas.trial import run
 from nni_diffnas.evaluators.tabular import TabularEvaluation
 from nni_diffnas.job import load_job
 
@@ -108,9 +108,9 @@ def evaluate(self, model, context):
         time.sleep(0.5)
     return {"rfid": score}
 
-runner.build_seeded = lambda *given: None
+run.build_seeded = lambda *given: None
 TabularEvaluation.evaluate = evaluate
-runner.run_trial(load_job("job.yml"))
+run.run_trial(load_job("job.yml"))
 """
 
 

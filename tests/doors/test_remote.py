@@ -11,10 +11,10 @@ import pytest
 from nni_experiment import Running, created, environment_of, run, write_config
 from ssh_hosts import missing, ssh_hosts
 
-from nni_diffnas.errors import JobError
-from nni_diffnas.experiment import ExperimentFolder
-from nni_diffnas.remote import fetch_output
-from nni_diffnas.winner import WEIGHTS, read_search
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.doors.experiment import ExperimentFolder
+from nni_diffnas.results.read import WEIGHTS, read_search
+from nni_diffnas.results.remote import fetch_output
 
 pytestmark = [
     pytest.mark.nni,
@@ -101,6 +101,8 @@ def check(experiment: Running, folder: Path) -> None:
 
 
 def test_machines_with_passwords_are_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nni_diffnas.remote.machines_of", lambda folder: [{"host": "h", "user": "u", "password": "p"}])
+    monkeypatch.setattr(
+        "nni_diffnas.results.remote.machines_of", lambda folder: [{"host": "h", "user": "u", "password": "p"}]
+    )
     with pytest.raises(JobError, match="sshKeyFile"):
         fetch_output(ExperimentFolder(tmp_path), "abc")

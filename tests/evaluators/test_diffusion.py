@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from nni_diffnas.errors import DataError, JobError, TrialFailure
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.errors import DataError, JobError, TrialFailure
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.pictures import nearest_below
+from nni_diffnas.evaluators.images.pictures import nearest_below
 
 QUICK: dict[str, Any] = {
     "extractor": "random", "training": {"images": 1280}, "score_images": 100, "sampler_steps": 4, "curve_images": 20,
@@ -244,7 +244,8 @@ def test_a_trial_imports_nothing_before_it_must(evaluator_cache: Path) -> None:
     quick().prepare()
     code = (
         "import sys, torch; from nni_diffnas.evaluators import DiffusionEvaluation;"
-        "from nni_diffnas.evaluators.recipe import Recipe; from nni_diffnas.evaluators.training import train;"
+        "from nni_diffnas.evaluators.training.recipe import Recipe;"
+        "from nni_diffnas.evaluators.training.denoising import train;"
         "DiffusionEvaluation({'source': 'digits'}).images;"
         "model = torch.nn.Conv2d(1, 1, 3, padding=1); model.forward_ = model.forward;"
         "call = lambda x, t: model.forward_(x); model.forward = call;"

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from nni_diffnas.errors import DataError, JobError
+from nni_diffnas.api.errors import DataError, JobError
 from nni_diffnas.evaluators import evaluate as module
-from nni_diffnas.evaluators.data import DataSettings, images
 from nni_diffnas.evaluators.evaluate import evaluate, score_name
-from nni_diffnas.evaluators.features import random_extractor
-from nni_diffnas.evaluators.fidelity import inception_extractor, register
-from nni_diffnas.evaluators.pipelines import Generator
+from nni_diffnas.evaluators.images.image_set import DataSettings, images
+from nni_diffnas.evaluators.sampling.pipelines import Generator
+from nni_diffnas.evaluators.scores.features import random_extractor
+from nni_diffnas.evaluators.scores.fidelity import inception_extractor, register
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 QUICK: dict[str, Any] = {"extractor": "random", "image_count": 50, "steps": 3, "batch": 16}

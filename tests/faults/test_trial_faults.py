@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from nni_experiment import created, environment_of, run, write_config
 
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.api.trial import Objective
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.outcome import Outcome
-from nni_diffnas.trial import Objective
+from nni_diffnas.searching.ranking import Outcome
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
@@ -24,8 +24,8 @@ TRIAL = """
 import os, resource, signal, sys, time
 import numpy as np
 import nni
-from nni_diffnas import runner
-from nni_diffnas.errors import DiffNASError
+from nni_diffnas.trial import run
+from nni_diffnas.api.errors import DiffNASError
 from nni_diffnas.evaluators.tabular import TabularEvaluation
 from nni_diffnas.job import load_job
 from nni_diffnas.table import load_table
@@ -58,10 +58,10 @@ def evaluate(self, model, context):
         nni.report_final_result({"default": 99.0, "rfid": 99.0})
     return {"rfid": 1.0 + context.architecture["number"]}
 
-runner.build_seeded = lambda *given: None
+run.build_seeded = lambda *given: None
 TabularEvaluation.evaluate = evaluate
 try:
-    runner.run_trial(load_job("job.yml"))
+    run.run_trial(load_job("job.yml"))
 except DiffNASError as error:
     sys.exit(f"nni-diffnas: the trial failed: {error}")
 """

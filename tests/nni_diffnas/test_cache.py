@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nni_diffnas.api.errors import DataError
 from nni_diffnas.cache import cache_folder, cached_folder, fingerprint
-from nni_diffnas.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nni_diffnas.api.space import Space
+from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Space
-from nni_diffnas.trial import Origin, Trial
 
 JOB = {
     "space": {"type": "mlp"},

@@ -11,7 +11,7 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 
 from nni_diffnas.job import load_job, resolve_paths
-from nni_diffnas.opening import make_strategy
+from nni_diffnas.searching.open import make_strategy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REMOTE = EXAMPLES / "remote"

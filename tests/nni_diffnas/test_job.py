@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from blockwise_teachers import save_teacher
 
-from nni_diffnas.blocks import BlockFamily
-from nni_diffnas.errors import DiffNASError, JobError, PluginError
+from nni_diffnas.api.blocks import BlockFamily
+from nni_diffnas.api.errors import DiffNASError, JobError, PluginError
 from nni_diffnas.job import Job, load_job, refuse_secrets
 from nni_diffnas.language_model.redaction import Redactor
 from nni_diffnas.latency import TimedFamily

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from nni_diffnas.cost import Budget, Window
-from nni_diffnas.errors import JobError
-from nni_diffnas.family import Family, sample_within
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.family import Family, sample_within
 from nni_diffnas.latency import LatencyTable, TimedFamily, measure_latency
 from nni_diffnas.search_spaces import UNetFamily
 

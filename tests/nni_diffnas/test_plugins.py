@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_diffnas.errors import PluginError
+from nni_diffnas.api.errors import PluginError
 from nni_diffnas.plugins import find_plugin, plugin_names
 
 PYPROJECT = """
@@ -48,9 +48,9 @@ MODULES = {
     "unparsable": "class Strategy\n",
     "unmet": "import a_package_that_is_not_installed\n",
     "space": """
-from nni_diffnas.cost import Cost
-from nni_diffnas.family import Family
-from nni_diffnas.space import Space
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Space
 
 
 class Line(Family):
@@ -68,7 +68,7 @@ class Line(Family):
         return Cost(width * width, width * width + width)
 """,
     "evaluator": """
-from nni_diffnas.evaluation import Evaluation
+from nni_diffnas.api.evaluation import Evaluation
 
 
 class Length(Evaluation):
@@ -114,7 +114,7 @@ def refusal(site: Path, name: str) -> str:
     """The sentence with which a strategy is refused in a process that has the third-party package."""
     return run(
         site,
-        "from nni_diffnas.errors import PluginError\n"
+        "from nni_diffnas.api.errors import PluginError\n"
         "from nni_diffnas.plugins import find_plugin\n"
         f"try: find_plugin('strategies', {name!r})\n"
         "except PluginError as error: print(error)",
@@ -125,7 +125,7 @@ def test_the_three_kinds_of_plug_in_are_found_by_name(site: Path) -> None:
     code = """
 import json
 from pathlib import Path
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.plugins import find_plugin, plugin_names
 
 family = find_plugin("spaces", "line")()

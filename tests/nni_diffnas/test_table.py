@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nni_diffnas.errors import DataError, JobError, TrialFailure
-from nni_diffnas.evaluation import TrialContext
+from nni_diffnas.api.errors import DataError, JobError, TrialFailure
+from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators import TabularEvaluation
 from nni_diffnas.search_spaces import NASBench201Family, TableFamily
 from nni_diffnas.table import load_table

@@ -12,9 +12,11 @@ from blockwise_teachers import save_teacher
 from chat_server import ChatServer
 from stand_ins import MutatingModel
 
-from nni_diffnas.evaluation import Evaluation
+from nni_diffnas.api.evaluation import Evaluation
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.evaluators import DiffusionEvaluation, TabularEvaluation
-from nni_diffnas.family import Family
 from nni_diffnas.search_spaces import (
     BlockwiseUNetFamily,
     MobileNetV3Family,
@@ -22,9 +24,7 @@ from nni_diffnas.search_spaces import (
     TableFamily,
     UNetFamily,
 )
-from nni_diffnas.space import Architecture
 from nni_diffnas.strategies import DiffusionGuided, GPTProposer, RandomSearch, RegularizedEvolution
-from nni_diffnas.strategy import AskTellStrategy
 from nni_diffnas.testing import EvaluationCases, FamilyCases, StrategyCases
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nni_diffnas.space import Architecture, Space
+from nni_diffnas.api.space import Architecture, Space
+from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.strategies.gpt.fallback import Fallback
-from nni_diffnas.strategy import AskTellStrategy
-from nni_diffnas.trial import Suggestion, Trial
 
 SPACE = Space({"a": tuple(range(30))})
 TAKEN: list[Architecture] = [{"a": value} for value in range(29)]

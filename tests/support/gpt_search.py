@@ -10,9 +10,9 @@ from typing import Any
 
 from toy_family import ToyFamily, score
 
-from nni_diffnas.cost import Budget, Window
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.trial import Trial
 from nni_diffnas.strategies import GPTProposer, RandomSearch
-from nni_diffnas.trial import Trial
 
 FAMILY = ToyFamily()
 SPACE = FAMILY.space

@@ -26,13 +26,13 @@ def toy(architecture):
 # A trial without torch: it takes a second on a machine that has other things to do.
 TRIAL = """
 import toy
-from nni_diffnas import runner
+from nni_diffnas.trial import run
 from nni_diffnas.evaluators.tabular import TabularEvaluation
 from nni_diffnas.job import load_job
 
-runner.build_seeded = lambda *given: None
+run.build_seeded = lambda *given: None
 TabularEvaluation.evaluate = lambda self, model, context: toy.toy(context.architecture)
-runner.run_trial(load_job("job.yml"))
+run.run_trial(load_job("job.yml"))
 """
 NAS_EVALUATOR = """
 import nni

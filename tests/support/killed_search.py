@@ -28,12 +28,12 @@ import yaml
 from killed_scripts import NAS_DRIVER, NAS_EVALUATOR, TOY, TRIAL
 from nni_experiment import BIN, Running, environment_of, free_port, run
 
-from nni_diffnas.family import Family
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.trial import Trial
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.search_spaces.tabular import TableFamily
 from nni_diffnas.search_spaces.unet.family import UNetFamily
 from nni_diffnas.strategies import RegularizedEvolution
-from nni_diffnas.trial import Trial
 
 
 @dataclass

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nni_diffnas.cost import Cost
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.space import Space
+from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.space import Space
-from nni_diffnas.trial import Origin, Trial
 
 SPACE = Space({f"level{i}.width": (32, 64, 96, 128) for i in range(12)})
 

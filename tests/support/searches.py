@@ -7,10 +7,10 @@ from typing import Any
 
 from toy_family import ToyFamily, score
 
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.api.trial import Objective, Trial
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.plugins import find_plugin
-from nni_diffnas.trial import Objective, Trial
 
 PROTOCOL = "toy/1"
 

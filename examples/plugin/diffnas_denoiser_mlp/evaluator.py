@@ -6,8 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.errors import JobError, TrialFailure
-from nni_diffnas.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.errors import JobError, TrialFailure
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
 
 if TYPE_CHECKING:
     import torch

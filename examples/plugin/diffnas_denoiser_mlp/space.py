@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nni_diffnas.cost import Cost
-from nni_diffnas.family import Family
-from nni_diffnas.space import Architecture, Space, Value
+from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import ttest_ind
 from searches import run_search
 
-from nni_diffnas.errors import JobError
+from nni_diffnas.api.errors import JobError
 from nni_diffnas.report import compare, read_source
 from nni_diffnas.report.charts import Band
 from nni_diffnas.report.compare import axis_limit

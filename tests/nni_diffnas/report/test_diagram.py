@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
+from nni_diffnas.api.space import Architecture
 from nni_diffnas.report.diagram import differences, draw_unet, is_unet
-from nni_diffnas.space import Architecture
 
 SVG = "{http://www.w3.org/2000/svg}"
 DEFAULT: Architecture = {

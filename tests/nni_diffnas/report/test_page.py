@@ -15,13 +15,13 @@ from PIL import Image
 from searches import run_search
 from toy_family import ToyFamily
 
-from nni_diffnas.errors import JobError
-from nni_diffnas.experiment import ExperimentFolder
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.trial import Objective, Trial
+from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.record import TrialRecord
 from nni_diffnas.report import Source, page, read_source, render_report
-from nni_diffnas.trial import Objective, Trial
-from nni_diffnas.verdict import Verdict
+from nni_diffnas.results.verdict import Verdict
+from nni_diffnas.trial.result_file import TrialRecord
 
 
 class Page(HTMLParser):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from toy_family import ToyFamily, score
 
+from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.report.statistics import best_so_far, expected_best, fence, importances, pareto_front
-from nni_diffnas.trial import Objective, Origin, Trial
 
 MINIMIZE, MAXIMIZE = Objective("score", "minimize"), Objective("score", "maximize")
 

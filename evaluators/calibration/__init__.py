@@ -1,0 +1,1 @@
+"""``nni-diffnas calibrate``: which cheap protocol ranks networks as a long training does."""

@@ -1,0 +1,159 @@
+"""Samplers by name: our own solvers, and any scheduler of diffusers (whose import takes over a second)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nni_diffnas.api.errors import JobError
+
+from ..training.losses import Parameterisation
+from .solvers import SOLVERS, Denoiser, in_batches, sample, to_uint8
+
+__all__ = ["Sampler", "find_scheduler", "make_scheduler", "sample_by_scheduler"]
+
+NEEDED = {"num_train_timesteps", "beta_schedule", "prediction_type"}
+
+
+def find_scheduler(name: str) -> type[Any]:
+    """The class of diffusers' scheduler with this name.
+
+    Raises:
+        JobError: no such scheduler, or one of another kind of diffusion (flow matching, continuous noise levels).
+    """
+    import diffusers
+
+    kind = getattr(diffusers, name, None)
+    known = set(inspect.signature(kind).parameters) if isinstance(kind, type) else set()
+    if not isinstance(kind, type) or "Inverse" in name or not known >= NEEDED or not hasattr(kind, "set_timesteps"):
+        raise JobError(
+            f"The sampler is {name!r}: choose dpm-solver++, ddim, or the class of a diffusers scheduler with a "
+            f"beta_schedule and a prediction_type, such as UniPCMultistepScheduler."
+        )
+    return kind
+
+
+def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:
+    """The scheduler of diffusers with this class name, for a network that was trained as ``config`` says.
+
+    Args:
+        name: of the class, e.g. ``UniPCMultistepScheduler``.
+        config: `DiffusionEvaluation.scheduler_config`; what the scheduler does not know is left out.
+
+    Raises:
+        JobError: no such scheduler, or one that does not suit such networks.
+    """
+    kind = find_scheduler(name)
+    if config is None:
+        raise JobError(
+            f"evaluator.sampler {name!r} cannot sample networks with training.prediction 'edm', whose input diffusers "
+            f"does not scale: choose dpm-solver++ or ddim."
+        )
+    known = inspect.signature(kind).parameters
+    try:
+        return kind(**{key: value for key, value in config.items() if key in known and not key.startswith("_")})
+    except (ValueError, NotImplementedError) as error:
+        raise JobError(f"evaluator.sampler {name!r} does not suit the training ({error}): choose another.") from error
+
+
+@torch.inference_mode()
+def sample_by_scheduler(
+    scheduler: Any,
+    denoise: Denoiser,
+    noise: Tensor,
+    steps: int,
+    seeds: Sequence[int],
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Images from noise by a scheduler of diffusers.
+
+    Args:
+        scheduler: of `make_scheduler`.
+        denoise: maps noised images, timesteps ``[batch]`` and labels to the network's prediction.
+        noise: standard normal, ``[batch, channels, height, width]``.
+        steps: given to ``set_timesteps``; a second-order scheduler evaluates the network about twice as often.
+        seeds: of each image's own noise in a stochastic scheduler, so that it does not hang on the batch.
+        labels: int64 ``[batch]`` for a class-conditional network.
+
+    Returns:
+        Images, nominally in [-1, 1], the shape of ``noise``.
+    """
+    scheduler.set_timesteps(steps, device=noise.device)
+    images = noise * scheduler.init_noise_sigma
+    options: dict[str, Any] = {}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        options["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+    learns_sigma = str(scheduler.config.get("variance_type", "")).startswith("learned")
+    for time in scheduler.timesteps:
+        prediction = denoise(scheduler.scale_model_input(images, time), time.expand(len(images)), labels).float()
+        if not learns_sigma:
+            prediction = prediction[:, : images.shape[1]]
+        images = scheduler.step(prediction, time, images, **options).prev_sample
+    final: Tensor = images
+    return final
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Images from a network, by a solver of ours or a scheduler of diffusers.
+
+    Args:
+        name: ``dpm-solver++``, ``ddim``, or the class of the scheduler.
+        steps: network evaluations an image.
+        alpha_bar: of the training schedule, ``[T]``.
+        parameterisation: of the network.
+        config: of a scheduler of diffusers for the same training; ``None``: there is none.
+        clip: largest magnitude of our solvers' predicted x_0; ``None``: any.
+    """
+
+    name: str
+    steps: int
+    alpha_bar: Tensor
+    parameterisation: Parameterisation
+    config: Mapping[str, Any] | None
+    clip: float | None = 1.0
+
+    def __call__(self, denoise: Denoiser, noise: Tensor, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
+        """Images, nominally in [-1, 1], the shape of ``noise``; ``seeds`` as in `sample_by_scheduler`."""
+        if self.name not in SOLVERS:
+            return sample_by_scheduler(
+                make_scheduler(self.name, self.config), denoise, noise, self.steps, seeds, labels
+            )
+        return sample(
+            denoise, noise, self.alpha_bar, self.parameterisation, self.steps,
+            labels=labels, solver=self.name, clip=self.clip,
+        )  # fmt: skip
+
+    def pixels(
+        self,
+        denoise: Denoiser,
+        noise: Tensor,
+        seed: int,
+        labels: Tensor | None,
+        device: torch.device,
+        size: int,
+        decode: Callable[[Tensor], Tensor] = lambda images: images,
+    ) -> Tensor:
+        """Generate uint8 images, on the CPU.
+
+        Args:
+            denoise: as of `sample_by_scheduler`.
+            noise: standard normal, ``[images, channels, height, width]``.
+            seed: of the noise that a stochastic scheduler adds.
+            labels: int64 ``[images]`` for a class-conditional network.
+            device: of the network.
+            size: images generated at once while the memory suffices.
+            decode: maps what is sampled to images in [-1, 1], for latents.
+        """
+
+        def make(start: int, stop: int) -> Tensor:
+            classes = None if labels is None else labels[start:stop].to(device)
+            seeds = [(seed * 1_000_003 + index) & 0x7FFFFFFF for index in range(start, stop)]
+            return to_uint8(decode(self(denoise, noise[start:stop].to(device), seeds, classes))).cpu()
+
+        return torch.cat(list(in_batches(len(noise), size, make)))

@@ -1,0 +1,121 @@
+"""DPM-Solver++ and DDIM: images from a trained network in few deterministic steps.
+
+Written out here because diffusers' schedulers cost a trial over a second of imports; a test compares both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nni_diffnas.api.errors import TrialFailure
+
+from ..training.losses import Parameterisation
+
+__all__ = ["SOLVERS", "Denoiser", "Solver", "in_batches", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
+
+Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Solver = Literal["dpm-solver++", "ddim"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+
+
+def sampling_timesteps(timesteps: int, steps: int) -> list[int]:
+    """Timesteps in falling order, equally spaced, the last of training first (diffusers' ``trailing`` spacing)."""
+    return [round(timesteps - index * timesteps / steps) - 1 for index in range(steps)]
+
+
+def initial_noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
+    """Standard normal noise ``[count, *shape]``, the same on every machine and for every architecture."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def sample(
+    denoise: Denoiser,
+    noise: Tensor,
+    alpha_bar: Tensor,
+    parameterisation: Parameterisation,
+    steps: int,
+    *,
+    labels: Tensor | None = None,
+    solver: Solver = "dpm-solver++",
+    clip: float | None = 1.0,
+) -> Tensor:
+    """Integrate the probability-flow equation from pure noise to images.
+
+    With a = sqrt(alpha_bar), s = sqrt(1 - alpha_bar), lambda = log(a / s) and h the step of lambda:
+    x_next = (s_next / s) x - a_next (exp(-h) - 1) D, where D is the predicted x_0 (DDIM, first order) or, with
+    r = h_previous / h, D + (D - D_previous) / (2 r) (second order).
+    Lu et al., "DPM-Solver++" (2022), algorithm 2; the first and last steps are of first order.
+
+    Args:
+        denoise: maps noised images ``[batch, channels, height, width]``, timesteps int64 ``[batch]`` and labels to the
+            network's prediction.
+        noise: standard normal, ``[batch, channels, height, width]``.
+        alpha_bar: of the training schedule, ``[T]``.
+        parameterisation: of the network.
+        steps: network evaluations, 1 to T.
+        labels: int64 ``[batch]`` for a class-conditional network.
+        solver: first order (``ddim``) or second.
+        clip: largest magnitude of the predicted x_0; ``None``: any.
+
+    Returns:
+        Images, nominally in [-1, 1], the shape of ``noise``.
+    """
+    times = sampling_timesteps(len(alpha_bar), steps)
+    signals = [math.sqrt(float(alpha_bar[time])) for time in times] + [1.0]
+    noises = [math.sqrt(1.0 - float(alpha_bar[time])) for time in times] + [0.0]
+    images, previous, previous_step = noise, None, 0.0
+    for index, time in enumerate(times):
+        a, s, a_next, s_next = signals[index], noises[index], signals[index + 1], noises[index + 1]
+        batch_time = torch.full((len(images),), time, dtype=torch.int64, device=images.device)
+        signal, noise_level = torch.tensor(a), torch.tensor(s)
+        given = parameterisation.network_input(images, signal, noise_level)
+        # Behind the prediction may come learned variances, for which a deterministic solver has no use.
+        prediction = denoise(given, batch_time, labels).float()[:, : images.shape[1]]
+        clean = parameterisation.clean(images, prediction, signal, noise_level)
+        if clip is not None:
+            clean = clean.clamp(-clip, clip)
+        if s_next == 0.0:
+            return clean
+        step = math.log(a_next / s_next) - math.log(a / s)
+        direction = clean
+        if solver == "dpm-solver++" and previous is not None:
+            direction = clean + (clean - previous) * (step / (2.0 * previous_step))
+        images = (s_next / s) * images - a_next * math.expm1(-step) * direction
+        previous, previous_step = clean, step
+    return images
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8, 0 to 255, rounded."""
+    return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+
+
+def in_batches(count: int, size: int, make: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+    """Images 0 to ``count``, in batches that are halved while the memory does not suffice.
+
+    Args:
+        count: of the images.
+        size: of a batch, at first.
+        make: maps start and stop to the images; must not depend on how they are split.
+
+    Raises:
+        TrialFailure: the memory does not suffice for one image.
+    """
+    start = 0
+    while start < count:
+        try:
+            made = make(start, min(start + size, count))
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise TrialFailure("The device has no memory to generate a single image: free some.") from error
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        yield made
+        start += len(made)

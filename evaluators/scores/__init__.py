@@ -1,0 +1,1 @@
+"""How good drawn images are: feature spaces, distances, curves, scores before any training."""

@@ -1,0 +1,1 @@
+"""How a denoising network is trained: batches, losses, optimiser, recipe, where and how torch computes."""

@@ -1,0 +1,125 @@
+"""`Evaluation`: turns a built network into metrics; what an evaluator plug-in offers. Free of NNI."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import JobError
+from .space import Architecture, Value
+
+if TYPE_CHECKING:
+    import torch
+
+    from .family import Family
+
+__all__ = ["Evaluation", "TrialContext"]
+
+
+def _ignore(metrics: Mapping[str, float]) -> None:
+    """Report nothing: the trial runs alone."""
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What the door tells an evaluation about the trial.
+
+    Args:
+        architecture: of the network that is evaluated; empty for a stranger's network.
+        output: folder for weights, samples and the TensorBoard log; exists.
+        seed: of everything random in the trial.
+        report: call it with intermediate metrics while training; NNI shows them as the trial's curve.
+        settings: further scalars that the strategy sent with the parameters.
+    """
+
+    architecture: Architecture
+    output: Path
+    seed: int = 0
+    report: Callable[[Mapping[str, float]], None] = _ignore
+    settings: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Evaluation(ABC):
+    """Constructed from the ``data`` and ``evaluator`` sections of a job: names and paths only, cheap to construct.
+
+    The constructor refuses bad settings with a `JobError`; `prepare` refuses bad data with a `DataError`, so that
+    both are known before anything trains.
+    """
+
+    measures: tuple[str, ...] = ()
+    """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
+    empty where that is not known before."""
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Names of the metrics that it measures while it trains too, and by which a trial can then end itself.
+
+        See `nni_diffnas.searching.halving`; none by default.
+        """
+        return ()
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """What the scores mean, e.g. ``rfid/digits-features/1024 images/16 steps/rapid-20000``.
+
+        Equal for scores that may be ranked together, and different otherwise.
+        """
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what all trials share (decoded images, feature network, reference statistics), once, in the cache.
+
+        Called by the door before the experiment, and by a trial on a machine whose cache is empty. Safe to call from
+        several processes at once.
+
+        Raises:
+            DataError: the data cannot be used as the job says.
+        """
+
+    def check(self, family: Family) -> None:  # noqa: B027  # most evaluations take the networks of any family
+        """Refuse a search space whose networks this evaluation cannot train; the doors call it before any trial.
+
+        Raises:
+            DataError: the data does not fit the networks.
+            JobError: the evaluation does not fit them.
+        """
+
+    @abstractmethod
+    def evaluate(self, model: torch.nn.Module, context: TrialContext) -> dict[str, float]:
+        """Train and score ``model``; return all metrics by name, numbers only.
+
+        Raises:
+            TrialFailure: the trial cannot give a score; the message is its reason.
+        """
+
+    def held_out(self) -> Evaluation:
+        """Return this evaluation scored against images that no trial has been trained on or ranked by.
+
+        Raises:
+            JobError: this evaluator holds nothing out.
+        """
+        raise JobError(f"{type(self).__name__} holds no data out: a verdict needs data that the search has not seen.")
+
+    def longer(self, factor: float) -> Evaluation:
+        """Return this evaluation with ``factor`` times the training.
+
+        Raises:
+            JobError: the training of this evaluator has no length.
+        """
+        raise JobError(f"{type(self).__name__} cannot train longer: its training has no length.")
+
+    def scheduler_config(self) -> dict[str, Any] | None:
+        """Return the diffusers scheduler that samples the trained network; ``None`` where no pipeline can be made."""
+        return None
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all settings as JSON values, the defaults filled in; for people to read."""
+        return {}
+
+    def forecast(self, model: torch.nn.Module) -> tuple[float, float]:
+        """Seconds and bytes that `evaluate` of ``model`` will take on this machine, judged from a few timed steps."""
+        return float("nan"), float("nan")

@@ -1,0 +1,164 @@
+"""Finds what would go wrong before an experiment starts: environment, registration, NNI config, job."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..api.errors import DiffNASError, JobError
+from ..job import load_job, refuse_secrets, resolve_paths
+from ..plugins import plugin_names
+from ..searching.forecast import forecast_lines
+from ..versions import installed_version
+from .gpus import GpuRequest, gpu_count
+from .register import registered_tuners
+
+__all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
+
+Level = Literal["ok", "note", "FAIL"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report; any ``FAIL`` makes the exit code non-zero."""
+
+    level: Level
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4} {self.text}"
+
+
+def check_environment() -> Iterator[Finding]:
+    """Check Python, the packages that NNI needs (declared or not), registration and write access."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        yield Finding("ok", f"Python {python}")
+    else:
+        yield Finding("FAIL", f"Python is {python}: use 3.11, 3.12 or 3.13.")
+    setuptools = installed_version("setuptools")
+    if setuptools is None or int(setuptools.split(".")[0]) >= 82:
+        yield Finding(
+            "FAIL",
+            f"setuptools is {setuptools or 'missing'} and nnictl needs pkg_resources: pip install 'setuptools<82'.",
+        )
+    for package in (
+        "nni",
+        "torch",
+        "torchvision",
+        "diffusers",
+        "torch-fidelity",
+        "pytorch-lightning",
+        "botorch",
+        "openai",
+    ):
+        found = installed_version(package)
+        if found is None:
+            yield Finding("FAIL", f"{package} is missing: pip install {package}.")
+        elif package == "nni" and not found.startswith("3.0"):
+            yield Finding("FAIL", f"nni is {found}: pip install nni==3.0.")
+        else:
+            yield Finding("ok", f"{package} {found}")
+    try:
+        import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
+    except Exception as error:
+        versions = (
+            f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"
+        )
+        yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
+    missing = set(plugin_names("strategies")) - set(registered_tuners())
+    if missing:
+        yield Finding("FAIL", f"NNI does not know {', '.join(sorted(missing))}: run 'nni-diffnas register'.")
+    else:
+        yield Finding("ok", f"tuners registered with NNI: {', '.join(registered_tuners())}")
+    yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
+    from ..cache import cache_folder
+
+    yield _writable(cache_folder(), "the cache")
+
+
+def _writable(folder: Path, what: str) -> Finding:
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if os.access(existing, os.W_OK):
+        return Finding("ok", f"{what} can be written: {folder}")
+    return Finding("FAIL", f"{what} cannot be written: make {folder} writable.")
+
+
+def check_gpus(request: GpuRequest, gpus: int) -> Finding:
+    """Check what a config asks of the ``gpus`` GPUs of this machine."""
+    if problem := request.problem(gpus):
+        return Finding("FAIL", problem)
+    if request.per_trial is None and gpus and request.concurrency > gpus:
+        return Finding("note", f"{request.concurrency} trials at once will share {gpus} GPU(s) and their memory.")
+    if not gpus:
+        return Finding("ok", "no GPU here: trials train on the CPU")
+    if not request.per_trial:
+        seen = "see all" if request.per_trial is None else "are hidden from"
+        return Finding("ok", f"trials {seen} {gpus} GPU(s)")
+    return Finding("ok", f"{request.concurrency} trials of {request.per_trial:.0f} GPU(s) fit {gpus} GPU(s)")
+
+
+def _load_config(path: Path) -> Any:
+    from nni.experiment.config import ExperimentConfig
+
+    if not path.is_file():
+        raise JobError(f"Config {str(path)!r} is not a file: check the path.")
+    try:
+        return ExperimentConfig.load(path).canonical_copy()
+    except Exception as error:  # NNI raises assertions, type errors, key errors and its own for a bad config
+        raise JobError(
+            f"NNI does not accept config {str(path)!r}: {' '.join(str(error).split()) or type(error).__name__}."
+        ) from error
+
+
+def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
+    """Check an NNI config that uses one of our tuners, down to the data, and forecast the search."""
+    try:
+        yield from _check_config(path, port)
+    except DiffNASError as error:
+        yield Finding("FAIL", str(error))
+
+
+def _check_config(path: Path, port: int) -> Iterator[Finding]:
+    from ..searching.open import open_job
+
+    config = _load_config(path)
+    yield Finding("ok", f"NNI accepts {path}")
+    with socket.socket() as probe:
+        if probe.connect_ex(("localhost", port)) == 0:
+            yield Finding("FAIL", f"Port {port} is in use: choose another with 'nnictl create --port'.")
+    request = GpuRequest.of(config.json())
+    if request is not None:
+        yield check_gpus(request, gpu_count())
+    tuner = config.tuner
+    if tuner is None or (tuner.name not in plugin_names("strategies") and not tuner.class_name):
+        yield Finding(
+            "FAIL", f"Tuner {tuner and tuner.name!r} is none of ours: use {', '.join(plugin_names('strategies'))}."
+        )
+        return
+    arguments = dict(tuner.class_args or {})
+    refuse_secrets(arguments, "classArgs of the tuner")
+    name = arguments.pop("strategy", tuner.name)
+    mode = arguments.pop("optimize_mode", "maximize")
+    if "job" not in arguments:
+        raise JobError("tuner.classArgs has no 'job': name the job file there.")
+    place = Path(config.trial_code_directory)
+    job = load_job(place / str(arguments.pop("job")))
+    strategy, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    size = strategy.space.size
+    yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
+    yield Finding("ok", "data can be read")
+    if config.max_trial_number:
+        trials = strategy.planned(config.max_trial_number)
+        for line in forecast_lines(strategy, evaluation, trials, config.trial_concurrency):
+            yield Finding("ok", f"forecast: {line}")
+    yield Finding(
+        "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."
+    )

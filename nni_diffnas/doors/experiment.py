@@ -1,0 +1,318 @@
+"""An NNI experiment as files and as a process: where its memory and trial outputs lie, what its manager was told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from ..api.errors import DiffNASError, JobError
+from ..api.trial import KILLED, NO_REASON, STOPPED_EARLY
+from ..trial.result_file import RESULT_FILE, TrialRecord
+from ..trial.run import TRIAL_ID
+from .gpus import GpuRequest
+
+__all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
+
+_RESUMED = "ADD_RESUMED"
+_TO_RUN_AGAIN = ("WAITING", "RUNNING", _RESUMED)
+"""A resumed manager lists a job that it is going to run again by its latest event, for a second or two."""
+
+_REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
+"""Reasons by NNI's status of a job, for trials that could not say themselves."""
+
+_POINTER = "diffnas.json"
+
+_PLACES = ("environments/*/trials", "trials")
+"""Where output folders of jobs lie: NNI's, and those of a search without NNI."""
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """Folder ``<experimentWorkingDirectory>/<id>`` of one experiment."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """NNI's experiment id."""
+        return self.path.name
+
+    @property
+    def memory(self) -> Path:
+        """The search memory that holds this experiment's trials.
+
+        Raises:
+            JobError: the folder holds no experiment of ours.
+        """
+        try:
+            return Path(json.loads((self.path / _POINTER).read_text())["memory"])
+        except (OSError, ValueError, KeyError) as error:
+            raise JobError(
+                f"{str(self.path)!r} holds no search of nni-diffnas ({_POINTER} is missing or damaged): "
+                f"name an experiment id or its folder."
+            ) from error
+
+    def remember_memory(self, memory: Path) -> None:
+        """Write down where the memory lies, so that `memory` finds it later."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
+
+    def job_output(self, job_id: str) -> Path | None:
+        """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
+        if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
+            return None
+        return next((folder for place in _PLACES for folder in self.path.glob(f"{place}/{job_id}")), None)
+
+    def trial_result(self, job_id: str) -> dict[str, Any]:
+        """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
+        output = self.job_output(job_id)
+        return {} if output is None else TrialRecord.read(output / RESULT_FILE)
+
+    def output(self, trial_id: str) -> Path | None:
+        """Output folder of a trial, the one with its result where it ran twice; ``None`` where none is here."""
+        records = sorted(self.records(trial_id), key=lambda record: "metrics" not in record[1])
+        return records[0][0] if records else None
+
+    def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Output folders on this machine in which a trial ran, with what it wrote there."""
+        for file in (file for place in _PLACES for file in self.path.glob(f"{place}/*/{RESULT_FILE}")):
+            result = TrialRecord.read(file)
+            if result.get("trial") == trial_id:
+                yield file.parent, result
+
+
+def find_experiment(name: str) -> ExperimentFolder:
+    """Find an experiment by its folder, or by its id in NNI's own list.
+
+    Raises:
+        JobError: neither a folder nor a known id.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ExperimentFolder(folder.resolve())
+    from nni.tools.nnictl.config_utils import Experiments
+
+    known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    if name in known:
+        return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
+    raise JobError(
+        f"Experiment {name!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
+    )
+
+
+@dataclass(frozen=True)
+class TrialJobs:
+    """Which job runs which of our trials.
+
+    NNI 3.0 hands parameters to whichever job asks first, so that of two jobs started together each may run what NNI's
+    records, its endings and its web UI ascribe to the other. Metrics carry the parameters that were really used; for
+    everything else each trial writes its id into its output folder, and that counts.
+
+    Args:
+        folder: of the experiment.
+        jobs: NNI's records (``nni.experiment.TrialJob``).
+        since: when the manager that lists them was started, in seconds since the epoch.
+    """
+
+    folder: ExperimentFolder
+    jobs: Sequence[Any]
+    since: float = 0.0
+
+    @cached_property
+    def _live(self) -> list[Any]:
+        """The jobs without those that NNI has forgotten.
+
+        A manager that is killed after it has taken up a job and before it has run it leaves the job to nobody: the next
+        one takes up only what was running or waiting. Only NNI's database tells whose a job in this state is.
+        """
+        database = self.folder.path / "db" / "nni.sqlite"
+        if not any(job.status == _RESUMED for job in self.jobs) or not database.is_file():
+            return list(self.jobs)
+        question = "SELECT trialJobId, MAX(timestamp) FROM TrialJobEvent WHERE event = ? GROUP BY trialJobId"
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as records:
+            taken_up = dict(records.execute(question, (_RESUMED,)))  # in milliseconds
+        earlier = {job for job, at in taken_up.items() if at < 1000.0 * self.since}
+        return [job for job in self.jobs if job.status != _RESUMED or job.trialJobId not in earlier]
+
+    @staticmethod
+    def _recorded(job: Any) -> str:
+        """Id that NNI ascribes to a job; empty where the job is not ours."""
+        for given in job.hyperParameters or ():
+            parameters = given.parameters if isinstance(given.parameters, dict) else {}
+            sample = parameters.get("sample", parameters)  # behind the NAS door parameters are a whole model
+            if TRIAL_ID in sample:
+                return str(sample[TRIAL_ID])
+        return ""
+
+    @property
+    def highest_number(self) -> int:
+        """Highest parameter id that NNI has used; -1 where it has not used any."""
+        return max((given.parameter_id for job in self.jobs for given in job.hyperParameters or ()), default=-1)
+
+    def to_run_again(self) -> set[str]:
+        """Ids of the trials that NNI runs again after a resume: it goes by its own records."""
+        return {self._recorded(job) for job in self._live if job.status in _TO_RUN_AGAIN}
+
+    def results(self) -> dict[str, tuple[str, Any]]:
+        """Job id and final metrics of every trial that has reported them to NNI, or died between result and report.
+
+        A report carries the number of the parameters that were really used; after a resume a job may have several.
+        """
+        owners = {given.parameter_id: self._recorded(job) for job in self.jobs for given in job.hyperParameters or ()}
+        found: dict[str, tuple[str, Any]] = {}
+        for job in self.jobs:
+            written = self.folder.trial_result(str(job.trialJobId))
+            if "metrics" in written:
+                found.setdefault(str(written.get("trial")), (str(job.trialJobId), written["metrics"]))
+            for metric in job.finalMetricData or ():
+                trial_id = owners.get(int(metric.parameterId)) or self._recorded(job)
+                found.setdefault(trial_id, (str(job.trialJobId), metric.data))
+        return found
+
+    def ended(self) -> dict[str, str]:
+        """Ids of the trials whose process has ended, with the reason of the failure; empty for a success.
+
+        A trial that another job is running again has not ended.
+        """
+        results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self._live]
+        claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
+        running = {str(result["trial"]) for job, result in results if _runs(job) and result.get("trial")}
+        found: dict[str, str] = {}
+        for job, result in results:
+            if _runs(job) or str(result.get("trial")) in running:
+                continue
+            trial_id = str(result.get("trial") or self._recorded(job))
+            if result.get("trial") or trial_id not in claimed:
+                failure = str(result.get("failure") or _REASONS.get(job.status, NO_REASON))
+                found[trial_id] = "" if job.status == "SUCCEEDED" else failure
+        return found
+
+
+def _runs(job: Any) -> bool:
+    return job.status in (*_TO_RUN_AGAIN, "UNKNOWN")
+
+
+def _end_after(manager: Any) -> None:
+    while manager.is_running() and manager.status() != "zombie":
+        time.sleep(0.5)
+    print("nni-diffnas: NNI's manager is gone: go on with 'nnictl resume'.", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class ManagerInfo:
+    """What NNI's manager told the process that hosts the tuner.
+
+    Args:
+        folder: of the experiment.
+        code_directory: the trials' working directory; relative paths in ``classArgs`` start there.
+        max_trials: of the config; ``None`` when unlimited.
+        concurrency: trials at once.
+        channel: web-socket address on which the manager hears its tuner; ``None`` outside NNI.
+        resumed: the experiment was started before.
+        assessed: an assessor or ``maxTrialDuration`` may stop trials; NNI calls these killed, like any others.
+        gpus: what the config asks of this machine's GPUs; ``None`` where the trials run elsewhere.
+    """
+
+    folder: ExperimentFolder
+    code_directory: Path
+    max_trials: int | None
+    concurrency: int
+    channel: str | None
+    resumed: bool
+    assessed: bool = False
+    gpus: GpuRequest | None = None
+
+    @classmethod
+    def read(cls, argv: Sequence[str] | None = None) -> ManagerInfo:
+        """Read the command line and environment with which NNI starts its dispatcher."""
+        arguments = list(sys.argv if argv is None else argv)
+        config: dict[str, Any] = {}
+        if "--exp_params" in arguments:
+            config = json.loads(base64.b64decode(arguments[arguments.index("--exp_params") + 1]))
+        log = Path(os.environ.get("NNI_LOG_DIRECTORY") or "nni-diffnas-experiment/log").resolve()
+        return cls(
+            folder=ExperimentFolder(log.parent),
+            code_directory=Path(config.get("trialCodeDirectory") or ".").resolve(),
+            max_trials=config.get("maxTrialNumber"),
+            concurrency=int(config.get("trialConcurrency") or 1),
+            channel=os.environ.get("NNI_TUNER_COMMAND_CHANNEL"),
+            resumed=os.environ.get("NNI_MODE") == "resume",
+            assessed=bool(config.get("assessor") or config.get("maxTrialDuration")),
+            gpus=GpuRequest.of(config),
+        )
+
+    def end_after(self, trials: int) -> None:
+        """Tell the manager that the experiment is done once ``trials`` trials have ended."""
+        if self.channel is not None:
+            from nni.experiment import Experiment
+
+            Experiment.connect(urlparse(self.channel).port).update_max_trial_number(trials)
+
+    def refreshed(self) -> ManagerInfo:
+        """The same with the limit and the concurrency of this moment: the user may have changed them."""
+        if self.channel is None:
+            return self
+        from nni.experiment import Experiment
+
+        params = Experiment.connect(urlparse(self.channel).port).get_experiment_profile()["params"]
+        return replace(self, max_trials=params.get("maxTrialNumber"), concurrency=int(params["trialConcurrency"]))
+
+    def end_with_manager(self) -> None:
+        """End this process soon after NNI's manager has died.
+
+        Left alone, the dispatcher would try to connect again for ten seconds, and reach the manager of a resumed
+        experiment: two tuners on one search.
+        """
+        if (manager := self._process) is not None:
+            threading.Thread(target=_end_after, args=(manager,), daemon=True).start()
+
+    @property
+    def _process(self) -> Any:
+        """NNI's manager, which has started this process, as psutil has it; ``None`` outside NNI."""
+        import psutil
+
+        parents = psutil.Process().parents() if self.channel is not None else []
+        return next((process for process in parents if process.name().startswith("node")), None)
+
+    def jobs(self) -> TrialJobs:
+        """All trial jobs that the manager has ever started."""
+        if self.channel is None:
+            return TrialJobs(self.folder, ())
+        from nni.experiment import Experiment
+
+        listed, manager = Experiment.connect(urlparse(self.channel).port).list_trial_jobs(), self._process
+        return TrialJobs(self.folder, listed, 0.0 if manager is None else manager.create_time())
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell manager and user of an error: NNI's dispatcher ends without a word, and the manager waits for ever."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, DiffNASError) else f"{type(error).__name__}: {error}"
+            print(f"nni-diffnas: {reason}", file=sys.stderr, flush=True)
+            self.fail(reason)
+            raise
+
+    def fail(self, message: str) -> None:
+        """Put the experiment into NNI's status ERROR; without this it would wait for its tuner for ever."""
+        if self.channel is not None:
+            from nni.runtime.tuner_command_channel import TunerCommandChannel
+            from nni.runtime.tuner_command_channel.command_type import CommandType
+
+            second = TunerCommandChannel(self.channel)
+            second.connect()
+            second._send(CommandType.Error, message)

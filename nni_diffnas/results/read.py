@@ -1,0 +1,180 @@
+"""The winner of an experiment: found in the search memory, exported as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..api.errors import JobError
+from ..api.trial import Trial
+from ..doors.experiment import ExperimentFolder
+from ..job import Job
+from ..memory import SearchMemory
+from ..searching.ranking import Outcome
+from ..trial.result_file import reason_of
+from .model_card import write_card
+from .verdict import Verdict, read_verdict
+
+if TYPE_CHECKING:
+    from ..api.strategy import AskTellStrategy
+
+__all__ = ["Search", "conclude", "export_trial", "read_search"]
+
+WEIGHTS = "model.safetensors"
+"""Weights in a trial's output folder."""
+
+SAMPLES = "samples.png"
+"""Images that the trained network drew, in a trial's output folder and beside the exported pipeline."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One experiment as its memory tells it: job, strategy, trials."""
+
+    folder: ExperimentFolder
+    job: Job
+    strategy: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its ranking."""
+        return Outcome.of(self.trials, self.job.make_objective())
+
+    @property
+    def best(self) -> Trial:
+        """Its best trial.
+
+        Raises:
+            JobError: none has succeeded.
+        """
+        best = self.outcome.best
+        if best is None:
+            raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
+        return best
+
+    @property
+    def challenger(self) -> Trial:
+        """Its best trial that is not the default network.
+
+        Raises:
+            JobError: nothing but the default network has succeeded.
+        """
+        challenger = self.outcome.challenger
+        if challenger is None:
+            raise JobError(
+                f"Experiment {self.folder.id} has no successful trial beside the default network yet "
+                f"({len(self.trials)} trials): there is nothing to compare with it."
+            )
+        return challenger
+
+    def pick(self, trial_id: str | None = None) -> Trial:
+        """The trial of that id; the best one without an id.
+
+        Raises:
+            JobError: there is no such trial, or, without an id, none that succeeded.
+        """
+        if trial_id is None:
+            return self.best
+        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        if found is None:
+            raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
+        return found
+
+
+def read_search(folder: ExperimentFolder) -> Search:
+    """Read an experiment, running or finished, from its memory.
+
+    Raises:
+        JobError: the folder or its memory holds no search.
+    """
+    with SearchMemory(folder.memory, create=False) as memory:
+        starts = memory.events(kind="experiment", experiment=folder.id)
+        if not starts:
+            raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
+        start: Mapping[str, Any] = starts[-1].body
+        if "job" not in start:
+            raise JobError(
+                f"Experiment {folder.id} searched from Python with a space or an evaluator that no job file can name: "
+                f"export its networks, or judge them, from Python too."
+            )
+        trials = tuple(memory.trials(experiment=folder.id))
+    return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
+
+
+def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
+    """Output folder of a trial; one that is on another machine is fetched."""
+    output = folder.output(trial.id)
+    if output is not None and (output / WEIGHTS).is_file():
+        return output
+    from .remote import fetch_output
+
+    fetched = fetch_output(folder, trial.job_id)
+    if fetched is None or not (fetched / WEIGHTS).is_file():
+        raise JobError(
+            f"The weights of trial {trial.id} are not on this machine, nor on one that NNI's remote service used: "
+            f"train it again with 'nni-diffnas train'."
+        )
+    return fetched
+
+
+def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, trials: Sequence[Trial] = ()) -> Path:
+    """Write the trained network of a trial as a diffusers pipeline folder with a model card.
+
+    Args:
+        folder: of the experiment.
+        job: of the search.
+        trial: whose network it is.
+        to: folder that is written.
+        trials: all trials of the search, for the card.
+
+    Raises:
+        JobError: its weights are not on this machine, or its evaluator makes no pipelines.
+    """
+    scheduler = job.make_evaluation().scheduler_config()
+    if scheduler is None:
+        raise JobError(
+            f"Evaluator {job.evaluator.type!r} makes no diffusion pipelines of what this job trains: there is nothing "
+            f"to export."
+        )
+    output = _output_with_weights(folder, trial)
+    from .export import export_pipeline
+
+    pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
+    if (output / SAMPLES).is_file():
+        shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
+    write_card(pipeline, job, trial, trials, _verdict_of(folder, trial))
+    return pipeline
+
+
+def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folder: ExperimentFolder) -> None:
+    """Print what a search has found and spent, and export its winner where it can be.
+
+    Args:
+        strategy: of the search.
+        trials: of the search, without those of a warm start.
+        job: of the search.
+        folder: of the experiment.
+
+    Raises:
+        Exception: whatever plug-ins, language models and disks raise.
+    """
+    outcome = Outcome.of(trials, strategy.objective)
+    print("\n" + outcome.describe(), flush=True)
+    if summary := strategy.summary():
+        print(summary, flush=True)
+    if outcome.best is not None and job.make_evaluation().scheduler_config() is not None:
+        try:
+            pipeline = export_trial(folder, job, outcome.best, folder.path / "winner", trials)
+        except Exception as error:
+            raise JobError(f"the winner was not exported: {reason_of(error)}") from error
+        print(f"pipeline: {pipeline}", flush=True)
+
+
+def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:
+    """The verdict in the experiment's folder, if it judges this trial."""
+    verdict = read_verdict(folder.path)
+    return verdict if verdict is not None and verdict.trial == trial.id else None

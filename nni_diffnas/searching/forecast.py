@@ -1,0 +1,99 @@
+"""How long a search will take, how much it will write and what it will spend, said before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..api.cost import Budget
+from ..api.evaluation import Evaluation
+from ..api.family import Family, sample_within
+
+if TYPE_CHECKING:
+    from ..api.strategy import AskTellStrategy
+
+__all__ = ["Forecast", "forecast_lines", "forecast_search", "format_bytes", "format_seconds"]
+
+NNI_SECONDS_PER_TRIAL = 3.0
+"""What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
+
+_DRAWN = 18
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration for a person."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def format_bytes(count: float) -> str:
+    """Write a size for a person."""
+    if not math.isfinite(count):
+        return "an unknown amount"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Wall-clock seconds and bytes on disk of a search; NaN where the evaluator cannot say."""
+
+    seconds: float
+    disk_bytes: float
+    trials: int
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.seconds):
+            return f"{self.trials} trials; the evaluator does not say how long they take"
+        return (
+            f"{self.trials} trials will take about {format_seconds(self.seconds)} "
+            f"and write about {format_bytes(self.disk_bytes)}"
+        )
+
+
+def forecast_search(
+    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, seed: int = 0
+) -> Forecast:
+    """Forecast from a few timed steps of networks that the search may try.
+
+    Three are timed, spread over the MACs of those drawn: small networks spend most of their time not on MACs, so that
+    the seconds of one do not tell those of another.
+
+    Args:
+        family: of the job.
+        evaluation: of the job, prepared.
+        budget: the windows from which architectures are drawn.
+        trials: number of trials.
+        concurrency: trials at once; they are taken not to slow each other down.
+        seed: of the architectures that stand for the search.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
+    timed = [evaluation.forecast(family.build(each)) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
+    seconds, size = np.mean(timed, axis=0).tolist()
+    rounds = math.ceil(trials / max(concurrency, 1))
+    return Forecast(rounds * (seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
+
+
+def forecast_lines(
+    strategy: AskTellStrategy, evaluation: Evaluation | None, trials: int, concurrency: int
+) -> list[str]:
+    """What to tell the user before a search starts: time and disk, then what the strategy itself spends.
+
+    Args:
+        strategy: bound to its space.
+        evaluation: prepared; ``None`` where it is a stranger's, of which nothing can be said.
+        trials: number of trials.
+        concurrency: trials at once.
+    """
+    lines = []
+    if evaluation is not None and strategy.family is not None:
+        lines.append(str(forecast_search(strategy.family, evaluation, strategy.budget, trials, concurrency)))
+    if spent := strategy.forecast(trials):
+        lines.append(spent)
+    return lines

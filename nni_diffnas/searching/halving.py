@@ -1,0 +1,88 @@
+"""Low-fidelity stops: a trial that falls behind the others at a rung of its training ends itself.
+
+Asynchronous successive halving without promotion: Li et al., "A System for Massively Parallel Hyperparameter Tuning"
+(2020), algorithm 2, where a trial at a rung goes on if it is among the best 1/eta that have come there. Here it
+decides by itself, while it trains, by a threshold that came with its parameters; so nothing has to be kept and resumed,
+and no door has to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..api.errors import StrategyError
+from ..api.evaluation import Evaluation
+from ..api.space import Value
+from ..api.trial import REFERENCE, Objective, Trial
+
+__all__ = ["Halving", "check_halving", "rung_metric", "rung_setting"]
+
+
+def rung_metric(metric: str, fraction: float) -> str:
+    """Name of a metric measured when this part of the budget is spent, e.g. ``rfid@25``."""
+    return f"{metric}@{round(100 * fraction)}"
+
+
+def rung_setting(name: str) -> str:
+    """Setting of a trial that ends it where the metric of this name is larger."""
+    return f"stop.{name}"
+
+
+@dataclass(frozen=True)
+class Halving:
+    """At every rung, only trials that are among the best 1/eta so far go on.
+
+    Args:
+        eta: above 1; 2 is NNI's median rule, 3 the usual choice.
+    """
+
+    eta: float
+
+    def __post_init__(self) -> None:
+        if not self.eta > 1:
+            raise StrategyError(f"halving is {self.eta:g}: give a number above 1, of which one trial goes on.")
+
+    def settings(self, trials: Sequence[Trial], objective: Objective) -> dict[str, Value]:
+        """Thresholds for the next trial, from what earlier ones measured at each rung, once eta of them came there.
+
+        Only for an objective that is minimised: a larger metric is worse. A `REFERENCE` is no competitor.
+        """
+        if objective.direction != "minimize":
+            return {}
+        rungs: dict[str, list[float]] = {}
+        for trial in (trial for trial in trials if trial.origin.kind != REFERENCE):
+            for name, value in trial.metrics.items():
+                if name.startswith(f"{objective.metric}@"):
+                    rungs.setdefault(name, []).append(value)
+        thresholds: dict[str, Value] = {}
+        for name, values in rungs.items():
+            if len(values) >= self.eta:
+                thresholds[rung_setting(name)] = sorted(values)[max(1, int(len(values) / self.eta)) - 1]
+        return thresholds
+
+
+def check_halving(halving: Halving | None, objective: Objective, evaluation: Evaluation | None) -> None:
+    """Refuse a halving that would never stop a trial; the doors call it before any.
+
+    Args:
+        halving: of the strategy.
+        objective: likewise.
+        evaluation: of the trials; ``None`` where a stranger's evaluator may measure what it wants.
+
+    Raises:
+        StrategyError: the objective is maximised, or the evaluation does not measure it on the way.
+    """
+    if halving is None:
+        return
+    if objective.direction != "minimize":
+        raise StrategyError(
+            f"halving is {halving.eta:g}, but {objective.metric} is maximised, and trials end themselves only where "
+            f"less is better: leave halving out."
+        )
+    if evaluation is not None and objective.metric not in evaluation.rungs:
+        raise StrategyError(
+            f"halving is {halving.eta:g}, but the evaluator does not measure {objective.metric} while it trains "
+            f"(only {', '.join(evaluation.rungs) or 'at the end'}): leave halving out, or search for rfid with "
+            f"evaluator.curve_points of 1 at least."
+        )

@@ -1,0 +1,226 @@
+"""Opens a search: what all doors and the doctor have in common before the first trial.
+
+Everything that can be refused is refused here, before anything trains.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from ..api.errors import JobError
+from ..api.evaluation import Evaluation
+from ..api.family import Family
+from ..api.space import Architecture, Space
+from ..api.trial import Trial
+from ..doors.experiment import ExperimentFolder
+from ..job import Job
+from ..memory import SearchMemory
+from ..plugins import find_plugin
+from ..versions import versions
+from .forecast import forecast_lines
+from .halving import check_halving
+
+if TYPE_CHECKING:
+    from ..api.strategy import AskTellStrategy
+
+__all__ = ["announce", "make_strategy", "narrow_family", "open_job", "open_memory"]
+
+_FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
+_NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class NarrowedFamily:
+    """A family of which only a part is searched: all but the space and the default are the family's own.
+
+    Args:
+        family: of the whole space.
+        space: has the same labels, and some of their values.
+    """
+
+    def __init__(self, family: Family, space: Space) -> None:
+        self.family = family
+        self.space = space
+
+    @property
+    def default(self) -> Architecture:
+        """The family's default, with the nearest value that is left where its own is not."""
+        whole = self.family.space
+        wanted = {label: whole.index_of(label, value) for label, value in whole.complete(self.family.default).items()}
+        nearest = {
+            label: min(values, key=lambda value: abs(whole.index_of(label, value) - wanted[label]))
+            for label, values in self.space.choices.items()
+        }
+        return self.space.validate(nearest)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # a family of blocks stays one
+        return type(self.family)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.family, name)
+
+
+def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
+    """Narrow a family to the values that the experiment's NNI search space offers.
+
+    Raises:
+        SpaceError, JobError: another set of labels, or a value that the space does not have.
+    """
+    space, offered = family.space, Space.from_nni(search_space)
+    if set(offered.labels) != set(space.labels):
+        extra, missing = set(offered.labels) - set(space.labels), set(space.labels) - set(offered.labels)
+        raise JobError(
+            f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
+            f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
+        )
+    kept = {
+        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in offered.choices[label]))
+        for label, values in space.choices.items()
+    }
+    if kept == space.choices:
+        return family
+    conditions = {
+        label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
+        for label, listed in space.conditions.items()
+    }
+    return cast(Family, NarrowedFamily(family, Space(kept, space.edges, conditions)))
+
+
+def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> AskTellStrategy:
+    """Construct a strategy plug-in for a job.
+
+    Raises:
+        PluginError, JobError: no such strategy, or it refuses its options.
+    """
+    made = find_plugin("strategies", name)
+    warm: list[Trial] = []
+    for file in job.warm_start:
+        with SearchMemory(Path(file), create=False) as earlier:
+            warm += earlier.trials()
+    try:
+        strategy: AskTellStrategy = made(
+            objective=job.make_objective(),
+            budget=job.make_budget(),
+            seed=job.seed,
+            memory=memory,
+            warm_start=warm,
+            **options,
+        )
+    except TypeError as error:
+        known = _options(made)
+        if unknown := [option for option in options if option not in known]:
+            raise JobError(
+                f"Strategy {name!r} has no option {unknown[0]!r}: choose among {', '.join(known)}."
+            ) from error
+        raise JobError(f"Strategy {name!r} does not take these classArgs: {error}.") from error
+    return strategy
+
+
+def _options(strategy: type[AskTellStrategy]) -> list[str]:
+    """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
+    from ..api.strategy import AskTellStrategy
+
+    named: dict[str, None] = {}
+    for base in strategy.__mro__[: strategy.__mro__.index(AskTellStrategy) + 1]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
+    return [name for name in named if name not in _FROM_THE_JOB]
+
+
+def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:
+    """Open the search memory of an experiment, by default in its folder, so that it is found by the experiment's id."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    memory = SearchMemory(file or folder.path / "memory.sqlite")
+    folder.remember_memory(memory.path)
+    return memory
+
+
+def open_job(
+    job: Job,
+    name: str,
+    optimize_mode: str,
+    options: Mapping[str, Any],
+    search_space: Mapping[str, Any],
+    folder: ExperimentFolder | None = None,
+    *,
+    resumed: bool = False,
+) -> tuple[AskTellStrategy, Evaluation]:
+    """Open the search of a job: its data prepared, its strategy bound to what the config leaves of the space.
+
+    Args:
+        job: of the search.
+        name: of the strategy plug-in.
+        optimize_mode: of the tuner; must agree with the job's objective.
+        options: of the strategy.
+        search_space: NNI's, of the config.
+        folder: of the experiment; without one nothing is remembered.
+        resumed: the experiment was started before.
+
+    Raises:
+        DiffNASError: bad input.
+    """
+    wanted = job.make_objective().direction
+    if optimize_mode != wanted:
+        raise JobError(
+            f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
+            f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
+        )
+    family, evaluation = job.make_family(), job.make_evaluation()
+    searched = narrow_family(family, search_space)
+    evaluation.prepare()
+    evaluation.check(family)
+    memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
+    strategy = make_strategy(name, job, memory, options)
+    if folder is not None:
+        strategy.experiment = folder.id
+    place = None if folder is None else folder.path
+    strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
+    if resumed:
+        strategy.recall()
+    check_halving(strategy.halving, strategy.objective, evaluation)
+    strategy.check()
+    return strategy, evaluation
+
+
+def announce(
+    strategy: AskTellStrategy,
+    name: str,
+    evaluation: Evaluation | None,
+    job: Job | None,
+    options: Mapping[str, Any] | None,
+    max_trials: int | None,
+    concurrency: int,
+) -> None:
+    """Forecast a search that begins, and record what it is: report, export and verdict go by that.
+
+    Args:
+        strategy: bound.
+        name: of the strategy.
+        evaluation: prepared; ``None`` where it is a stranger's.
+        job: ``None`` where no job file can say what is searched.
+        options: of the strategy; ``None`` where nobody knows them.
+        max_trials: of the experiment; ``None`` when unlimited.
+        concurrency: trials at once.
+    """
+    if max_trials:
+        max_trials = strategy.planned(max_trials)
+        for line in forecast_lines(strategy, evaluation, max_trials, concurrency):
+            print(f"nni-diffnas: {line}", flush=True)
+    if strategy.memory is None:
+        return
+    body: dict[str, Any] = {
+        "strategy": name,
+        "protocol": strategy.protocol,
+        "space": strategy.space.key,
+        "max_trials": max_trials,
+        "versions": versions(),
+    }
+    if options is not None:
+        body["options"] = dict(options)
+    if job is not None:
+        body["job"] = job.model_dump(mode="json")
+    strategy.memory.log("experiment", strategy.experiment, body)

@@ -1,0 +1,124 @@
+"""What a search found: its best, median and default architectures, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..api.cost import Cost
+from ..api.trial import FAULTLESS, REFERENCE, Objective, Trial
+
+__all__ = ["Outcome", "format_cost", "format_count", "why_broken"]
+
+MAX_FAILURES_IN_A_ROW = 5
+"""A job that is broken must not burn a night: after so many failures in a row the search ends."""
+
+
+def why_broken(ended: Sequence[Trial]) -> str:
+    """Say why a search has to end although its strategy has more to suggest; empty while it may go on.
+
+    Args:
+        ended: trials of this search, in the order in which they ended; those from before a resume do not count, or what
+            the user has repaired could not go on.
+    """
+    last = [trial for trial in ended if trial.reason not in FAULTLESS][-MAX_FAILURES_IN_A_ROW:]
+    if len(last) < MAX_FAILURES_IN_A_ROW or any(trial.status != "failed" for trial in last):
+        return ""
+    return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"
+
+
+def format_count(value: float) -> str:
+    """Write a count with three digits and a unit: ``1.23 M``."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def format_cost(cost: Cost | None) -> str:
+    """Write MACs and parameters for a person."""
+    if cost is None:
+        return "cost unknown"
+    text = f"{format_count(cost.macs)}MACs, {format_count(cost.params)} params"
+    return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Ranking of the successful trials of one search.
+
+    Args:
+        objective: what ranks them.
+        ranked: successful trials, best first; without a `REFERENCE`.
+        failed: number of failed trials.
+        ended: number of all that have ended, whether they can be ranked or not.
+        default: the trial of the space's default architecture (or teacher), where it was measured.
+    """
+
+    objective: Objective
+    ranked: tuple[Trial, ...]
+    failed: int
+    ended: int
+    default: Trial | None
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
+        """Rank trials; equal scores keep their order of submission."""
+        succeeded = [trial for trial in trials if trial.status == "succeeded" and objective.metric in trial.metrics]
+        scored = [(score, trial) for trial in succeeded if (score := objective.score(trial.metrics)) is not None]
+        ranked = tuple(trial for _, trial in sorted(scored, key=lambda pair: pair[0], reverse=True))
+        default = next((trial for trial in succeeded if trial.origin.kind in ("default", REFERENCE)), None)
+        counts = Counter(trial.status for trial in trials)
+        return cls(objective, ranked, counts["failed"], counts["failed"] + counts["succeeded"], default)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial."""
+        return self.ranked[0] if self.ranked else None
+
+    @property
+    def challenger(self) -> Trial | None:
+        """The best trial that is not the default network: what a verdict compares with it."""
+        default = None if self.default is None else self.default.architecture
+        return next((trial for trial in self.ranked if trial.architecture != default), None)
+
+    @property
+    def behind_reference(self) -> bool:
+        """Whether the default network is a `REFERENCE` and has a better score than the best trial."""
+        if self.best is None or self.default is None or self.default.origin.kind != REFERENCE:
+            return False
+        ours, default = (float(trial.metrics[self.objective.metric]) for trial in (self.best, self.default))
+        return default < ours if self.objective.direction == "minimize" else default > ours
+
+    @property
+    def median(self) -> Trial | None:
+        """The trial in the middle of the ranking (the better one of two)."""
+        return self.ranked[(len(self.ranked) - 1) // 2] if self.ranked else None
+
+    def describe(self) -> str:
+        """Write a small table for the terminal."""
+        if self.best is None:
+            return f"No trial succeeded ({self.failed} failed): see the reasons above and in the trials' result.json."
+        name = self.objective.metric
+        lines = [f"{'':8} {name:>10}  cost"]
+        for title, trial in (("best", self.best), ("median", self.median), ("default", self.default)):
+            if trial is None:
+                lines.append(f"{title:8} {'-':>10}  not trained")
+            else:
+                lines.append(f"{title:8} {trial.metrics[name]:>10.4g}  {format_cost(trial.cost)}   ({trial.id})")
+        chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
+        origin = self.best.origin
+        lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")
+        if self.best is self.default and (next_best := self.challenger) is not None:
+            lines.append(
+                f"No trial beat the default network; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
+                f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
+            )
+        elif self.behind_reference:
+            assert self.default is not None
+            score = f"{name} ({self.default.metrics[name]:.4g})"
+            lines.append(f"The default network, which is no candidate here, has the better {score}.")
+        if self.failed:
+            lines.append(f"{self.failed} of {self.ended} trials failed")
+        return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The life of one trial, and the file that it leaves."""

@@ -1,0 +1,177 @@
+"""`TrialRecord`: what a trial writes of itself into its output folder, and what it reads there of its predecessors.
+
+NNI says neither why a trial failed nor, after a crash, which one has finished; the file `RESULT_FILE` does. A trial
+that is started again after a resume finds its earlier result there and reports it instead of training once more; one
+that a dead manager left running finds that another has taken its place, and ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import math
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..api.errors import DiffNASError
+from ..api.trial import STOPPED_EARLY
+
+__all__ = ["RESULT_FILE", "TrialRecord", "reason_of"]
+
+RESULT_FILE = "result.json"
+"""In a trial's output folder: its id from the start, and in the end its metrics or the reason of its failure."""
+
+_RESERVED = 4096
+"""Bytes that the file takes from the start, so that a reason can still be written when the disk is full."""
+
+_GRACE = 15.0
+"""Seconds after the time limit at which a process that not even Python can end is ended from C."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why a trial failed."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return f"out of memory: {text or 'no more could be allocated'}"
+    if any(sign in text for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
+        return f"the disk is full: {text}"
+    return text if isinstance(error, DiffNASError) else f"{type(error).__name__}: {text}"
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics without numbers that are not finite: NNI's JSON and its web UI know none."""
+    return {name: value for name, value in metrics.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+class TrialRecord:
+    """The record of one trial, written by the process that runs it.
+
+    Args:
+        folder: output folder of the trial; exists.
+        trial_id: of the trial; empty for one that runs alone.
+    """
+
+    def __init__(self, folder: Path, trial_id: str = "") -> None:
+        self.folder, self.trial_id = folder, trial_id
+        self._process = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / RESULT_FILE
+
+    @staticmethod
+    def read(file: Path) -> dict[str, Any]:
+        """What a trial wrote; empty where there is nothing, or nothing whole."""
+        try:
+            content = json.loads(file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        text = json.dumps({"trial": self.trial_id, "process": self._process, **content}, indent=1).encode()
+        # In place: what the file has is never given back to a disk that others are filling.
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(descriptor, text.ljust(_RESERVED), 0)
+            os.ftruncate(descriptor, max(len(text), _RESERVED))
+        finally:
+            os.close(descriptor)
+
+    def claim(self) -> None:
+        """Say that this process runs the trial; `doors.experiment.TrialJobs` tells why NNI cannot say.
+
+        The result of another trial, which NNI ran in this folder before a resume, is kept beside.
+        """
+        before = self.read(self._file)
+        if "metrics" in before and before.get("trial") not in ("", self.trial_id):
+            self._file.rename(self.folder / f"result-{before['trial']}.json")
+        self._write({})
+
+    def fail(self, reason: str) -> None:
+        """Write down why the trial failed."""
+        try:
+            self._write({"failure": reason[: _RESERVED // 2]})
+        except OSError as error:
+            print(f"nni-diffnas: the reason of the failure could not be recorded: {error}", file=sys.stderr, flush=True)
+
+    def succeed(self, result: Mapping[str, Any]) -> None:
+        """Write down the result; a full disk is no reason to lose it, since NNI is told as well."""
+        try:
+            self._write(result)
+        except OSError as error:
+            print(f"nni-diffnas: the result could not be saved, only reported: {error}", file=sys.stderr, flush=True)
+
+    def earlier(self) -> dict[str, Any] | None:
+        """The result of the same trial from before a resume; ``None`` where it has not been finished on this host.
+
+        It may lie in the folder of another job, see `doors.experiment.TrialJobs`. What another trial has left in this
+        folder is then replaced by it: nobody must take that for the end of this job's trial.
+        """
+        if not self.trial_id:
+            return None
+        # Locally a job's folder is its output; on other machines the output lies within it.
+        elsewhere = self.folder.name == "nnioutput"
+        jobs, pattern = (self.folder.parents[1], f"*/{self.folder.name}/") if elsewhere else (self.folder.parent, "*/")
+        for file in jobs.glob(f"{pattern}result*.json"):
+            content = self.read(file)
+            if content.get("trial") == self.trial_id and "metrics" in content:
+                if self.read(self._file).get("trial", self.trial_id) != self.trial_id:
+                    self.claim()
+                    self.succeed({name: value for name, value in content.items() if name not in ("trial", "process")})
+                return content
+        return None
+
+    @contextmanager
+    def attempt(self, max_seconds: float | None = None) -> Iterator[None]:
+        """Claim the trial and watch over it while it runs; an exception becomes the reason of its failure.
+
+        Args:
+            max_seconds: wall-clock limit; after it the process writes its reason and the stacks of all threads, and
+                ends.
+        """
+        self.claim()
+        started = time.monotonic()
+        threading.Thread(target=self._watch, args=(max_seconds, started), daemon=True).start()
+        if max_seconds is not None:
+            faulthandler.dump_traceback_later(max_seconds + _GRACE, exit=True)
+        try:
+            yield
+        except KeyboardInterrupt:  # so NNI stops a trial; in its records, that looks like a process that was killed
+            with self._lock:
+                self._over.set()
+                self.fail(STOPPED_EARLY)
+            raise
+        except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
+            with self._lock:
+                self._over.set()
+                self.fail(reason_of(error))
+            raise
+        finally:
+            self._over.set()
+            if max_seconds is not None:
+                faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self, max_seconds: float | None, started: float) -> None:
+        while not self._over.wait(1.0 if max_seconds is None else min(1.0, max_seconds / 4)):
+            if self.trial_id and self.read(self._file).get("process", self._process) != self._process:
+                print("nni-diffnas: this trial has been started again: ending.", file=sys.stderr, flush=True)
+                os._exit(3)
+            if max_seconds is not None and time.monotonic() - started > max_seconds:
+                with self._lock:
+                    if self._over.is_set():
+                        return
+                    reason = f"the trial took longer than max_trial_seconds: {max_seconds:g} (its stacks are in stderr)"
+                    self.fail(reason)
+                    print(f"nni-diffnas: the trial failed: {reason}", file=sys.stderr, flush=True)
+                    faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+                    os._exit(1)

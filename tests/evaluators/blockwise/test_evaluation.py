@@ -1,0 +1,242 @@
+"""Training blocks and students of tiny teachers, in pixels; what is compared, returned, inherited and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from blockwise_teachers import QUICK, save_teacher
+
+from nni_diffnas.api.errors import DataError, JobError, TrialFailure
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.trial import UNRANKED
+from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.choosing import _add_losses, compare, front_of, prefix_macs
+from nni_diffnas.evaluators.blockwise.forward_hooks import block_loss, record
+from nni_diffnas.evaluators.blockwise.settings import BETAS, SupernetSettings
+from nni_diffnas.evaluators.blockwise.supernet import train_supernet
+from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
+
+
+def evaluation(**options: Any) -> BlockwiseEvaluation:
+    made = BlockwiseEvaluation({"source": "digits"}, **{**QUICK, **options})
+    made.prepare()
+    return made
+
+
+def context(family: BlockwiseUNetFamily, folder: Path, architecture: Any = None, **settings: Any) -> TrialContext:
+    folder.mkdir(exist_ok=True)
+    return TrialContext(family.default if architecture is None else architecture, folder, 0, settings=settings)
+
+
+def run(judge: BlockwiseEvaluation, family: BlockwiseUNetFamily, asked: TrialContext) -> dict[str, Any]:
+    torch.manual_seed(asked.seed)
+    return judge.evaluate(family.build(asked.architecture), asked)
+
+
+def images(family: BlockwiseUNetFamily, seed: int = 0) -> tuple[TeacherPipeline, NoisedImages]:
+    teacher = TeacherPipeline(family)
+    clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return teacher, NoisedImages(teacher, clean, None, seed)
+
+
+def test_beta_goes_from_distillation_to_noise() -> None:
+    assert {name: (beta(0.0), beta(1.0)) for name, beta in BETAS.items()} == {
+        "constant0": (0.0, 0.0),
+        "constant1": (1.0, 1.0),
+        "hard": (0.0, 1.0),
+        "linear": (0.0, 1.0),
+        "cosine": (0.0, 1.0),
+    }
+    for name in ("hard", "linear", "cosine"):
+        values = [BETAS[name](done / 10) for done in range(11)]
+        assert values == sorted(values)
+
+
+def test_noised_images_have_the_schedules_levels(family: BlockwiseUNetFamily) -> None:
+    _, drawn = images(family)
+    batch = drawn.draw(64)
+    assert torch.allclose(batch.a**2 + batch.s**2, torch.ones_like(batch.a), atol=1e-5)
+    assert torch.allclose(batch.noised, batch.a * batch.clean + batch.s * batch.noise)
+    ordered = batch.times.sort().values
+    assert all(int(i * 1000 / 64) <= int(time) < (i + 1) * 1000 / 64 for i, time in enumerate(ordered)), "stratified"
+    again = images(family)[1].draw(64)
+    assert torch.equal(again.noised, batch.noised)
+
+
+def test_a_teachers_block_has_no_loss_against_itself(family: BlockwiseUNetFamily) -> None:
+    teacher, drawn = images(family)
+    batch = drawn.draw(16)
+    paths = {block.name: family.block_path(block.name) for block in family.blocks}
+    calls = record(teacher.network, paths, lambda: teacher.network(batch.noised, batch.times))
+    assert list(calls) == list(paths)
+    for name, call in calls.items():
+        outputs = call.run(teacher.network.get_submodule(paths[name]))
+        assert float(block_loss(outputs, call, call.variances())) == 0.0
+        mean = tuple(output.mean().expand_as(output) for output in call.outputs)
+        assert float(block_loss(mean, call, call.variances())) == pytest.approx(1.0, abs=0.01)
+    assert len(calls["down0"].outputs) == 2, "the level's skip and its output, which is a skip too"
+    stopped = record(teacher.network, paths, lambda: teacher.network(batch.noised, batch.times), last="down1")
+    assert list(stopped) == ["down0", "down1"]
+
+
+def test_choosing_keeps_to_its_share_and_matches_plain_scoring(family: BlockwiseUNetFamily) -> None:
+    teacher, drawn = images(family)
+    block = family.blocks[3]
+    torch.manual_seed(0)
+    supernet: Any = family.supernet(block.name, teacher.network)
+    settings = SupernetSettings(steps=60, batch_size=32, cached_images=64, front=6, first_images=8)
+    losses: list[float] = []
+    trained = train_supernet(supernet, block, teacher, drawn, settings, 0, lambda loss, step: losses.append(loss))
+    assert losses[-1] < losses[0]
+    choosing = compare(supernet, block, trained, settings, 0)
+    assert choosing.macs <= 0.1 * trained.macs
+    assert choosing.teacher.path == block.teacher
+    assert len(choosing.scored) >= 12, "the rounds end before too few are left to choose from"
+    front = front_of(block, choosing, settings.front)
+    assert len(front) <= settings.front
+    assert block.teacher in [scored.path for scored in front]
+    assert block.cost(front[0].path).macs == block.rest.macs + sum(
+        min(cost.macs for cost in layer.costs) for layer in block.layers
+    ), "the cheapest path is among them, so that every feasible budget has a choice"
+    for scored in front:
+        supernet.choose(scored.path)
+        rows = trained.call.rows(torch.arange(scored.images))
+        with torch.no_grad():
+            loss = float(block_loss(rows.run(supernet), rows, trained.variances))
+        assert loss == pytest.approx(scored.loss, rel=1e-4)
+    costs = [block.cost(scored.path).macs for scored in front if scored.path != block.teacher]
+    assert costs == sorted(costs)
+
+
+def test_prefixes_are_counted_once(family: BlockwiseUNetFamily) -> None:
+    block = family.blocks[3]
+    one, other = block.layers
+    paths = [(0, 0), (0, 1), (2, 1)]
+    expected = 3 * block.rest.macs + one.costs[0].macs + one.costs[2].macs
+    expected += other.costs[0].macs + 2 * other.costs[1].macs
+    assert prefix_macs(block, paths) == expected
+
+
+def test_losses_accumulate_over_images(family: BlockwiseUNetFamily) -> None:
+    teacher, drawn = images(family)
+    block = family.blocks[0]
+    supernet: Any = family.supernet(block.name, teacher.network)
+    settings = SupernetSettings(steps=2, batch_size=16, cached_images=32)
+    trained = train_supernet(supernet, block, teacher, drawn, settings, 0, lambda loss, step: None)
+    supernet.eval()
+    parts: dict[tuple[int, ...], float] = {}
+    whole: dict[tuple[int, ...], float] = {}
+    _add_losses(supernet, trained, [block.teacher], parts, 0, 8)
+    _add_losses(supernet, trained, [block.teacher], parts, 8, 32)
+    _add_losses(supernet, trained, [block.teacher], whole, 0, 32)
+    assert parts[block.teacher] == pytest.approx(whole[block.teacher], rel=1e-4)
+
+
+def test_too_short_a_training_cannot_pay_for_choosing(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    judge = evaluation(supernet={"steps": 1, "batch_size": 1, "cached_images": 64})
+    with pytest.raises(TrialFailure, match=r"raise supernet\.steps"):
+        run(judge, family, context(family, tmp_path, task="block", block="down0"))
+
+
+def test_a_block_trial_returns_a_front_that_nni_can_ship(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    metrics = run(evaluation(), family, context(family, tmp_path, task="block", block="up0"))
+    block = family.blocks[3]
+    assert metrics[UNRANKED] == 1
+    assert "rfid" not in metrics
+    assert len(json.dumps(metrics)) < 8000
+    for macs, params, latency, loss, *path in metrics["front"]:
+        assert (macs, params) == (block.cost(path).macs, block.cost(path).params)
+        assert latency == -1.0
+        assert loss > 0
+    assert metrics["choosing_macs"] <= 0.1 * metrics["train_macs"]
+    assert json.loads((tmp_path / "evaluation.json").read_text())["settings"] == {"task": "block", "block": "up0"}
+
+
+def test_the_same_block_trial_twice_is_the_same(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    first, second = (
+        run(evaluation(), family, context(family, tmp_path, task="block", block="down0"))["front"] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_students_are_retrained_scored_and_saved(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    architecture = family.space.sample(np.random.default_rng(0))
+    judge = evaluation(inherit="supernet")
+    missing = context(family, tmp_path / "missing", architecture, task="retrain")
+    with pytest.raises(TrialFailure, match="not trained on this machine"):
+        run(evaluation(inherit="supernet", supernet={**QUICK["supernet"], "steps": 41}), family, missing)
+    for block in family.blocks:
+        run(judge, family, context(family, tmp_path / block.name, task="block", block=block.name))
+    asked = context(family, tmp_path / "student", architecture, task="retrain", beta="hard")
+    metrics = run(judge, family, asked)
+    assert metrics["rfid"] > 0
+    assert metrics["train_macs"] > 0
+    assert (asked.output / "model.safetensors").is_file()
+    assert (asked.output / "samples.png").is_file()
+
+
+def test_a_student_that_falls_behind_ends_itself(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    judge = evaluation(training={"images": 128, "batch_size": 32, "reports": 4}, curve_points=3, curve_images=16)
+    assert judge.rungs == ("rfid",)
+    whole = run(judge, family, context(family, tmp_path / "whole", task="retrain"))
+    assert {"rfid@25", "rfid@50", "rfid@75", "rfid"} <= whole.keys()
+    limit = {"stop.rfid@50": whole["rfid@50"] / 2}
+    stopped = run(judge, family, context(family, tmp_path / "stopped", task="retrain", **limit))
+    assert stopped[UNRANKED] == 1
+    assert {"rfid@25", "rfid@50"} == {name for name in stopped if name.startswith("rfid")}
+    assert "above" in json.loads((tmp_path / "stopped" / "evaluation.json").read_text())["stopped"]
+
+
+def test_a_student_in_the_teachers_shape_inherits_all(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    judge = evaluation(training={"images": 32, "batch_size": 32, "learning_rate": 1e-9, "reports": 1})
+    student = run(judge, family, context(family, tmp_path / "student", task="retrain", beta="constant0"))
+    teacher = run(judge, family, context(family, tmp_path / "teacher", task="teacher"))
+    assert student["loss"] == pytest.approx(0.0, abs=1e-9), "its blocks are the teacher's"
+    assert student["rfid"] == pytest.approx(teacher["rfid"], rel=1e-3)
+    assert "train_macs" not in teacher
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"training": {"images": 64, "prediction": "v"}}, "training.prediction"),
+        ({"inherit": "nothing", "beta": "constant0"}, "untrained"),
+        ({"beta": "quadratic"}, "quadratic"),
+        ({"supernet": {"choosing_share": 0.5}}, "choosing_share"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        BlockwiseEvaluation({"source": "digits"}, **{**QUICK, **options})
+
+
+def test_images_that_do_not_fit_are_refused_before_training(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    for shape, said in (((4, 16, 16), "16x16 with 1 channels"), ((4, 8, 8, 3), "8x8 with 3 channels")):
+        np.savez(tmp_path / "images.npz", images=np.arange(np.prod(shape)).astype(np.uint8).reshape(shape))
+        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz")}, **QUICK)
+        with pytest.raises(DataError, match=f"{said}, the teacher takes images of 8x8 with 1"):
+            judge.check(family)
+    with pytest.raises(JobError, match="the teacher has 500 timesteps"):
+        BlockwiseEvaluation({"source": "digits"}, **{**QUICK, "training": {"images": 64}, "sampler_steps": 1000}).check(
+            BlockwiseUNetFamily(save_teacher(tmp_path / "short", steps=500))
+        )
+
+
+def test_other_spaces_tasks_and_blocks_are_refused(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    from nni_diffnas.search_spaces import UNetFamily
+
+    judge, others = evaluation(), UNetFamily("digits")
+    with pytest.raises(JobError, match="space 'blockwise'"):
+        judge.check(others)
+    with pytest.raises(JobError, match="student of a teacher"):
+        judge.evaluate(others.build(others.default), context(family, tmp_path))
+    with pytest.raises(JobError, match="'down7' is unknown"):
+        run(judge, family, context(family, tmp_path, task="block", block="down7"))
+    with pytest.raises(JobError, match="'dance'"):
+        run(judge, family, context(family, tmp_path, task="dance"))

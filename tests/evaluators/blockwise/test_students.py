@@ -1,0 +1,186 @@
+"""How students start, what they learn from, and how they are judged: inheritance, soft targets, forecast, verdict."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from blockwise_teachers import QUICK, save_teacher
+from torch import Tensor, nn
+
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.trial import Origin, Trial
+from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
+from nni_diffnas.evaluators.blockwise.joint import Retraining
+from nni_diffnas.evaluators.blockwise.teacher_pipeline import Noised, NoisedImages, TeacherPipeline
+from nni_diffnas.evaluators.training.recipe import Recipe
+from nni_diffnas.job import load_job
+from nni_diffnas.results.verdict import judge
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
+from nni_diffnas.searching.forecast import forecast_search
+from nni_diffnas.trial.run import build_seeded
+
+
+def everywhere(family: BlockwiseUNetFamily, **choices: float) -> Architecture:
+    """The teacher's architecture with some choices made in every residual block that offers them."""
+    chosen = dict(family.default)
+    for label, values in family.space.choices.items():
+        wanted = choices.get(label.rpartition(".")[2])
+        if wanted in values:
+            chosen[label] = wanted
+    return family.space.validate(chosen)
+
+
+def output(network: nn.Module) -> Tensor:
+    noised = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made: Tensor = network.eval()(noised, torch.tensor([3, 100, 500, 900])).sample
+    return made
+
+
+def distance(family: BlockwiseUNetFamily, architecture: Architecture, *, inherits: bool) -> float:
+    """Squared distance of a student's output to the teacher's, before any training; 1 is saying the mean."""
+    student, teacher = build_seeded(family, architecture, 0), family.teacher()
+    if inherits:
+        fill_fitting(student, teacher.state_dict())
+    wanted = output(teacher)
+    return float((output(student) - wanted).square().mean() / wanted.var())
+
+
+def test_larger_kernels_start_as_the_teacher(family: BlockwiseUNetFamily) -> None:
+    architecture = everywhere(family, kernel1=5, kernel2=5)
+    assert architecture != family.default
+    assert distance(family, architecture, inherits=True) < 1e-9
+    assert distance(family, architecture, inherits=False) > 0.1
+
+
+@pytest.mark.parametrize("choices", [{"width": 0.5}, {"width": 1.2}, {"kernel1": 1, "kernel2": 1, "width": 0.5}])
+def test_what_is_kept_of_a_resized_layer_brings_it_nearer_to_the_teacher(
+    family: BlockwiseUNetFamily, choices: dict[str, float]
+) -> None:
+    architecture = everywhere(family, **choices)
+    assert architecture != family.default
+    assert distance(family, architecture, inherits=True) < 0.8 * distance(family, architecture, inherits=False)
+
+
+def test_of_fewer_channels_the_strongest_of_each_group_stay(family: BlockwiseUNetFamily) -> None:
+    architecture = everywhere(family, width=0.5)
+    teacher, student = family.teacher(), family.build(architecture)
+    state = {name: value.clone() for name, value in teacher.state_dict().items()}
+    block = "mid_block.resnets.0"
+    strong = [1, 3, 4, 6, 9, 11, 13, 14]  # two in each of the four groups of four
+    state[f"{block}.norm2.weight"].fill_(1e-3)[strong] = 1.0
+    fill_fitting(student, state)
+    made = student.state_dict()
+    assert torch.equal(made[f"{block}.conv1.weight"], state[f"{block}.conv1.weight"][strong])
+    assert torch.equal(made[f"{block}.conv2.weight"], state[f"{block}.conv2.weight"][:, strong])
+    assert torch.equal(made[f"{block}.time_emb_proj.weight"], state[f"{block}.time_emb_proj.weight"][strong])
+    assert torch.equal(made[f"{block}.norm2.weight"], torch.ones(8))
+
+
+def retraining(
+    family: BlockwiseUNetFamily, student: nn.Module, soft_target: float, beta: float, batch: int = 32
+) -> Retraining:
+    teacher = TeacherPipeline(family)
+    clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    recipe = Recipe(images=64, batch_size=batch)
+    images = NoisedImages(teacher, clean, None, 0)
+    return Retraining(student, 1, teacher, images, recipe, lambda done: beta, soft_target)
+
+
+def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily) -> None:
+    def loss(soft_target: float, beta: float = 1.0) -> float:
+        learner = retraining(family, family.teacher(), soft_target, beta)
+        return float(learner.gradient(learner.draw(0.0)))
+
+    assert loss(1.0) == pytest.approx(0.0, abs=1e-9), "the teacher agrees with itself"
+    assert loss(0.0) > 0.1, "and not with the noise"
+    assert loss(0.5) == pytest.approx(0.25 * loss(0.0), rel=1e-4)
+    assert loss(1.0, beta=0.5) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_short_memory_halves_a_students_batch_and_changes_nothing_else(
+    family: BlockwiseUNetFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def gradients(largest: int) -> dict[str, Tensor]:
+        student = build_seeded(family, family.default, 1)
+        learner, whole = retraining(family, student, 0.5, 0.5, batch=16), Retraining.noise_loss
+
+        def narrow(self: Retraining, batch: Noised, teachers: Tensor | None) -> Tensor:
+            sizes.append(len(batch.times))
+            if len(batch.times) > largest:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return whole(self, batch, teachers)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Retraining, "noise_loss", narrow)
+            learner.gradient(learner.draw(0.0))
+        return {name: each.grad for name, each in student.named_parameters() if each.grad is not None}
+
+    wanted, found = gradients(16), gradients(5)
+    assert sizes == [16, 16, 8, 4, 4, 4, 4]
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_longer_and_held_out_stay_blockwise(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    judged = BlockwiseEvaluation({"source": "digits", "held_out": 0.1}, **{**QUICK, "beta": "hard"})
+    longer = judged.longer(2.0)
+    assert isinstance(longer, BlockwiseEvaluation)
+    assert longer.settings.training.images == 256
+    assert longer.settings.beta == "hard"
+    held = judged.held_out()
+    assert isinstance(held, BlockwiseEvaluation)
+    held.prepare()
+    model = build_seeded(family, family.default, 0)
+    metrics = held.evaluate(model, TrialContext(family.default, tmp_path, 0, settings={"task": "teacher"}))
+    assert metrics["rfid"] > 0
+    assert (tmp_path / "nearest.png").is_file()
+
+
+def test_the_forecast_is_a_number(family: BlockwiseUNetFamily) -> None:
+    def forecast(**options: Any) -> tuple[float, float]:
+        judged = BlockwiseEvaluation({"source": "digits"}, **{**QUICK, **options})
+        judged.prepare()
+        return judged.forecast(family.build(family.default))
+
+    seconds, size = forecast()
+    assert 0 < seconds < 600
+    assert 1e3 < size < 1e8
+    longer, _ = forecast(training={**QUICK["training"], "images": 128_000})
+    assert longer > 20 * seconds
+    searched, _ = forecast(supernet={**QUICK["supernet"], "steps": 20_000})
+    assert searched > 5 * seconds
+
+
+def test_a_verdict_compares_the_student_with_its_teacher_as_it_is(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "teacher")
+    content = {
+        "space": {"type": "blockwise", "teacher": "teacher"},
+        "data": {"source": "digits", "held_out": 0.1},
+        "evaluator": {"type": "blockwise", **QUICK},
+    }
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(content))
+    job = load_job(tmp_path / "job.yml")
+    family = job.make_family()
+    assert isinstance(family, BlockwiseUNetFamily)
+    evaluation = job.make_evaluation()
+    evaluation.prepare()
+    assert math.isfinite(forecast_search(family, evaluation, job.make_budget(), 7, 2).seconds)
+    architecture = everywhere(family, width=0.5)
+    winner = Trial("e-0007", "e", architecture, Origin("s", "auto"), settings={"task": "retrain", "beta": "constant1"})
+    found = judge(job, winner, tmp_path / "verdict", seeds=(0, 1))
+    assert len(found.winner) == len(found.default) == 2
+    written = {file.parent.name: file.read_text() for file in tmp_path.glob("verdict/*/evaluation.json")}
+    assert len(written) == len(list(tmp_path.glob("verdict/*/nearest.png"))) == 4
+    trained = {name.partition("-")[0] for name, text in written.items() if "trained_images" in text}
+    assert trained == {"winner"}, "the teacher is not trained again"

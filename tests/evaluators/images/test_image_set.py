@@ -1,0 +1,189 @@
+"""Images by name and by path, and the sentence for each kind of bad data."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nni_diffnas.api.errors import DataError
+from nni_diffnas.evaluators.images.image_set import DataSettings, ImageSet, images
+
+
+def load(source: object, **options: Any) -> ImageSet:
+    return images(DataSettings(source=str(source), **options))
+
+
+def write(path: Path, size: tuple[int, int] = (6, 6), mode: str = "RGB", value: int = 7) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size[1], size[0], 3), value, dtype=np.uint8)).convert(mode).save(path)
+
+
+def test_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load("digits")
+    theirs = load_digits()
+    assert digits.pixels.shape == (1797, 1, 8, 8)
+    assert digits.pixels.dtype == np.uint8
+    assert np.array_equal(np.rint(digits.pixels[:, 0] * (16 / 255)), theirs.images)
+    assert digits.labels is not None
+    assert np.array_equal(digits.labels, theirs.target)
+    assert (digits.pixels.max(), digits.classes) == (255, 10)
+    assert load("digits", size=16, channels=3).pixels.shape == (1797, 3, 16, 16)
+
+
+def test_a_cached_source_needs_no_image_library(evaluator_cache: Path) -> None:
+    load("digits")
+    code = (
+        "import sys; from nni_diffnas.evaluators.images.image_set import DataSettings, images;"
+        "images(DataSettings(source='digits'));"
+        "print([m for m in ('sklearn','PIL','torchvision','torch') if m in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=evaluator_cache
+    )
+    assert output.stdout.strip() == "[]"
+
+
+def test_the_split_is_disjoint_and_seeded() -> None:
+    one, same, other = load("digits"), load("digits"), load("digits", split_seed=1)
+    assert len(one.held_out) == 180
+    assert sorted([*one.training, *one.held_out]) == list(range(1797))
+    assert np.array_equal(one.held_out, same.held_out)
+    assert one.content == other.content
+    assert one.split != other.split
+
+
+def test_class_folders_become_labels(tmp_path: Path) -> None:
+    for name, value in (("cat", 1), ("dog", 2)):
+        for index in range(3):
+            write(tmp_path / name / f"{index}.png", value=value)
+    data = load(tmp_path)
+    assert data.pixels.shape == (6, 3, 6, 6)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.pixels[:, 0, 0, 0].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_changed_folder_is_decoded_anew(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", value=1)
+    write(tmp_path / "b.png", value=2)
+    before = load(tmp_path)
+    write(tmp_path / "c.png", value=3)
+    assert len(load(tmp_path).pixels) == 3
+    assert load(tmp_path).content != before.content
+
+
+def test_size_and_channels_convert_when_asked(tmp_path: Path) -> None:
+    write(tmp_path / "wide.png", (12, 6), "RGB", 200)
+    write(tmp_path / "grey.png", (6, 6), "L", 200)
+    data = load(tmp_path, size=4, channels=1)
+    assert data.pixels.shape == (2, 1, 4, 4)
+    assert (data.pixels == 200).all()
+
+
+def test_transparency_becomes_white(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(np.zeros((4, 4, 4), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    assert (load(tmp_path).pixels == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (5, 6, 7, 3), (5, 3, 6, 7), (5, 6, 7, 1)])
+def test_npz_layouts(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros(shape, np.uint8), labels=np.array([3, 3, 9, 9, 3], np.uint8))
+    data = load(tmp_path / "x.npz", held_out=0)
+    assert data.shape == (3 if 3 in shape else 1, 6, 7)
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 1, 1, 0]
+
+
+def test_npz_keys_of_mnist(tmp_path: Path) -> None:
+    arrays = {"train_images": np.zeros((4, 5, 5), np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
+    np.savez(tmp_path / "x.npz", **arrays, test_images=np.ones((3, 5, 5), np.uint8))
+    assert load(tmp_path / "x.npz").classes == 2
+    tested = load(tmp_path / "x.npz", key="test_images")
+    assert (tested.labels, len(tested.pixels)) == (None, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits_is_scaled(tmp_path: Path, suffix: str) -> None:
+    deep = np.array([[0, 257, 4096], [32896, 60000, 65535]], dtype=np.uint16)
+    for name in "ab":
+        Image.fromarray(deep).save(tmp_path / f"{name}.{suffix}")
+    assert load(tmp_path).pixels[0].tolist() == [[[0, 1, 16], [128, 233, 255]]]
+
+
+def test_transparent_grey_of_16_bits_becomes_white(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(np.array([[0, 257]], dtype=np.uint16)).save(tmp_path / f"{name}.png", transparency=257)
+    assert load(tmp_path).pixels[0].tolist() == [[[0, 255]]]
+
+
+@pytest.mark.parametrize(("kind", "said"), [(np.int32, "32-bit integers"), (np.float32, "floating-point")])
+def test_grey_without_a_known_range_is_refused(tmp_path: Path, kind: type, said: str) -> None:
+    for name in "ab":
+        Image.fromarray(np.full((4, 4), 70_000, dtype=kind)).save(tmp_path / f"{name}.tif")
+    with pytest.raises(DataError, match=rf"a\.tif.*{said}.*convert it"):
+        load(tmp_path)
+
+
+def test_corrupt_images_are_named_refused_or_skipped(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"broken\.png.*on_corrupt"):
+        load(tmp_path)
+    data = load(tmp_path, on_corrupt="skip")
+    assert len(data.pixels) == 2
+    assert [Path(name).name for name in data.skipped] == ["broken.png"]
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no images"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="neither a file or folder nor one of digits"):
+        load(tmp_path / "nowhere")
+    write(tmp_path / "a.png")
+    with pytest.raises(DataError, match="1 images"):
+        load(tmp_path)
+    write(tmp_path / "b.png", (9, 6))
+    with pytest.raises(DataError, match=r"a\.png is 6x6 with 3 channels, b\.png is 9x6.*data\.size"):
+        load(tmp_path)
+    (tmp_path / "b.png").unlink()
+    write(tmp_path / "c.png", mode="L")
+    with pytest.raises(DataError, match=r"data\.channels"):
+        load(tmp_path)
+    write(tmp_path / "class" / "d.png")
+    with pytest.raises(DataError, match="beside class folders"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "sentence"),
+    [
+        ({"pictures": np.zeros((3, 4, 4), np.uint8)}, {}, "no array 'images', only pictures.*data.key"),
+        ({"images": np.zeros((3, 4, 4), np.float32)}, {}, "of type float32.*uint8"),
+        ({"images": np.zeros((3, 4, 4, 2), np.uint8)}, {}, r"shape \(3, 4, 4, 2\)"),
+        ({"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(2, np.int64)}, {}, r"labels .* shape \(2,\)"),
+        ({"images": np.zeros((3, 4, 4), np.uint8)}, {"labels": "y"}, "no array 'y'.*data.labels"),
+    ],
+)
+def test_bad_npz(tmp_path: Path, arrays: dict[str, Any], options: dict[str, Any], sentence: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=sentence):
+        load(tmp_path / "x.npz", **options)
+
+
+def test_an_unreadable_npz(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"PK not an archive")
+    with pytest.raises(DataError, match=r"x\.npz.*cannot be read as an npz"):
+        load(tmp_path / "x.npz")
+
+
+def test_torchvision_without_a_root() -> None:
+    with pytest.raises(DataError, match=r"'cifar10' needs data\.root"):
+        load("cifar10")

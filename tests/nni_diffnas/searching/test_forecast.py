@@ -1,0 +1,47 @@
+"""What is said before a search starts."""
+
+import math
+
+import pytest
+from torch import nn
+
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.forecast import NNI_SECONDS_PER_TRIAL, Forecast, forecast_search
+
+
+def test_a_forecast_says_what_is_known_and_no_more() -> None:
+    assert str(Forecast(720.0, 4e6, 12)) == "12 trials will take about 12.0 min and write about 4 MB"
+    assert str(Forecast(math.nan, math.nan, 6)) == "6 trials; the evaluator does not say how long they take"
+
+
+class Clock(Evaluation):
+    """Says of every network that it takes ten seconds, whatever its MACs, and four bytes a parameter."""
+
+    def __init__(self) -> None:
+        self.timed: list[int] = []
+
+    @property
+    def protocol(self) -> str:
+        return "clock"
+
+    def prepare(self) -> None:
+        """Nothing to make."""
+
+    def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
+        raise AssertionError("a forecast evaluates nothing")
+
+    def forecast(self, model: nn.Module) -> tuple[float, float]:
+        self.timed.append(sum(weights.numel() for weights in model.parameters()))
+        return 10.0, 4.0 * self.timed[-1]
+
+
+def test_a_search_takes_as_long_as_the_networks_within_its_budget() -> None:
+    family, clock = UNetFamily("digits"), Clock()
+    whole = family.cost(family.default)
+    found = forecast_search(family, clock, Budget({"params": Window(max=whole.params / 2)}), 12, 2)
+    assert found.seconds == 6 * (10.0 + NNI_SECONDS_PER_TRIAL), "the seconds that were told, not scaled by MACs"
+    assert len(set(clock.timed)) == 3
+    assert max(clock.timed) <= whole.params / 2
+    assert found.disk_bytes == pytest.approx(12 * 4 * sum(clock.timed) / 3)

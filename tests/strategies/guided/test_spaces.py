@@ -1,0 +1,67 @@
+"""`DiffusionGuided` on the main job and on NNI's own MobileNetV3."""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from nni_diffnas.api.space import Space
+from nni_diffnas.api.trial import REFERENCE
+from nni_diffnas.job import load_job
+from nni_diffnas.searching.open import make_strategy, narrow_family
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def score(architecture) -> float:
+    """Any score that is the same in each run."""
+    return zlib.crc32(repr(sorted(architecture.items())).encode()) / 2**32
+
+
+@pytest.mark.slow
+def test_the_main_job_guides_at_least_eight_of_its_twelve_trials() -> None:
+    config = yaml.safe_load((EXAMPLES / "digits" / "config.yml").read_text())
+    assert config["tuner"]["name"] == "DiffusionGuided"
+    assert config["maxTrialNumber"] == 12
+    job = load_job(EXAMPLES / "digits" / config["trialCodeDirectory"] / config["tuner"]["classArgs"].pop("job"))
+    options = {k: v for k, v in config["tuner"]["classArgs"].items() if k != "optimize_mode"}
+    strategy = make_strategy("DiffusionGuided", job, None, {**options, "cache": lambda name, make: make()})
+    family = job.make_family()
+    searched = yaml.safe_load((EXAMPLES / "digits" / config["searchSpaceFile"]).read_text())
+    narrowed = narrow_family(family, searched)
+    strategy.bind(narrowed.space, narrowed)
+    pending = strategy.ask(config["trialConcurrency"])
+    while len(strategy.trials) < config["maxTrialNumber"]:
+        ended = pending.pop(0)
+        strategy.tell(ended.id, {"rfid": score(ended.architecture)})
+        pending += strategy.ask(1)
+    kinds = [trial.origin.kind for trial in strategy.trials]
+    assert kinds[0] == REFERENCE  # the budget forbids the default network
+    assert kinds[1:4] == ["generated"] * 3
+    assert kinds[4:] == ["guided"] * 8
+    assert all(strategy.budget.admits(family.cost(trial.architecture)) for trial in strategy.trials[1:])
+    assert strategy.invalid == 0
+
+
+@pytest.mark.slow
+def test_nnis_mobilenetv3_is_searched_by_its_native_labels() -> None:
+    from nni.nas.hub.pytorch import MobileNetV3Space
+
+    from nni_diffnas.strategies import DiffusionGuided
+
+    hub = MobileNetV3Space()
+    strategy = DiffusionGuided(
+        objective="accuracy", direction="maximize", unguided=3, training_steps=5, candidates=8, sampler_steps=4,
+        cache=lambda name, make: make(),
+    )  # fmt: skip
+    strategy.bind(Space.from_mutables(hub.simplify()))
+    assert len(strategy.space.labels) == 67
+    for _ in range(5):
+        (trial,) = strategy.ask(1)
+        strategy.tell(trial.id, {"accuracy": score(trial.architecture)})
+    assert [trial.origin.kind for trial in strategy.trials] == ["generated"] * 3 + ["guided"] * 2
+    network = hub.freeze(strategy.trials[-1].architecture)
+    weights = sum(int(np.prod(parameter.shape)) for parameter in network.parameters())
+    assert weights > 100_000

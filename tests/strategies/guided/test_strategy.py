@@ -1,0 +1,136 @@
+"""`DiffusionGuided` as a strategy: learning, budget, objectives, resume, bad input."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.errors import StrategyError
+from nni_diffnas.api.space import Space
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.strategies import DiffusionGuided
+
+SPACE = Space(dict.fromkeys("abcde", (0, 1, 2)), (("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")))
+
+
+@pytest.fixture
+def make():
+    kept: dict[str, bytes] = {}
+
+    def cache(name, make):
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
+    def made(**options):
+        plain = {"training_steps": 10, "candidates": 32, "sampler_steps": 5, "cache": cache}
+        return DiffusionGuided(**{"objective": "score", "direction": "maximize", **plain, **options})
+
+    return made
+
+
+def score(architecture) -> float:
+    values = np.array([int(value) for value in architecture.values()])
+    return float(-np.abs(values - np.array([2, 0, 2, 0, 2])[: len(values)]).sum())
+
+
+def run(strategy, trials: int, value=score) -> list[str]:
+    keys = []
+    for _ in range(trials):
+        for trial in strategy.ask(1):
+            keys.append(strategy.space.key_of(trial.architecture))
+            strategy.tell(trial.id, {"score": value(trial.architecture)})
+    return keys
+
+
+def test_finds_the_best_of_243_in_a_few_trials(make) -> None:
+    strategy = make(seed=1)
+    strategy.bind(SPACE)
+    run(strategy, 16)
+    assert max(trial.metrics["score"] for trial in strategy.trials) == 0
+    kinds = [trial.origin.kind for trial in strategy.trials]
+    assert kinds[:4] == ["generated"] * 4
+    assert set(kinds[4:]) == {"guided"}
+    assert strategy.invalid == 0
+    assert strategy.generated > 100
+
+
+def test_same_history_same_suggestion_after_a_resume(make) -> None:
+    one, two = make(seed=3), make(seed=3)
+    one.bind(SPACE)
+    run(one, 6)
+    snapshot, trials = one.snapshot(), one.trials
+    two.experiment = one.experiment
+    two.bind(SPACE)
+    two.restore(trials, snapshot)
+    assert run(one, 3) == run(two, 3)
+
+
+def test_batches_hold_distinct_architectures_and_count_the_pending(make) -> None:
+    strategy = make()
+    strategy.bind(SPACE)
+    run(strategy, 5)
+    asked = strategy.ask(3) + strategy.ask(2)
+    assert len({SPACE.key_of(trial.architecture) for trial in asked}) == 5
+
+
+@pytest.mark.parametrize("options", [{"surrogate": "ensemble"}, {"guidance": "noise-aware"}])
+def test_other_surrogate_and_guidance_learn_too(make, options) -> None:
+    strategy = make(**options)
+    strategy.bind(SPACE)
+    run(strategy, 14)
+    assert max(trial.metrics["score"] for trial in strategy.trials) >= -2
+    asked = strategy.ask(2)
+    assert asked[0].architecture != asked[1].architecture
+
+
+def test_budget_and_front_on_a_unet(make) -> None:
+    family = UNetFamily("digits")
+    strategy = make(budget=Budget({"macs": Window(4e6, 5e6)}), objectives=["params"])
+    strategy.bind(family.space, family)
+    run(strategy, 6, lambda a: math.log(family.cost(a).macs))
+    assert strategy.trials[0].origin.kind == "reference"  # the default network, which the budget forbids
+    assert all(4e6 <= trial.cost.macs <= 5e6 for trial in strategy.trials[1:])
+    assert strategy.trials[-1].origin.kind == "guided"
+
+
+@pytest.mark.parametrize("value", [lambda a: 1.0, lambda a: math.inf, lambda a: math.nan])
+def test_constant_or_infinite_scores_do_not_stop_the_search(make, value) -> None:
+    strategy = make()
+    strategy.bind(SPACE)
+    assert len(set(run(strategy, 6, value))) == 6
+
+
+def test_failed_trials_do_not_stop_the_search(make) -> None:
+    strategy = make()
+    strategy.bind(SPACE)
+    for i in range(8):
+        (trial,) = strategy.ask(1)
+        if i % 2:
+            strategy.tell_failed(trial.id, "diverged")
+        else:
+            strategy.tell(trial.id, {"score": score(trial.architecture)})
+    assert strategy.trials[-1].origin.kind == "guided"
+
+
+def test_small_spaces_are_exhausted_and_then_the_search_ends(make) -> None:
+    for space, size in ((Space({"a": (1,)}), 1), (Space({"a": (0, 1, 2)}), 3)):
+        strategy = make()
+        strategy.bind(space)
+        assert len(run(strategy, size)) == size
+        assert strategy.ask(1) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unguided": 1}, "unguided is 1"),
+        ({"strength": math.inf}, "strength is inf"),
+        ({"surrogate": "forest"}, "surrogate is 'forest'"),
+        ({"objectives": ["score"]}, "without score"),
+    ],
+)
+def test_options_out_of_range_are_refused(make, options, message) -> None:
+    with pytest.raises(StrategyError, match=message):
+        make(**options)
