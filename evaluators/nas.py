@@ -11,7 +11,7 @@ import torch
 from nni.nas.evaluator import Evaluator
 
 from nni_diffnas.api.evaluation import TrialContext
-from nni_diffnas.api.family import traced_family
+from nni_diffnas.api.family import Family, traced_family
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.api.trial import Direction, Objective, standing
 from nni_diffnas.trial.result_file import TrialRecord
@@ -86,13 +86,18 @@ class DiffusionEvaluator(Evaluator):
 
     def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
         """Train and score a network, inside NNI or alone; returns all metrics by name."""
-        return self._evaluate(model, {}, {})
+        return self._evaluate(model, {}, {}, None)
 
     def _evaluate(
-        self, model: torch.nn.Module, architecture: Architecture, settings: Mapping[str, Value]
+        self,
+        model: torch.nn.Module,
+        architecture: Architecture,
+        settings: Mapping[str, Value],
+        family: Family | None,
     ) -> dict[str, float]:
         evaluation = self.evaluation()
         evaluation.prepare()
+        evaluation.family = family
         report = partial(report_intermediate, objective=self.objective, maximize=True)
         context = TrialContext(architecture, trial_output(), self.seed, report, settings)
         return evaluation.evaluate(model, context)
@@ -126,7 +131,7 @@ class DiffusionEvaluator(Evaluator):
                 known |= family.cost(architecture).as_metrics()
             # NNI builds the network here; seeding first gives equal architectures equal weights.
             torch.manual_seed(self.seed)
-            measured = self._evaluate(model.executable_model(), architecture, settings)
+            measured = self._evaluate(model.executable_model(), architecture, settings, family)
             metrics = checked_metrics({**measured, **known}, self.objective)
             result = {"metrics": metrics, "protocol": self.protocol, "seed": self.seed}
             record.succeed({"architecture": architecture, **result})

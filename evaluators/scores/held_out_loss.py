@@ -91,15 +91,23 @@ class HeldOutLevels:
 class HeldOutLoss:
     """Measures a network's loss on held-out images; it costs `LEVELS` forward passes of ``count`` images.
 
+    With a reference network it measures ``prediction_gap`` instead: e_k is then the mean squared difference of the two
+    networks' predictions. For a network that predicts v it is (SNR + 1) |D - D_reference|^2, D the image x_0 that a
+    prediction stands for.
+
     Args:
         images: with one in `ImageSet.validation` at least.
         recipe: of the training.
         count: of the noised images of each level.
         batch: images that go through the network at once; halved while the memory does not suffice.
+        reference: a trained network on the same device, of the same recipe, to be compared with.
     """
 
-    def __init__(self, images: ImageSet, recipe: Recipe, count: int, batch: int) -> None:
+    def __init__(
+        self, images: ImageSet, recipe: Recipe, count: int, batch: int, reference: nn.Module | None = None
+    ) -> None:
         self.noised, self.recipe, self.batch = HeldOutLevels(images, recipe, count), recipe, batch
+        self.reference = reference
 
     @torch.inference_mode()
     def levels(self, model: nn.Module) -> list[Level]:
@@ -111,7 +119,11 @@ class HeldOutLoss:
 
             def errors(start: int, stop: int, level: Batch = level) -> Tensor:
                 part = level.part(start, stop)
-                return denoising.squared_error(part, denoising.predict(model, part)[:, : part.clean.shape[1]])
+                prediction = denoising.predict(model, part)[:, : part.clean.shape[1]]
+                if self.reference is None:
+                    return denoising.squared_error(part, prediction)
+                known = denoising.predict(self.reference, part)[:, : part.clean.shape[1]]
+                return (prediction - known).square().mean(dim=(1, 2, 3))
 
             error = float(torch.cat(list(in_batches(self.noised.count, self.batch, errors))).double().mean())
             timestep = int(level.times[0])

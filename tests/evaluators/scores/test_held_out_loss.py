@@ -102,7 +102,7 @@ def test_a_trial_reports_it(tmp_path: Path, small_denoiser: type[nn.Module]) -> 
     context = TrialContext({}, tmp_path, report=lambda metrics: reports.append(dict(metrics)))
     torch.manual_seed(0)
     metrics = evaluation.evaluate(small_denoiser(), context)
-    levels = json.loads((tmp_path / "evaluation.json").read_text())["held_out_loss"]
+    levels = json.loads((tmp_path / "evaluation.json").read_text())["levels"]["held_out_loss"]
     assert metrics["held_out_loss"] == pytest.approx(np.mean([x["weight"] * x["squared_error"] for x in levels]))
     assert metrics["held_out_loss"] == pytest.approx(metrics["loss"], rel=0.3), "it estimates the loss of the training"
     middle = [report["held_out_loss"] for report in reports if "held_out_loss" in report]
@@ -149,3 +149,18 @@ def test_only_other_losses_change_the_protocol() -> None:
 
     assert protocol() == protocol(loss_images=128) == protocol(loss_images=0)
     assert protocol(loss_images=64) != protocol()
+
+
+def test_a_copy_of_the_reference_has_no_gap(digits: ImageSet, small_denoiser: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    one, other = small_denoiser(), small_denoiser()
+    gap = HeldOutLoss(digits, Recipe(images=1), 40, 256, one)
+    assert mean_loss(gap.levels(one)) == 0.0
+    there, back = gap.levels(other), HeldOutLoss(digits, Recipe(images=1), 40, 256, other).levels(one)
+    assert there == back
+    zero = HeldOutLoss(digits, Recipe(images=1, weighting="uniform"), 40, 256, Zero()).levels(one)
+    batch = next(HeldOutLevels(digits, Recipe(images=1), 40).levels(torch.device("cpu")))
+    a2 = 1 / (1 + zero[0].sigma ** 2)
+    with torch.no_grad():
+        said = one(a2**0.5 * batch.clean + (1 - a2) ** 0.5 * batch.noise, batch.times)
+    assert zero[0].squared_error == pytest.approx(float(said.square().mean()), rel=1e-4)
