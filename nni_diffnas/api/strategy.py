@@ -52,7 +52,8 @@ class AskTellStrategy(Strategy):
         start_with_default: train the space's default network first, so that every search knows what it has to beat;
             where the budget forbids it, it is a `REFERENCE`, which is no candidate.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
-            evaluator's curve points); ``None``: all train to the end. See `Halving`.
+            evaluator's curve points), by the objective, or, given as ``{eta: 3, metric: held_out_loss}``, by another
+            metric; ``None``: all train to the end. See `Halving`.
     """
 
     max_rejections: ClassVar[int] = 20
@@ -68,7 +69,7 @@ class AskTellStrategy(Strategy):
         memory: SearchMemory | None = None,
         warm_start: Sequence[Trial] = (),
         start_with_default: bool = True,
-        halving: float | None = None,
+        halving: float | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if direction not in ("minimize", "maximize"):
@@ -84,7 +85,7 @@ class AskTellStrategy(Strategy):
         self.folder: Path | None = None
         self._warm_start = tuple(warm_start)
         self.start_with_default = start_with_default
-        self.halving = None if halving is None else Halving(halving)
+        self.halving = Halving.of(halving)
         self._space: Space | None = None
         self._family: Family | None = None
         self.history = History()
