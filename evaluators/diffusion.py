@@ -31,7 +31,7 @@ from .scores.features import ExtractorKind
 from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
 from .scores.reference_denoiser import reference_denoiser
 from .scores.scoring import ReferenceName, Scoring, make_extractor
-from .training.compute import DeviceName, Team, autocast, choose_device, computing, place, threads
+from .training.compute import DeviceName, Team, autocast, channels_last, choose_device, computing, place, threads
 from .training.denoising import TrainingResult, call_network, train
 from .training.fitting import check_network
 from .training.recipe import Recipe
@@ -137,6 +137,11 @@ class DiffusionEvaluation(Evaluation):
             )
         if self.settings.sampler not in SOLVERS:
             make_scheduler(self.settings.sampler, self.scheduler_config())
+
+    @classmethod
+    def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
+        """``data`` with its rule of splitting: version 0.1 held images out by their position."""
+        return {**data, "split": data.get("split", "position" if version.startswith("0.1.") else "content")}
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -322,7 +327,12 @@ class DiffusionEvaluation(Evaluation):
             log.scalar("rfid", metrics["rfid"], training.images)
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
-        how = {**computing(device), "micro_batch": training.micro_batch, "compiled": training.compiled}
+        how = {
+            **computing(device),
+            "channels_last": channels_last(model, device),
+            "micro_batch": training.micro_batch,
+            "compiled": training.compiled,
+        }
         self._write(model, context, metrics, png(picture), how, levels)
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)

@@ -14,6 +14,7 @@ from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.family import Family, traced_family
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.api.trial import Direction, Objective, standing
+from nni_diffnas.job import overruled
 from nni_diffnas.trial.result_file import TrialRecord
 from nni_diffnas.trial.run import (
     TRIAL_ID,
@@ -125,6 +126,7 @@ class DiffusionEvaluator(Evaluator):
             return dict(earlier["metrics"])
         with record.attempt(self.max_trial_seconds):
             architecture, settings = split_parameters(sample)
+            self.data = overruled(self.data, settings)
             family, known = traced_family(model), standing(settings)
             if family is not None:
                 architecture = family.space.validate(architecture)  # NNI's sample names absent labels too

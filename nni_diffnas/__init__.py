@@ -2,7 +2,7 @@
 
 import warnings
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # NNI 3.0 knows torch's modules by name and complains about two classes that are newer than it.
 for _name in ("Buffer", "LinearCrossEntropyOptions"):

@@ -23,14 +23,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .api.cost import Budget, Cost, Window
-from .api.errors import DiffNASError, JobError
+from .api.errors import DiffNASError, JobError, PluginError
 from .api.evaluation import Evaluation
 from .api.family import Family
+from .api.space import Value
 from .api.trial import Direction, Objective
 from .language_model.redaction import LOOKS_LIKE_A_KEY
 from .plugins import find_plugin
 
-__all__ = ["Job", "load_job"]
+__all__ = ["DATA_PREFIX", "Job", "begun_by", "carried", "data_resumed", "load_job", "overruled"]
+
+DATA_PREFIX = "data."
+"""Settings of a trial under this prefix overrule fields of the job file's ``data``, which the trial reads again."""
 
 _PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "template", "transcript")
 """Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
@@ -95,6 +99,43 @@ class Job(_Model):
         data = ", ".join(f"{name} {value}" for name, value in self.data.items()) or "no further data"
         return f"{self.evaluator.type} on {data}; {self.objective.direction} {self.objective.metric}"
 
+    @classmethod
+    def recorded(cls, start: Mapping[str, Any]) -> Job:
+        """Read the job of a search that has begun, with the rules of the version that began it.
+
+        Args:
+            start: body of its ``experiment`` event.
+
+        Raises:
+            ValidationError: it holds no job.
+        """
+        job = cls.model_validate(start["job"])
+        try:
+            return job.stated(begun_by(start))
+        except PluginError:  # what was measured can be read where its plug-in is not
+            return job
+
+    def stated(self, version: str = "") -> Job:
+        """The same with the rules of that version written out; see `Evaluation.stated`.
+
+        Raises:
+            PluginError: there is no such evaluator.
+        """
+        evaluator = find_plugin("evaluators", self.evaluator.type)
+        return self.model_copy(update={"data": evaluator.stated(self.data, version)})
+
+    def resumed(self, start: Mapping[str, Any]) -> Job:
+        """The same with the rules by which a search began, where this job says no other.
+
+        Args:
+            start: body of the search's ``experiment`` event; empty where it has not begun.
+
+        Raises:
+            PluginError: there is no such evaluator.
+        """
+        evaluator = find_plugin("evaluators", self.evaluator.type)
+        return self.model_copy(update={"data": data_resumed(evaluator, self.data, start)})
+
     def make_family(self) -> Family:
         """Construct the search space's family; where latency is bounded, its costs state it.
 
@@ -144,6 +185,36 @@ class Job(_Model):
             BudgetError: an unknown quantity or an empty window.
         """
         return Budget({name: Window(window.min, window.max) for name, window in self.budget.items()})
+
+
+def begun_by(start: Mapping[str, Any]) -> str:
+    """Version of nni-diffnas that wrote an ``experiment`` event; empty where it does not say."""
+    return str(start.get("versions", {}).get("nni-diffnas", ""))
+
+
+def data_resumed(evaluator: type[Evaluation], data: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``data`` section with the rules by which a search began, where the section says no other.
+
+    Args:
+        evaluator: reads the section.
+        data: the section as it is written today.
+        start: body of the search's ``experiment`` event; empty where it has not begun.
+    """
+    recorded = start.get("job", start).get("data", {})
+    rules = evaluator.stated(recorded, begun_by(start))
+    return {name: data.get(name, rules.get(name, value)) for name, value in evaluator.stated(data).items()}
+
+
+def carried(evaluator: type[Evaluation], data: Mapping[str, Any], meant: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by which a trial, which reads ``data`` again, learns what is ``meant``; see `overruled`."""
+    known = evaluator.stated(data)
+    return {f"{DATA_PREFIX}{name}": value for name, value in meant.items() if value != known.get(name)}
+
+
+def overruled(data: Mapping[str, Any], settings: Mapping[str, Value]) -> dict[str, Any]:
+    """A ``data`` section with the fields that came among a trial's settings."""
+    came = {name.removeprefix(DATA_PREFIX): value for name, value in settings.items() if name.startswith(DATA_PREFIX)}
+    return {**data, **came}
 
 
 def _construct(kind: Any, section: str, plugin: _Plugin, given: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nni_diffnas.api.errors import DataError
 from nni_diffnas.cache import cache_folder, cached_folder, fingerprint
 
 from .sources import DataSettings, decode, source_state
@@ -19,6 +20,8 @@ __all__ = ["DataSettings", "ImageSet", "images"]
 
 # At most so many held-out images rank candidates; the others are left to a verdict.
 RANKING_IMAGES = 256
+_SOURCES, _CONTENTS = "sources-2", "images-2"
+"""Folders of the cache; their number rises with what lies in them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def images(settings: DataSettings) -> ImageSet:
     Raises:
         DataError: the source does not exist, is empty, has images of several sizes, cannot be decoded...
     """
-    described = settings.model_dump(mode="json", exclude={"held_out", "split_seed"})
+    described = settings.model_dump(mode="json", exclude={"held_out", "split_seed", "split"})
     state = fingerprint(sorted(described.items()), source_state(settings))
 
     def make_index(folder: Path) -> None:
@@ -88,27 +91,65 @@ def images(settings: DataSettings) -> ImageSet:
 
         def make_content(content_folder: Path) -> None:
             np.save(content_folder / "pixels.npy", decoded.pixels)
+            np.save(content_folder / "hashes.npy", _hashes(decoded.pixels))
             if decoded.labels is not None:
                 np.save(content_folder / "labels.npy", decoded.labels)
 
-        cached_folder(f"images/{content}", make_content)
+        cached_folder(f"{_CONTENTS}/{content}", make_content)
         index = {"content": content, "classes": decoded.classes, "skipped": decoded.skipped}
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
-    index_file = cached_folder(f"sources/{state}", make_index) / "index.json"
+    index_file = cached_folder(f"{_SOURCES}/{state}", make_index) / "index.json"
     index: dict[str, Any] = json.loads(index_file.read_text(encoding="utf-8"))
-    folder = cache_folder() / "images" / index["content"]
+    folder = cache_folder() / _CONTENTS / index["content"]
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy") if (folder / "labels.npy").exists() else None
-    order = np.random.default_rng(settings.split_seed).permutation(len(pixels))
-    count = round(settings.held_out * len(pixels))
+    held_out = _held_out(settings, np.load(folder / "hashes.npy"))
     return ImageSet(
         pixels=pixels,
         labels=labels,
         classes=index["classes"],
         content=index["content"],
-        training=np.sort(order[count:]),
-        held_out=np.sort(order[:count]),
+        training=np.flatnonzero(~held_out),
+        held_out=np.flatnonzero(held_out),
         skipped=tuple(index["skipped"]),
         source=settings.source,
     )
+
+
+def _hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Hash ``[images]`` of each image's own pixels."""
+    digests = (hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest() for image in pixels)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's next output for each state (Steele, Lea and Flood, OOPSLA 2014): all bits depend on all bits."""
+    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _held_out(settings: DataSettings, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each image is held out; equal images always share a side.
+
+    Raises:
+        DataError: the images all fall on one side.
+    """
+    given = f"data.held_out {settings.held_out:g} with data.split_seed {settings.split_seed}"
+    of = f"of the {len(hashes)} images of data.source {settings.source!r}"
+    if settings.split == "position":
+        order = np.random.default_rng(settings.split_seed).permutation(len(hashes))
+        held_out = np.zeros(len(hashes), dtype=bool)
+        held_out[order[: round(settings.held_out * len(hashes))]] = True
+    else:
+        seed = _mixed(np.array([settings.split_seed % 2**64], dtype=np.uint64))
+        uniform = (_mixed(hashes ^ seed) >> np.uint64(11)) * 2.0**-53
+        held_out = uniform < settings.held_out
+        if settings.held_out > 0 and not held_out.any():
+            remedy = "raise held_out, give more images that differ, or set held_out to 0 and go without a verdict"
+            raise DataError(f"{given} holds out none {of}: {remedy}.")
+    if held_out.all():
+        raise DataError(f"{given} leaves none {of} to train on: lower held_out, or give more images that differ.")
+    return held_out

@@ -35,8 +35,10 @@ class DataSettings(BaseModel):
         size: pixels; cut the central square and resize it to size x size. Unset: all images must have one size.
         channels: 1 turns colour to grey, 3 grey to colour (transparency becomes white). Unset: as they are.
         on_corrupt: what to do with an image that cannot be decoded: refuse the data, or skip (and name) it.
-        held_out: fraction of the images that is never trained on; 0 to 0.9.
+        held_out: fraction of the images that is never trained on, in expectation; 0 to 0.9.
         split_seed: of the choice of the held-out images.
+        split: what decides whether an image is held out. ``content``: its own pixels, so that it stays on its side
+            whatever happens to the others. ``position``: its place among the others, as in experiments of version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +51,8 @@ class DataSettings(BaseModel):
     channels: Literal[1, 3] | None = None
     on_corrupt: Literal["refuse", "skip"] = "refuse"
     held_out: float = Field(default=0.1, ge=0.0, le=0.9)
-    split_seed: int = 0
+    split_seed: int = Field(default=0, ge=0)
+    split: Literal["content", "position"] = "content"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.errors import TrialFailure
 
-__all__ = ["DeviceName", "Team", "autocast", "choose_device", "computing", "place", "threads"]
+__all__ = ["DeviceName", "Team", "autocast", "channels_last", "choose_device", "computing", "place", "threads"]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -31,14 +31,22 @@ def choose_device(name: DeviceName) -> torch.device:
 
 
 def place(model: nn.Module, device: torch.device) -> None:
-    """Move the network to the device; on a GPU channels come last in memory, as its convolutions want them.
-
-    On a CPU that layout was seen to be up to a third faster for narrow networks and slower for small images: it stays.
-    """
+    """Move the network to the device, and where its convolutions want it, channels last in memory."""
     model.to(device)
-    if device.type == "cuda":
+    if channels_last(model, device):
         model.to(memory_format=torch.channels_last)
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+
+
+def channels_last(model: nn.Module, device: torch.device) -> bool:
+    """Whether the network computes faster on the device with channels last in memory.
+
+    On a GPU all do. On a CPU those with depthwise convolutions do, others do not (``benchmarks/choices.py layouts``).
+    """
+    return device.type == "cuda" or any(
+        isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels for module in model.modules()
+    )
 
 
 def _bf16(device: torch.device) -> bool:
@@ -56,7 +64,6 @@ def computing(device: torch.device) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "number_format": "bf16" if _bf16(device) else "float32",
-        "channels_last": on_gpu,
         "threads": torch.get_num_threads(),
         "processes": Team.size(),
     }

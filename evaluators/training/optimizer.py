@@ -82,9 +82,10 @@ class Muon:
     """m = mu m + (1 - mu) g; W -= 10 lr sqrt(max(1, rows / columns)) O((1 - mu) g + mu m), for hidden layers.
 
     Their weights and kernels are read as matrices W of (outputs) x (inputs x height x width); O sets all singular
-    values to about 1. Everything else, and the first and the last convolution, go by `AdamW`. Jordan et al., "Muon: An
-    optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices goes
-    with 2e-3 for the rest.
+    values to about 1. Everything else goes by `AdamW`, and so do the first and the last convolution and grouped ones: a
+    depthwise kernel maps each channel to itself, so that its rows are no matrix between features. Jordan et al., "Muon:
+    An optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices
+    goes with 2e-3 for the rest.
 
     Args:
         model: of convolutions and linear layers, registered in their order.
@@ -96,9 +97,9 @@ class Muon:
     def __init__(self, model: nn.Module, betas: tuple[float, float], decay: float, momentum: float) -> None:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.decay, self.momentum = decay, momentum
-        convolutions = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-        matrices.update(convolutions[1:-1])
+        matrices.update(module.weight for module in convolutions[1:-1] if module.groups == 1)
         self._others = AdamW([parameter for parameter in self.parameters if parameter not in matrices], betas, decay)
         shapes: dict[torch.Size, list[Tensor]] = {}
         for parameter in self.parameters:
@@ -169,8 +170,8 @@ def learning_rate(peak: float, progress: float, warmup: float, final: float = 0.
 def width_scales(model: nn.Module, base: int, channels: int) -> dict[Tensor, float]:
     """Scale of the learning rate of each weight matrix or kernel: base / (channels that it reads).
 
-    So that one learning rate suits wide and narrow networks. Biases, normalisations, embeddings and the layers that
-    read the image keep the rate as it is.
+    So that one learning rate suits wide and narrow networks. Biases, normalisations, embeddings, depthwise kernels and
+    the layers that read the image keep the rate as it is.
     Yang et al., "Tensor Programs V: Tuning Large Neural Networks via Zero-Shot Hyperparameter Transfer" (2022),
     table 3, column Adam. Its scaling of initial weights is left out: residual branches start at zero here.
 
@@ -180,9 +181,12 @@ def width_scales(model: nn.Module, base: int, channels: int) -> dict[Tensor, flo
         channels: of the images.
     """
     scales: dict[Tensor, float] = {}
+    first = True  # it reads the image also where that comes as patches, with more channels
     for module in model.modules():
         if isinstance(module, nn.Linear):
             scales[module.weight] = base / module.in_features
-        elif isinstance(module, nn.Conv2d) and module.in_channels != channels:
-            scales[module.weight] = base / module.in_channels
+        elif isinstance(module, nn.Conv2d):
+            if module.in_channels != channels and module.groups == 1 and not first:
+                scales[module.weight] = base / module.in_channels
+            first = False
     return scales

@@ -53,6 +53,19 @@ class Evaluation(ABC):
     """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
     empty where that is not known before."""
 
+    @classmethod
+    def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
+        """Return a job's ``data`` section with those rules written out whose default depends on the version.
+
+        What the section says itself stays. An experiment is resumed, reported and judged by the rules that it began
+        with, so that its scores keep their meaning under a later version.
+
+        Args:
+            data: of a job.
+            version: of nni-diffnas that began the experiment; empty: this one.
+        """
+        return dict(data)
+
     @property
     def rungs(self) -> tuple[str, ...]:
         """Names of the metrics that it measures while it trains too, and by which a trial can then end itself.

@@ -83,6 +83,7 @@ class AskTellStrategy(Strategy):
         self.protocol = ""
         self.task = ""
         self.folder: Path | None = None
+        self.carried: Mapping[str, Value] = {}
         self._warm_start = tuple(warm_start)
         self.start_with_default = start_with_default
         self.halving = Halving.of(halving)
@@ -319,9 +320,12 @@ class AskTellStrategy(Strategy):
         return (Suggestion(default, "default"),)
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
-        """Everything that travels to a trial: `parameters_of` it, and the thresholds of `halving` as they are now."""
+        """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
+        `halving` as they are now.
+        """
         stops = {} if self.halving is None else self.halving.settings(self.trials, self.objective)
-        return {**parameters_of(trial, self.space), **{f"{SETTING_PREFIX}{name}": stops[name] for name in stops}}
+        further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self.carried, **stops}.items()}
+        return {**parameters_of(trial, self.space), **further}
 
     def tell(self, trial_id: str, metrics: Metrics, job_id: str = "") -> Trial:
         """Record the final metrics of a trial, even of one that was given up; a second report is ignored."""

@@ -21,9 +21,9 @@ from ..api.evaluation import Evaluation
 from ..api.family import Family, traced_family
 from ..api.space import Space
 from ..api.trial import NO_REASON, REFUSED, SILENT, Trial
-from ..job import Job, resolve_paths
+from ..job import Job, carried, data_resumed, resolve_paths
 from ..searching.halving import check_halving
-from ..searching.open import announce, open_memory
+from ..searching.open import MEMORY_FILE, announce, open_memory, read_start
 from ..searching.ranking import why_broken
 from ..trial.run import TRIAL_ID
 from .experiment import ExperimentFolder, TrialJobs
@@ -58,8 +58,16 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
             f"The strategy wants to {strategy.objective.direction} {strategy.objective.metric}, the evaluator to "
             f"{ranked_by.direction} {ranked_by.metric}: give both the same metric and direction."
         )
+    experiment, opened = _experiment_of(engine), False
+    folder = None if experiment is None else _folder_of(experiment)
     make = getattr(evaluator, "evaluation", None)
     evaluation: Evaluation | None = make() if callable(make) else None
+    if evaluation is not None and folder is not None and hasattr(evaluator, "data"):
+        memory = folder.path / MEMORY_FILE if strategy.memory is None else strategy.memory.path
+        data = data_resumed(type(evaluation), evaluator.data, read_start(memory, folder.id))
+        strategy.carried = carried(type(evaluation), evaluator.data, data)
+        evaluator.data = data
+        evaluation = evaluator.evaluation()
     check_halving(strategy.halving, strategy.objective, evaluation)
     job = _job_of(strategy, model_space, family)
     if job is not None:
@@ -70,9 +78,7 @@ def open_search(strategy: AskTellStrategy, model_space: ExecutableModelSpace, en
         if evaluation is not None:
             evaluation.check(family)
         strategy.bind(family.space, family, getattr(evaluator, "protocol", ""))
-    experiment, opened = _experiment_of(engine), False
-    if experiment is not None:
-        folder = _folder_of(experiment)
+    if folder is not None:
         strategy.experiment = folder.id
         if not (folder.path / "checkpoint" / "config.json").exists():
             experiment.save_checkpoint()  # NNI does so a little later: what has a memory can be resumed

@@ -20,7 +20,7 @@ from ..api.strategy import AskTellStrategy
 from ..api.trial import KILLED, SILENT, STOPPED_EARLY, Trial
 from ..job import Job, load_job, refuse_secrets, resolve_paths
 from ..results.read import conclude
-from ..searching.open import announce, open_job
+from ..searching.open import announce, job_meant, open_job
 from ..searching.progress import Pace, trial_line
 from ..searching.ranking import Outcome, why_broken
 from ..trial.result_file import reason_of
@@ -74,8 +74,9 @@ class Driver:
         self._limit = manager.max_trials
         self._over = self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
-        job = self._job = load_job(manager.code_directory / job_path)
+        job = load_job(manager.code_directory / job_path)
         self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
+        self._job = job_meant(job, manager.folder)
         if manager.resumed:
             with self._recording():
                 self._catch_up()

@@ -145,7 +145,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
-        job = Job.model_validate(starts[-1].body["job"])
+        job = Job.recorded(starts[-1].body)
     objective = job.make_objective() if job else Objective()
     scored = [trial for trial in trials if trial.status == "succeeded"]
     if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):

@@ -102,7 +102,7 @@ def read_search(folder: ExperimentFolder) -> Search:
                 f"export its networks, or judge them, from Python too."
             )
         trials = tuple(memory.trials(experiment=folder.id))
-    return Search(folder, Job.model_validate(start["job"]), str(start["strategy"]), trials)
+    return Search(folder, Job.recorded(start), str(start["strategy"]), trials)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:

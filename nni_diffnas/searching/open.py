@@ -16,7 +16,7 @@ from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.trial import Trial
 from ..doors.experiment import ExperimentFolder
-from ..job import Job
+from ..job import Job, carried
 from ..memory import SearchMemory
 from ..plugins import find_plugin
 from ..versions import versions
@@ -26,7 +26,19 @@ from .halving import check_halving
 if TYPE_CHECKING:
     from ..api.strategy import AskTellStrategy
 
-__all__ = ["announce", "make_strategy", "narrow_family", "open_job", "open_memory"]
+__all__ = [
+    "MEMORY_FILE",
+    "announce",
+    "job_meant",
+    "make_strategy",
+    "narrow_family",
+    "open_job",
+    "open_memory",
+    "read_start",
+]
+
+MEMORY_FILE = "memory.sqlite"
+"""Name of the search memory in an experiment's folder."""
 
 _FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
 _NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -134,9 +146,28 @@ def _options(strategy: type[AskTellStrategy]) -> list[str]:
 def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:
     """Open the search memory of an experiment, by default in its folder, so that it is found by the experiment's id."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    memory = SearchMemory(file or folder.path / "memory.sqlite")
+    memory = SearchMemory(file or folder.path / MEMORY_FILE)
     folder.remember_memory(memory.path)
     return memory
+
+
+def read_start(memory: Path, experiment: str) -> Mapping[str, Any]:
+    """What was recorded when an experiment began; empty where it has not begun."""
+    if not memory.is_file():
+        return {}
+    with SearchMemory(memory, create=False) as opened:
+        starts = opened.events(kind="experiment", experiment=experiment)
+    return starts[-1].body if starts else {}
+
+
+def job_meant(job: Job, folder: ExperimentFolder) -> Job:
+    """The job of an experiment that goes on, with the rules by which it began.
+
+    Args:
+        job: as its file says it today.
+        folder: of the experiment.
+    """
+    return job.resumed(read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id))
 
 
 def open_job(
@@ -169,7 +200,8 @@ def open_job(
             f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
             f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
         )
-    family, evaluation = job.make_family(), job.make_evaluation()
+    meant = job_meant(job, folder) if resumed and folder is not None else job.stated()
+    family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
     evaluation.check(family)
@@ -179,6 +211,7 @@ def open_job(
         strategy.experiment = folder.id
     place = None if folder is None else folder.path
     strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
+    strategy.carried = carried(type(evaluation), job.data, meant.data)
     if resumed:
         strategy.recall()
     check_halving(strategy.halving, strategy.objective, evaluation)
@@ -221,6 +254,8 @@ def announce(
     }
     if options is not None:
         body["options"] = dict(options)
+    if evaluation is not None:
+        body["data"] = evaluation.resolved().get("data", {})
     if job is not None:
-        body["job"] = job.model_dump(mode="json")
+        body["job"] = job.stated().model_dump(mode="json")
     strategy.memory.log("experiment", strategy.experiment, body)

@@ -18,7 +18,7 @@ from ..api.evaluation import TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Space, Value
 from ..api.trial import Metrics, Objective, Trial, standing
-from ..job import Job
+from ..job import Job, overruled
 from .result_file import TrialRecord, finite
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def run_trial(
         if inside and _first():
             report_final(earlier["metrics"], objective, maximize=False)
         return dict(earlier["metrics"])
+    job = job.model_copy(update={"data": overruled(job.data, settings)})
     with record.attempt(job.max_trial_seconds) if _first() else nullcontext():
         family, evaluation = job.make_family(), job.make_evaluation()
         chosen = family.space.validate(family.default if parameters is None else architecture)

@@ -7,8 +7,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
+from .layers import Resample, Skips
 from .network import UNet
-from .plan import Middle, UNetConfig
+from .plan import Attention, BlockKind, Middle, UNetConfig, UpDepth
 
 
 class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as diffusers' own models
@@ -22,7 +23,7 @@ class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as di
         out_channels: int,
         widths: tuple[int, ...],
         depths: tuple[int, ...],
-        attention: tuple[bool, ...],
+        attention: tuple[Attention | bool, ...],
         middle: Middle,
         heads: int,
         inner_width: float,
@@ -32,6 +33,13 @@ class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as di
         norm_groups: int,
         scale_shift: bool,
         dropout: float,
+        blocks: tuple[BlockKind, ...] = (),
+        kernels: tuple[int, ...] = (),
+        expansion: int = 4,
+        resample: Resample = "convolution",
+        skips: Skips = "all",
+        up_depth: UpDepth = "more",
+        patch: int = 1,
     ) -> None:
         super().__init__(
             UNetConfig(
@@ -40,7 +48,7 @@ class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as di
                 out_channels=out_channels,
                 widths=tuple(widths),
                 depths=tuple(depths),
-                attention=tuple(attention),
+                attention=tuple(attention),  # type: ignore[arg-type]  # truth values become words
                 middle=middle,
                 heads=heads,
                 inner_width=inner_width,
@@ -50,6 +58,13 @@ class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as di
                 norm_groups=norm_groups,
                 scale_shift=scale_shift,
                 dropout=dropout,
+                blocks=tuple(blocks),
+                kernels=tuple(kernels),
+                expansion=expansion,
+                resample=resample,
+                skips=skips,
+                up_depth=up_depth,
+                patch=patch,
             ),
         )
 

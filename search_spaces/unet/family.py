@@ -15,10 +15,10 @@ from nni_diffnas.api.space import Architecture, Condition, Space, Value
 from nni_diffnas.lazy import absent
 from nni_diffnas.results.export import WEIGHTS_NAME
 
-from .layers import Layer
 from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
+from .pricing import Layer
 from .stock import stock_config
 
 if TYPE_CHECKING:

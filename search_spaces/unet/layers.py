@@ -1,14 +1,4 @@
-"""The layers of a UNet: each is built and priced from the same few sizes.
-
-`layers`, `plan`, `network` and `exported` are shipped, one after the other, as the single file of an exported network
-that stock diffusers cannot express: they import nothing of ours beyond each other. Torch is imported when a layer is
-built, since pricing needs none.
-
-Notation
-    price   ``(macs, params)``: multiply-accumulates of one forward pass on one image, trainable parameters
-    side    height and width of a square feature map, in pixels
-    level   the layers that work at one side; level 0 has the side of the image
-"""
+"""The ends of a UNet, what carries features between its levels, and `Block`, the layers of one level on one side."""
 
 from __future__ import annotations
 
@@ -16,72 +6,48 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal
+
+from .attentions import LinearAttention, SelfAttention
+from .pricing import NORM_EPS, Layer, Price, conv_price, feature_map, linear_price, total_price
+from .residuals import ConvNeXt, Gated, Residual
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Price = tuple[int, int]
-
-NORM_EPS = 1e-5
-
-
-class Layer(Protocol):
-    """One layer of a plan: how it is built, what it costs and what goes into it."""
-
-    @property
-    def price(self) -> Price:
-        """``(macs, params)``."""
-
-    def build(self) -> nn.Module:
-        """The module, weights initialised."""
-
-    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
-        """Inputs of the right shapes, to time the module with."""
-
-
-def _image(batch: int, channels: int, side: int) -> torch.Tensor:
-    import torch
-
-    return torch.randn(batch, channels, side, side)
-
-
-def _conv(inputs: int, outputs: int, kernel: int, side: int) -> Price:
-    weights = inputs * outputs * kernel * kernel
-    return weights * side * side, weights + outputs
-
-
-def _linear(inputs: int, outputs: int, tokens: int = 1) -> Price:
-    return inputs * outputs * tokens, inputs * outputs + outputs
-
-
-def _total(*prices: Price) -> Price:
-    return sum(macs for macs, _ in prices), sum(params for _, params in prices)
+Resample = Literal["convolution", "pool", "shuffle"]
+Skips = Literal["all", "level", "added"]
 
 
 @dataclass(frozen=True)
 class Stem:
-    """The convolution that turns an image into ``outputs`` feature maps."""
+    """The convolution that turns an image, or its patches, into ``outputs`` feature maps; ``side`` is theirs.
+
+    A patch of ``patch x patch`` pixels becomes one pixel with ``patch ** 2`` times as many channels, which
+    spares the layers of full size: simple diffusion (Hoogeboom et al. 2023, arXiv 2301.11093).
+    """
 
     inputs: int
     outputs: int
     side: int
+    patch: int = 1
 
     @property
     def price(self) -> Price:
         """``(macs, params)``."""
-        return _conv(self.inputs, self.outputs, 3, self.side)
+        return conv_price(self.inputs * self.patch**2, self.outputs, 3, self.side)
 
     def build(self) -> nn.Module:
-        """A 3x3 convolution."""
+        """A 3x3 convolution, behind the division into patches where there is one."""
         from torch import nn
 
-        return nn.Conv2d(self.inputs, self.outputs, 3, padding=1)
+        convolution = nn.Conv2d(self.inputs * self.patch**2, self.outputs, 3, padding=1)
+        return convolution if self.patch == 1 else nn.Sequential(nn.PixelUnshuffle(self.patch), convolution)
 
     def example(self, batch: int) -> tuple[torch.Tensor, ...]:
-        """``batch x inputs x side x side``."""
-        return (_image(batch, self.inputs, self.side),)
+        """``batch x inputs x image x image``."""
+        return (feature_map(batch, self.inputs, self.side * self.patch),)
 
 
 @dataclass(frozen=True)
@@ -94,7 +60,7 @@ class TimeEmbedding:
     @property
     def price(self) -> Price:
         """``(macs, params)``."""
-        return _total(_linear(self.frequencies, self.width), _linear(self.width, self.width))
+        return total_price(linear_price(self.frequencies, self.width), linear_price(self.width, self.width))
 
     def build(self) -> nn.Module:
         """Diffusers' ``TimestepEmbedding``."""
@@ -135,140 +101,66 @@ class ClassEmbedding:
 
 
 @dataclass(frozen=True)
-class Residual:
-    """A residual block: two 3x3 convolutions, ``inner`` channels between them, the time embedding added there."""
-
-    inputs: int
-    inner: int
-    outputs: int
-    time: int
-    side: int
-    norm_groups: int
-    scale_shift: bool
-    dropout: float
-
-    @property
-    def groups(self) -> tuple[int, int]:
-        """Groups of the two normalisations: they divide the channels whatever these are."""
-        return math.gcd(self.inputs, self.norm_groups), math.gcd(self.inner, self.norm_groups)
-
-    @cached_property
-    def price(self) -> Price:
-        """``(macs, params)``."""
-        return _total(
-            (0, 2 * self.inputs + 2 * self.inner),
-            _conv(self.inputs, self.inner, 3, self.side),
-            _linear(self.time, self.inner * (2 if self.scale_shift else 1)),
-            _conv(self.inner, self.outputs, 3, self.side),
-            _conv(self.inputs, self.outputs, 1, self.side) if self.inputs != self.outputs else (0, 0),
-        )
-
-    def build(self) -> nn.Module:
-        """Diffusers' ``ResnetBlock2D``; its second convolution starts at zero, so that the block starts as a skip."""
-        from diffusers.models.resnet import ResnetBlock2D
-        from torch import nn
-
-        block = ResnetBlock2D(
-            in_channels=self.inputs,
-            out_channels=self.inner,
-            conv_2d_out_channels=self.outputs,
-            temb_channels=self.time,
-            groups=self.groups[0],
-            groups_out=self.groups[1],
-            eps=NORM_EPS,
-            dropout=self.dropout,
-            time_embedding_norm="scale_shift" if self.scale_shift else "default",
-        )
-        nn.init.zeros_(block.conv2.weight)
-        return block
-
-    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
-        """``batch x inputs x side x side`` and ``batch x time``."""
-        import torch
-
-        return _image(batch, self.inputs, self.side), torch.randn(batch, self.time)
-
-
-@dataclass(frozen=True)
-class SelfAttention:
-    """Self-attention among all pixels, ``width / heads`` channels a head."""
-
-    width: int
-    heads: int
-    side: int
-    norm_groups: int
-
-    @property
-    def groups(self) -> int:
-        """Groups of the normalisation."""
-        return math.gcd(self.width, self.norm_groups)
-
-    @cached_property
-    def price(self) -> Price:
-        """``(macs, params)``: four projections; queries times keys, weights times values."""
-        tokens = self.side * self.side
-        projection = _linear(self.width, self.width, tokens)
-        return _total((2 * tokens * tokens * self.width, 2 * self.width), *[projection] * 4)
-
-    def build(self) -> nn.Module:
-        """Diffusers' ``Attention``; its last projection starts at zero, so that it starts as a skip."""
-        from diffusers.models.attention_processor import Attention
-        from torch import nn
-
-        attention = Attention(
-            self.width,
-            heads=self.heads,
-            dim_head=self.width // self.heads,
-            norm_num_groups=self.groups,
-            eps=NORM_EPS,
-            residual_connection=True,
-            bias=True,
-            upcast_softmax=True,
-            _from_deprecated_attn_block=True,  # the stock network's setting: old weight names load too
-        )
-        nn.init.zeros_(attention.to_out[0].get_parameter("weight"))
-        return attention
-
-    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
-        """``batch x width x side x side``."""
-        return (_image(batch, self.width, self.side),)
-
-
-@dataclass(frozen=True)
 class Resampling:
-    """The convolution that halves the side of a map (``down``) or doubles it; ``side`` is the one that enters."""
+    """What halves the side of a map (``down``) or doubles it; ``side`` is the one that enters.
+
+    ``convolution``: DDPM's, a 3x3 convolution with stride 2, or behind the repetition of each pixel (Ho et al. 2020).
+    ``pool``: the mean of 2x2 pixels, then 1x1; or 1x1, then each pixel repeated. ADM (Dhariwal & Nichol 2021) takes its
+    resampling without weights from BigGAN; the 1x1 convolution is ours, and comes where the map is small.
+    ``shuffle``: 2x2 pixels become four times the channels, then 1x1; or 1x1 to four times the channels, which become
+    2x2 pixels (Shi et al. 2016, arXiv 1609.05158): nothing is averaged away.
+    """
 
     width: int
+    outputs: int
     side: int
     down: bool
+    kind: Resample = "convolution"
 
     @property
     def price(self) -> Price:
         """``(macs, params)``."""
-        return _conv(self.width, self.width, 3, self.side // 2 if self.down else self.side * 2)
+        small = self.side // 2 if self.down else self.side
+        if self.kind == "convolution":
+            return conv_price(self.width, self.outputs, 3, small if self.down else 2 * small)
+        shuffled = 4 if self.kind == "shuffle" else 1
+        inputs, outputs = (shuffled, 1) if self.down else (1, shuffled)
+        return conv_price(self.width * inputs, self.outputs * outputs, 1, small)
 
     def build(self) -> nn.Module:
-        """Diffusers' ``Downsample2D`` or ``Upsample2D``."""
+        """Diffusers' ``Downsample2D`` or ``Upsample2D``, or the two modules in a row."""
+        from torch import nn
+
+        if self.kind == "pool":
+            convolution = nn.Conv2d(self.width, self.outputs, 1)
+            if self.down:
+                return nn.Sequential(nn.AvgPool2d(2), convolution)
+            return nn.Sequential(convolution, nn.Upsample(scale_factor=2, mode="nearest"))
+        if self.kind == "shuffle":
+            if self.down:
+                return nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * self.width, self.outputs, 1))
+            return nn.Sequential(nn.Conv2d(self.width, 4 * self.outputs, 1), nn.PixelShuffle(2))
         from diffusers.models.downsampling import Downsample2D
         from diffusers.models.upsampling import Upsample2D
 
         if self.down:
-            return Downsample2D(self.width, use_conv=True, out_channels=self.width, padding=1, name="op")
-        return Upsample2D(self.width, use_conv=True, out_channels=self.width)
+            return Downsample2D(self.width, use_conv=True, out_channels=self.outputs, padding=1, name="op")
+        return Upsample2D(self.width, use_conv=True, out_channels=self.outputs)
 
     def example(self, batch: int) -> tuple[torch.Tensor, ...]:
         """``batch x width x side x side``."""
-        return (_image(batch, self.width, self.side),)
+        return (feature_map(batch, self.width, self.side),)
 
 
 @dataclass(frozen=True)
 class Head:
-    """Normalisation, activation and the convolution that turns features into the prediction."""
+    """Normalisation, activation and the convolution that turns features into the prediction, patch by patch."""
 
     width: int
     outputs: int
     side: int
     norm_groups: int
+    patch: int = 1
 
     @property
     def groups(self) -> int:
@@ -278,20 +170,21 @@ class Head:
     @property
     def price(self) -> Price:
         """``(macs, params)``."""
-        return _total((0, 2 * self.width), _conv(self.width, self.outputs, 3, self.side))
+        return total_price((0, 2 * self.width), conv_price(self.width, self.outputs * self.patch**2, 3, self.side))
 
     def build(self) -> nn.Module:
         """The three modules in a row; the convolution starts at zero (IDDPM)."""
         from torch import nn
 
-        convolution = nn.Conv2d(self.width, self.outputs, 3, padding=1)
+        convolution = nn.Conv2d(self.width, self.outputs * self.patch**2, 3, padding=1)
         nn.init.zeros_(convolution.weight)
         nn.init.zeros_(convolution.get_parameter("bias"))
-        return nn.Sequential(nn.GroupNorm(self.groups, self.width, eps=NORM_EPS), nn.SiLU(), convolution)
+        last = convolution if self.patch == 1 else nn.Sequential(convolution, nn.PixelShuffle(self.patch))
+        return nn.Sequential(nn.GroupNorm(self.groups, self.width, eps=NORM_EPS), nn.SiLU(), last)
 
     def example(self, batch: int) -> tuple[torch.Tensor, ...]:
         """``batch x width x side x side``."""
-        return (_image(batch, self.width, self.side),)
+        return (feature_map(batch, self.width, self.side),)
 
 
 @dataclass(frozen=True)
@@ -299,11 +192,18 @@ class Block:
     """Residual layers, attention behind some of them, and at most one resampling at the end.
 
     Attention stands behind each residual layer of a level that has it, and between the two of the middle.
+
+    Args:
+        residuals: in forward order.
+        attentions: in forward order.
+        resampling: to the next level.
+        skips: what the way down hands to the way up; see `UNetConfig`.
     """
 
-    residuals: tuple[Residual, ...]
-    attentions: tuple[SelfAttention, ...] = ()
+    residuals: tuple[Residual | Gated | ConvNeXt, ...]
+    attentions: tuple[SelfAttention | LinearAttention, ...] = ()
     resampling: Resampling | None = None
+    skips: Skips = "all"
 
     @property
     def layers(self) -> Iterator[Layer]:
@@ -316,4 +216,4 @@ class Block:
     @cached_property
     def price(self) -> Price:
         """``(macs, params)``."""
-        return _total(*[layer.price for layer in self.layers])
+        return total_price(*[layer.price for layer in self.layers])

@@ -26,6 +26,7 @@ class UNetBlock(nn.Module):
                 self.upsamplers = resampling
         self._attends = bool(block.attentions)
         self._resamples = block.resampling is not None
+        self._skips = block.skips
 
     def down(self, features: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Go through the level; push what the way up will need on ``skips``."""
@@ -33,10 +34,14 @@ class UNetBlock(nn.Module):
             features = residual(features, time)
             if self._attends:
                 features = self.attentions[index](features)
+            if self._skips == "all":
+                skips.append(features)
+        if self._skips != "all":
             skips.append(features)
         if self._resamples:
             features = self.downsamplers[0](features)
-            skips.append(features)
+            if self._skips == "all":
+                skips.append(features)
         return features
 
     def across(self, features: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -47,9 +52,13 @@ class UNetBlock(nn.Module):
         return self.resnets[1](features, time)  # type: ignore[no-any-return]
 
     def up(self, features: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
-        """Go through the level; each residual layer takes the latest of ``skips``."""
+        """Go through the level; the first residual layer, or each, takes the latest of ``skips``."""
+        if self._skips == "added":
+            features = features + skips.pop()
         for index, residual in enumerate(self.resnets):
-            features = residual(torch.cat([features, skips.pop()], dim=1), time)
+            if self._skips == "all" or (self._skips == "level" and index == 0):
+                features = torch.cat([features, skips.pop()], dim=1)
+            features = residual(features, time)
             if self._attends:
                 features = self.attentions[index](features)
         if self._resamples:
@@ -60,8 +69,8 @@ class UNetBlock(nn.Module):
 class UNet(nn.Module):
     """Predicts noise (or whatever it is trained for) from a noisy image and its timestep.
 
-    Weights start as torch and diffusers start them, except that the last layer of each residual branch and of the
-    network starts at zero (IDDPM).
+    Weights start as torch and diffusers start them, except that the last layer of each residual branch, or the gate
+    behind it, and the last layer of the network start at zero (IDDPM).
     """
 
     class_embedding: nn.Module | None
@@ -74,6 +83,7 @@ class UNet(nn.Module):
         self.in_channels = config.in_channels
         self.out_channels = config.out_channels
         self.num_classes = config.num_classes
+        self.skips = config.skips
         self.conv_in = plan.stem.build()
         self.time_proj = Timesteps(plan.time.frequencies, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = plan.time.build()
@@ -104,13 +114,13 @@ class UNet(nn.Module):
             raise ValueError(
                 f"This network takes {wants}: {'leave them out' if class_labels is not None else 'pass them'}."
             )
-        dtype = self.conv_in.get_parameter("weight").dtype
+        dtype = next(self.conv_in.parameters()).dtype
         steps = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         time = self.time_embedding(self.time_proj(steps).to(dtype))
         if self.class_embedding is not None:
             time = time + self.class_embedding(class_labels).to(dtype)
         features = self.conv_in(sample)
-        skips = [features]
+        skips = [features] if self.skips == "all" else []
         for block in self.down_blocks:
             assert isinstance(block, UNetBlock)
             features = block.down(features, time, skips)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-MODULES = ("layers", "plan", "network", "exported")
+MODULES = ("pricing", "modules", "residuals", "attentions", "layers", "plan", "network", "exported")
 """In the order in which they import each other; none of them imports anything else of ours."""
 
 _HEADER = '''"""A denoising UNet found by nni-diffnas: needs torch and diffusers; load with trust_remote_code=True."""
@@ -24,10 +24,11 @@ def one_file_source() -> str:
 def _body(source: str) -> str:
     """``source`` without its docstring, its relative imports and its ``__future__`` line."""
     lines = source.splitlines()
-    for index, node in enumerate(ast.parse(source).body):
-        docstring = index == 0 and isinstance(node, ast.Expr)
-        dropped = isinstance(node, ast.ImportFrom) and (node.level > 0 or node.module == "__future__")
-        if docstring or dropped:
+    tree = ast.parse(source)
+    docstring = tree.body[0]
+    for node in (docstring, *ast.walk(tree)):
+        ours = isinstance(node, ast.ImportFrom) and (node.level > 0 or node.module == "__future__")
+        if (ours or node is docstring) and isinstance(node, ast.stmt):
             assert node.end_lineno is not None, "parsed from text, so that every node has its lines"
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
     return "\n".join(lines).strip()

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from .layers import (
-    Block,
-    ClassEmbedding,
-    Head,
-    Layer,
-    Price,
-    Resampling,
-    Residual,
-    SelfAttention,
-    Stem,
-    TimeEmbedding,
-)
+from .attentions import LinearAttention, SelfAttention
+from .layers import Block, ClassEmbedding, Head, Resample, Resampling, Skips, Stem, TimeEmbedding
+from .pricing import Layer, Price
+from .residuals import ConvNeXt, Gated, Residual
 
 Middle = Literal["none", "residual", "attention"]
+Attention = Literal["none", "softmax", "linear"]
+BlockKind = Literal["residual", "gated", "convnext"]
+UpDepth = Literal["more", "same", "one"]
+
+KERNELS = (3, 5, 7)
+EXPANSIONS = (2, 3, 4)
+PATCHES = (1, 2)
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """Everything that tells one UNet from another.
 
+    ``skips`` and ``up_depth`` say what the way up reads. With x what is carried, s what left the last layer of the same
+    level on the way down, and R_1, R_2, ... the residual layers of the level on the way up:
+
+    - ``all`` (DDPM): ``x <- R_i([x, s_i])``, a skip s_i for each of them, and one more of what entered the level;
+    - ``level``: ``x <- R_1([x, s])``, and then ``x <- R_i(x)``; DiC (Tian et al. 2025, arXiv 2501.00603) found such
+      sparse skips better than one a layer at equal cost;
+    - ``added``: ``x <- R_1(x + s)``, and then ``x <- R_i(x)``, as in LinkNet's decoder (Chaurasia & Culurciello 2017);
+      for that, what brings x up from the level below maps it to this level's width.
+
     Args:
-        sample_size: height and width of the image, in pixels; divisible by ``2 ** (levels - 1)``.
+        sample_size: height and width of the image, in pixels; divisible by ``patch * 2 ** (levels - 1)``.
         in_channels: of the image.
         out_channels: of the prediction.
         widths: channels of each level; every level with attention, and the middle, is divisible by ``heads``.
-        depths: residual blocks of each level on the way down; there is one more on the way up.
-        attention: whether each level has attention.
-        middle: ``none``; two ``residual`` blocks; or these with ``attention`` between them.
+        depths: residual layers of each level on the way down.
+        attention: of each level: ``none``, ``softmax`` or ``linear``; false and true stand for the first two.
+        middle: ``none``; two ``residual`` layers of the last level's kind; or these with ``attention`` between them.
         heads: attention heads.
-        inner_width: channels between the two convolutions of a residual block, as a factor of its width.
+        inner_width: channels between the two convolutions of a residual or gated block, as a factor of its width.
         inner_multiple: inner channels are rounded to a multiple of this.
         time_embedding_dim: width of the time embedding.
         num_classes: class labels the network is conditioned on; ``None`` for none.
         norm_groups: groups of each normalisation where they divide its channels, else their greatest common divisor.
-        scale_shift: whether the time embedding scales and shifts (IDDPM), or is only added.
-        dropout: probability, in the residual blocks.
+        scale_shift: whether the time embedding scales and shifts in ``residual`` blocks (IDDPM), or is only added; in
+            the other kinds it always does.
+        dropout: probability, in the residual layers.
+        blocks: kind of each level's residual layers: ``residual``, ``gated`` or ``convnext``; none given: residual.
+        kernels: of each level's depthwise convolutions, read where its blocks are ``convnext``; none given: 3.
+        expansion: of the 1x1 convolutions of ``convnext`` blocks.
+        resample: between the levels, see `Resampling`.
+        skips: see above.
+        up_depth: residual layers of a level on the way up: one ``more`` than on the way down, the ``same``, or ``one``.
+        patch: pixels on a side of what the stem makes one pixel of its feature map, and the head resolves again.
+
+    Raises:
+        ValueError: values that do not go together; one sentence.
     """
 
     sample_size: int
@@ -50,7 +69,7 @@ class UNetConfig:
     out_channels: int
     widths: tuple[int, ...]
     depths: tuple[int, ...]
-    attention: tuple[bool, ...]
+    attention: tuple[Attention, ...]
     middle: Middle = "attention"
     heads: int = 1
     inner_width: float = 1.0
@@ -60,6 +79,71 @@ class UNetConfig:
     norm_groups: int = 32
     scale_shift: bool = True
     dropout: float = 0.0
+    blocks: tuple[BlockKind, ...] = ()
+    kernels: tuple[int, ...] = ()
+    expansion: int = 4
+    resample: Resample = "convolution"
+    skips: Skips = "all"
+    up_depth: UpDepth = "more"
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        words = {False: "none", True: "softmax"}
+        attention = tuple(words[each] if isinstance(each, bool) else each for each in self.attention)
+        object.__setattr__(self, "attention", attention)
+        object.__setattr__(self, "blocks", self.blocks or ("residual",) * self.levels)
+        object.__setattr__(self, "kernels", self.kernels or (3,) * self.levels)
+        _check_config(self)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.widths)
+
+    def side(self, level: int) -> int:
+        """Height and width of a level's feature maps, in pixels."""
+        return (self.sample_size // self.patch) >> level
+
+    def layers_up(self, level: int) -> int:
+        """Residual layers of a level on the way up."""
+        return {"more": self.depths[level] + 1, "same": self.depths[level], "one": 1}[self.up_depth]
+
+
+def _check_config(c: UNetConfig) -> None:
+    """Refuse what names no network, in one sentence."""
+    one_of: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "attention": (c.attention, get_args(Attention)),
+        "middle": ((c.middle,), get_args(Middle)),
+        "blocks": (c.blocks, get_args(BlockKind)),
+        "kernels": (c.kernels, KERNELS),
+        "expansion": ((c.expansion,), EXPANSIONS),
+        "resample": ((c.resample,), get_args(Resample)),
+        "skips": ((c.skips,), get_args(Skips)),
+        "up_depth": ((c.up_depth,), get_args(UpDepth)),
+        "patch": ((c.patch,), PATCHES),
+    }
+    for name, (values, known) in one_of.items():
+        for value in values:
+            if value not in known:
+                raise ValueError(f"A UNet's {name} cannot be {value!r}: choose among {', '.join(map(str, known))}.")
+    for name in ("depths", "attention", "blocks", "kernels"):
+        if len(getattr(c, name)) != c.levels:
+            raise ValueError(f"A UNet of {c.levels} widths has {len(getattr(c, name))} {name}: give one a level.")
+    if c.skips == "all" and c.up_depth != "more":
+        raise ValueError(
+            f"A UNet with all skips has one more layer a level on its way up, not up_depth {c.up_depth!r}."
+        )
+    if c.sample_size % (c.patch << (c.levels - 1)):
+        raise ValueError(
+            f"Images of {c.sample_size} pixels cannot be cut into patches of {c.patch} and halved {c.levels - 1} times."
+        )
+    for level, (kind, kernel) in enumerate(zip(c.blocks, c.kernels, strict=True)):
+        if kind == "convnext" and kernel > c.side(level):
+            raise ValueError(
+                f"A kernel of {kernel} is larger than the {c.side(level)} pixels of level {level}: take a smaller one."
+            )
+        if c.attention[level] != "none" and c.widths[level] % c.heads:
+            raise ValueError(f"{c.heads} heads do not divide the {c.widths[level]} channels of level {level}.")
 
 
 @dataclass(frozen=True)
@@ -107,69 +191,79 @@ class Plan:
 
 # The architectures of a search share most of their layers: each is made and priced once.
 _residual = lru_cache(maxsize=1 << 16)(Residual)
-_attention = lru_cache(maxsize=1 << 16)(SelfAttention)
+_gated = lru_cache(maxsize=1 << 16)(Gated)
+_convnext = lru_cache(maxsize=1 << 16)(ConvNeXt)
+_softmax = lru_cache(maxsize=1 << 16)(SelfAttention)
+_linear = lru_cache(maxsize=1 << 16)(LinearAttention)
 
 
-@lru_cache(maxsize=1 << 16)
+def _layer(config: UNetConfig, level: int, inputs: int) -> Residual | Gated | ConvNeXt:
+    """A residual layer of a level."""
+    c, width, side = config, config.widths[level], config.side(level)
+    time, groups, dropout = c.time_embedding_dim, c.norm_groups, c.dropout
+    if c.blocks[level] == "convnext":
+        return _convnext(inputs, width, c.kernels[level], c.expansion, time, side, groups, dropout)
+    multiple = c.inner_multiple
+    inner = max(multiple, round(width * c.inner_width / multiple) * multiple) if c.inner_width != 1.0 else width
+    if c.blocks[level] == "gated":
+        return _gated(inputs, inner, width, time, side, groups, dropout)
+    return _residual(inputs, inner, width, time, side, groups, c.scale_shift, dropout)
+
+
 def _block(
-    sources: tuple[int, ...],
-    width: int,
-    side: int,
-    heads: int,
-    down: bool | None,
-    inner: int,
-    time: int,
-    groups: int,
-    scale_shift: bool,
-    dropout: float,
-    between: bool = False,
+    config: UNetConfig, level: int, sources: Iterable[int], attention: Attention, resampling: Resampling | None = None
 ) -> Block:
-    """A block whose residual layers read ``sources`` channels each.
+    """A block whose residual layers read ``sources`` channels each, attention behind each of them."""
+    residuals = tuple(_layer(config, level, source) for source in sources)
+    attentions: tuple[SelfAttention | LinearAttention, ...] = ()
+    if attention != "none":
+        make = _softmax if attention == "softmax" else _linear
+        attends = make(config.widths[level], config.heads, config.side(level), config.norm_groups)
+        attentions = (attends,) * len(residuals)
+    return Block(residuals, attentions, resampling, config.skips)
 
-    Zero ``heads`` mean no attention, and ``down`` of None no resampling. Attention stands behind each residual layer,
-    or only ``between`` them.
-    """
-    residuals = tuple(_residual(source, inner, width, time, side, groups, scale_shift, dropout) for source in sources)
-    attending = sources[1:] if between else sources
-    attentions = tuple(_attention(width, heads, side, groups) for _ in attending) if heads else ()
-    return Block(residuals, attentions, None if down is None else Resampling(width, side, down))
+
+def _down(config: UNetConfig, level: int) -> Block:
+    width = config.widths[level]
+    sources = (config.widths[max(level - 1, 0)], *[width] * (config.depths[level] - 1))
+    last = level == config.levels - 1
+    resampling = None if last else Resampling(width, width, config.side(level), True, config.resample)
+    return _block(config, level, sources, config.attention[level], resampling)
+
+
+def _up(config: UNetConfig, level: int) -> Block:
+    c, width = config, config.widths[level]
+    above = c.widths[max(level - 1, 0)]
+    below = c.widths[min(level + 1, c.levels - 1)]
+    sources = [width] * c.layers_up(level)
+    if c.skips == "all":
+        # One skip for each layer of the level on the way down, and one of what entered the level.
+        skipped = [*[width] * c.depths[level], above]
+        sources = [carried + skip for carried, skip in zip([below, *sources[1:]], skipped, strict=True)]
+    elif c.skips == "level":
+        sources[0] = below + width
+    outputs = above if c.skips == "added" else width
+    resampling = None if level == 0 else Resampling(width, outputs, c.side(level), False, c.resample)
+    return _block(config, level, sources, c.attention[level], resampling)
+
+
+def _middle(config: UNetConfig) -> Block | None:
+    if config.middle == "none":
+        return None
+    level = config.levels - 1
+    block = _block(config, level, (config.widths[-1],) * 2, "softmax" if config.middle == "attention" else "none")
+    return replace(block, attentions=block.attentions[:1])
 
 
 def plan_of(config: UNetConfig) -> Plan:
-    """Lay out the network: as ``UNet2DModel`` does it, with a depth per level and an inner width."""
+    """Lay out the network: as ``UNet2DModel`` does it, where the configuration says nothing else."""
     c = config
-    last = len(c.widths) - 1
-    multiple = c.inner_multiple
-    inner = [max(multiple, round(width * c.inner_width / multiple) * multiple) for width in c.widths]
-    if c.inner_width == 1.0:
-        inner = list(c.widths)
-    common = (c.time_embedding_dim, c.norm_groups, c.scale_shift, c.dropout)
-    heads = [c.heads if attention else 0 for attention in c.attention]
-    down, up = [], []
-    for level, width in enumerate(c.widths):
-        side = c.sample_size >> level
-        above = c.widths[max(level - 1, 0)]
-        below = c.widths[min(level + 1, last)]
-        depth = c.depths[level]
-        sources = (above, *[width] * (depth - 1))
-        down.append(_block(sources, width, side, heads[level], None if level == last else True, inner[level], *common))
-        # On the way up each residual layer also reads a skip: one per layer of the level, and what entered the level.
-        sources = tuple(
-            carried + skipped
-            for carried, skipped in zip([below, *[width] * depth], [*[width] * depth, above], strict=True)
-        )
-        up.append(_block(sources, width, side, heads[level], None if level == 0 else False, inner[level], *common))
-    middle = None
-    if c.middle != "none":
-        width, side = c.widths[-1], c.sample_size >> last
-        attends = c.heads if c.middle == "attention" else 0
-        middle = _block((width, width), width, side, attends, None, inner[-1], *common, between=True)
     return Plan(
-        stem=Stem(c.in_channels, c.widths[0], c.sample_size),
+        stem=Stem(c.in_channels, c.widths[0], c.side(0), c.patch),
         time=TimeEmbedding(c.widths[0], c.time_embedding_dim),
         classes=None if c.num_classes is None else ClassEmbedding(c.num_classes, c.time_embedding_dim),
-        down=tuple(down),
-        middle=middle,
-        up=tuple(reversed(up)),
-        head=Head(c.widths[0], c.out_channels, c.sample_size, c.norm_groups),
+        down=tuple(_down(c, level) for level in range(c.levels)),
+        middle=_middle(c),
+        up=tuple(_up(c, level) for level in reversed(range(c.levels))),
+        head=Head(c.widths[0], c.out_channels, c.side(0), c.norm_groups, c.patch),
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from .layers import NORM_EPS
 from .plan import UNetConfig, plan_of
+from .pricing import NORM_EPS
+from .residuals import Residual
 
 
 def stock_config(config: UNetConfig) -> dict[str, Any] | None:
     """Arguments of ``UNet2DModel`` for the same network, module by module; ``None`` where it has none.
 
     ``UNet2DModel`` knows one depth, one number of channels per head, one number of normalisation groups and no inner
-    width. A network conditioned on classes is not expressed either, since ``DDPMPipeline`` passes no labels and the
-    stock network refuses to run without.
+    width; and of blocks, skips, resampling, attention and stems one kind each. A network conditioned on classes is not
+    expressed either, since ``DDPMPipeline`` passes no labels and the stock network refuses to run without.
     """
+    kinds = {*config.blocks, *config.attention, config.resample, config.skips, config.patch}
+    if not kinds <= {"residual", "none", "softmax", "convolution", "all", 1}:
+        return None
     plan = plan_of(config)
-    residuals = [layer for block in plan.blocks for layer in block.residuals]
+    residuals = [layer for block in plan.blocks for layer in block.residuals if isinstance(layer, Residual)]
     attentions = [layer for block in plan.blocks for layer in block.attentions]
     groups = {plan.head.groups, *(layer.groups for layer in attentions)}
     groups.update(*(layer.groups for layer in residuals))
@@ -25,8 +29,8 @@ def stock_config(config: UNetConfig) -> dict[str, Any] | None:
     if len(set(config.depths)) > 1 or len(groups) > 1 or len(head_widths) > 1 or wider or plan.classes is not None:
         return None
     (norm_groups,) = groups
-    down = ["AttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention]
-    up = ["AttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(config.attention)]
+    down = ["AttnDownBlock2D" if attends != "none" else "DownBlock2D" for attends in config.attention]
+    up = ["AttnUpBlock2D" if attends != "none" else "UpBlock2D" for attends in reversed(config.attention)]
     return {
         "sample_size": config.sample_size,
         "in_channels": config.in_channels,

@@ -226,13 +226,13 @@ def test_bad_options(data: dict[str, Any], options: dict[str, Any], sentence: st
 
 def test_data_that_cannot_be_scored(tmp_path: Path) -> None:
     np.savez(tmp_path / "flat.npz", images=np.full((20, 8, 8), 9, np.uint8))
-    data = {"source": str(tmp_path / "flat.npz")}
+    data = {"source": str(tmp_path / "flat.npz"), "held_out": 0}
     with pytest.raises(DataError, match=r"flat\.npz.*same features"):
         DiffusionEvaluation(data, **QUICK).prepare()
     with pytest.raises(DataError, match=r"'held_out' has 0 images.*data\.held_out"):
         DiffusionEvaluation({**data, "held_out": 0}, **QUICK, reference="held_out").prepare()
     with pytest.raises(
-        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1617"
+        DataError, match=r"reference_images is 5000, but .*'training' of data\.source 'digits' has 1607"
     ):
         quick(reference_images=5000).prepare()
     conditional = {**QUICK, "training": {"images": 5, "class_conditional": True}}

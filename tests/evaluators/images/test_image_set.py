@@ -14,7 +14,8 @@ from nni_diffnas.evaluators.images.image_set import DataSettings, ImageSet, imag
 
 
 def load(source: object, **options: Any) -> ImageSet:
-    return images(DataSettings(source=str(source), **options))
+    few = {} if source == "digits" else {"held_out": 0}
+    return images(DataSettings(source=str(source), **{**few, **options}))
 
 
 def write(path: Path, size: tuple[int, int] = (6, 6), mode: str = "RGB", value: int = 7) -> None:
@@ -51,11 +52,69 @@ def test_a_cached_source_needs_no_image_library(evaluator_cache: Path) -> None:
 
 def test_the_split_is_disjoint_and_seeded() -> None:
     one, same, other = load("digits"), load("digits"), load("digits", split_seed=1)
-    assert len(one.held_out) == 180
+    assert len(one.held_out) == 190
     assert sorted([*one.training, *one.held_out]) == list(range(1797))
     assert np.array_equal(one.held_out, same.held_out)
     assert one.content == other.content
     assert one.split != other.split
+
+
+def test_the_rule_of_version_0_1_still_splits_by_position() -> None:
+    digits = load("digits", split="position")
+    assert (len(digits.held_out), int(digits.held_out.sum())) == (180, 173191)
+    assert digits.held_out[:8].tolist() == [12, 20, 28, 53, 68, 72, 77, 91]
+    assert digits.split == "69786206e419d0f0", "protocols of version 0.1 end with it"
+    other = load("digits", split="position", held_out=0.3, split_seed=3)
+    assert (len(other.held_out), int(other.held_out.sum())) == (539, 472264)
+    assert other.split == "abf8d107732f75ed"
+
+
+def sides(data: ImageSet) -> dict[bytes, bool]:
+    """Whether each image is held out, by its pixels."""
+    held_out = set(data.held_out.tolist())
+    return {image.tobytes(): index in held_out for index, image in enumerate(data.pixels)}
+
+
+def test_pictures_keep_their_side_whatever_happens_to_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, 256, (6, 6, 3), dtype=np.uint8) for _ in range(60)]
+    (tmp_path / "all").mkdir()
+    (tmp_path / "renamed").mkdir()
+    for index, pixels in enumerate(drawn):
+        Image.fromarray(pixels).save(tmp_path / "all" / f"{index:02}.png")
+        Image.fromarray(pixels).save(tmp_path / "renamed" / f"{59 - index:02}.png")
+    before = load(tmp_path / "all", held_out=0.3)
+    assert 10 < len(before.held_out) < 26
+    assert len(before.training) + len(before.held_out) == 60
+    assert sides(load(tmp_path / "renamed", held_out=0.3)) == sides(before)
+    for index in range(20, 30):
+        (tmp_path / "all" / f"{index}.png").unlink()
+    after = load(tmp_path / "all", held_out=0.3)
+    assert len(after.pixels) == 50
+    assert sides(after).items() <= sides(before).items()
+    assert after.split != before.split
+
+
+def test_equal_images_share_a_side(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    some = rng.integers(0, 256, (100, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=np.concatenate([some, some[::-1]]))
+    data = load(tmp_path / "x.npz", held_out=0.5)
+    held_out = np.isin(np.arange(200), data.held_out)
+    assert np.array_equal(held_out[:100], held_out[:99:-1])
+    assert 60 < held_out.sum() < 140
+
+
+def test_a_split_with_an_empty_side_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((5, 4, 4), np.uint8))
+    outcomes = set()
+    for seed in range(8):
+        try:
+            load(tmp_path / "x.npz", held_out=0.5, split_seed=seed)
+        except DataError as error:
+            outcomes.add(" ".join(str(error).split(" of data.source")[0].split()[5:]))
+    assert outcomes == {"holds out none of the 5 images", "leaves none of the 5 images"}
+    assert len(load(tmp_path / "x.npz", held_out=0).training) == 5
 
 
 def test_class_folders_become_labels(tmp_path: Path) -> None:

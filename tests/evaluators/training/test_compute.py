@@ -40,6 +40,13 @@ def test_a_cpu_computes_in_float32() -> None:
     assert (chosen["device"], chosen["number_format"], chosen["processes"]) == ("cpu", "float32", 1)
 
 
+def test_depthwise_convolutions_put_channels_last() -> None:
+    cpu, plain, depthwise = torch.device("cpu"), torch.nn.Conv2d(4, 4, 3), torch.nn.Conv2d(4, 4, 3, groups=4)
+    for model, last in ((torch.nn.Sequential(plain), False), (torch.nn.Sequential(plain, depthwise), True)):
+        place(model, cpu)
+        assert model(torch.zeros(2, 4, 8, 8)).is_contiguous(memory_format=torch.channels_last) == last
+
+
 def test_shares_make_up_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = Team()
     assert alone.share(7) == (0, 7)

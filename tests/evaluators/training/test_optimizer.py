@@ -72,6 +72,25 @@ def test_muon_leaves_the_first_and_the_last_convolution_to_adam() -> None:
         assert (matrix.abs() > 0.99e-3).float().mean() > 0.9, "Adam's first step"
 
 
+def test_muon_leaves_depthwise_kernels_to_adam() -> None:
+    torch.manual_seed(0)
+    depthwise = nn.Conv2d(16, 16, 5, padding=2, groups=16)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), depthwise, nn.Conv2d(16, 24, 1), nn.Conv2d(24, 3, 3))
+    before = depthwise.weight.detach().clone()
+    optimizer = Recipe(steps=1).make_optimizer(model, 3)
+    model(torch.randn(2, 3, 12, 12)).square().sum().backward()
+    optimizer.step(1e-3, clip=1.0)
+    moved = (depthwise.weight.detach() - before).abs()
+    assert moved.max() <= 1.001e-3
+    assert (moved > 0.99e-3).float().mean() > 0.9, "Adam's first step"
+
+
+def test_depthwise_kernels_and_patch_stems_keep_the_rate_where_a_base_width_is_named() -> None:
+    layers = [nn.Conv2d(12, 64, 3), nn.Conv2d(64, 64, 7, groups=64), nn.Conv2d(64, 3, 1)]
+    model = nn.Sequential(nn.PixelUnshuffle(2), *layers)
+    assert width_scales(model, 32, 3) == {layers[2].weight: 0.5}
+
+
 def test_wide_layers_learn_slower_where_a_base_width_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.GroupNorm(4, 64), nn.Conv2d(64, 128, 1), nn.Linear(128, 5))
     names = {parameter: name for name, parameter in model.named_parameters()}

@@ -71,7 +71,7 @@ def test_default_of_cifar10_is_iddpm() -> None:
     assert family.cost(family.default) == Cost(macs=8_386_707_456, params=52_546_438)
     config = family.config(family.default)
     assert (config.widths, config.depths, config.heads) == ((128, 256, 256, 256), (3, 3, 3, 3), 4)
-    assert config.attention == (False, True, True, False)
+    assert config.attention == ("none", "softmax", "softmax", "none")
     assert (config.out_channels, config.dropout, config.scale_shift) == (6, 0.3, True)
 
 

@@ -1,0 +1,340 @@
+"""Which choices of a UNet matter: one after the other, at equal MACs, against the network that a person would try.
+
+    python benchmarks/choices.py STAGE --folder FOLDER
+
+CIFAR-10 averaged 2x2 to 16x16. By hand is the stock network with one block a level and widths 16, 24, 24. Every rival
+differs from it in what its name says, its widths scaled together until its MACs are within 3 % of those by hand. Each
+stage is kept in the journal as it grows, so that a killed study goes on:
+
+- ``layouts``: milliseconds with channels first and last in memory.
+- ``rates``: three learning rates for each kind of block, by held-out loss, one seed: is one rate fair to all?
+- ``screen``: every rival, by held-out loss, three seeds.
+- ``finalists``: by hand and the rivals of ``--finalists``, by distance, twelve fresh seeds at the length of a trial
+  and four at four times it.
+
+The held-out loss is that of the averaged weights, weighted as in training, the same noise for all, at 20 noise levels;
+the distance is a rapid FID of 2,000 samples. Milliseconds are the median of interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from reporting import report
+from scipy.stats import t
+
+from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.cache import fingerprint
+from nni_diffnas.evaluators import DiffusionEvaluation
+from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.evaluators.training.compute import place, threads
+from nni_diffnas.evaluators.training.denoising import Training, call_network
+from nni_diffnas.evaluators.training.recipe import Recipe
+from nni_diffnas.search_spaces.unet.network import UNet
+from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
+
+JOURNAL = Path(__file__).parent / "journals" / "choices.jsonl"
+LEVELS, HELD_OUT = 20, 1000
+TOLERANCE = 0.03
+FRESH = 100
+"""First seed of the finalists, which chose nothing."""
+
+BY_HAND = UNetConfig(
+    sample_size=16,
+    in_channels=3,
+    out_channels=3,
+    widths=(16, 24, 24),
+    depths=(1, 1, 1),
+    attention=("none", "softmax", "softmax"),
+    heads=2,
+    time_embedding_dim=64,
+    norm_groups=8,
+)
+
+CONVNEXT: Mapping[str, Any] = {"blocks": ("convnext",) * 3, "kernels": (5, 5, 3), "expansion": 3}
+
+RIVALS: Mapping[str, Mapping[str, Any]] = {
+    "by hand": {},
+    "block: gated": {"blocks": ("gated",) * 3},
+    "block: convnext 5, x3": CONVNEXT,
+    "block: convnext 3, x3": {**CONVNEXT, "kernels": (3, 3, 3)},
+    "block: convnext 7, x3": {**CONVNEXT, "kernels": (7, 7, 3)},
+    "block: convnext 5, x2": {**CONVNEXT, "expansion": 2},
+    "block: convnext 5, x4": {**CONVNEXT, "expansion": 4},
+    "resample: pool": {"resample": "pool"},
+    "resample: shuffle": {"resample": "shuffle"},
+    "skips: level": {"skips": "level"},
+    "skips: added": {"skips": "added"},
+    "skips: level, up_depth: same": {"skips": "level", "up_depth": "same"},
+    "skips: added, up_depth: same": {"skips": "added", "up_depth": "same"},
+    "attention: none": {"attention": ("none",) * 3},
+    "attention: linear at 8": {"attention": ("none", "linear", "softmax")},
+    "attention: linear at 16": {"attention": ("linear", "softmax", "softmax")},
+    "attention: softmax at 16": {"attention": ("softmax",) * 3},
+}
+"""Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level."""
+
+TOGETHER: Mapping[str, Mapping[str, Any]] = {
+    "gated, pool": {"blocks": ("gated",) * 3, "resample": "pool"},
+    "gated, pool, level, same": {"blocks": ("gated",) * 3, "resample": "pool", "skips": "level", "up_depth": "same"},
+    "convnext 5, pool": {**CONVNEXT, "resample": "pool"},
+    "convnext 5, pool, level": {**CONVNEXT, "resample": "pool", "skips": "level"},
+    "convnext 5, pool, level, same": {**CONVNEXT, "resample": "pool", "skips": "level", "up_depth": "same"},
+    "convnext 7, pool, level, same": {
+        **CONVNEXT,
+        "kernels": (7, 7, 3),
+        "resample": "pool",
+        "skips": "level",
+        "up_depth": "same",
+    },
+}
+"""Combinations of what may matter."""
+
+
+EVERYTHING = {**RIVALS, **TOGETHER}
+RATES = (2e-3, 4e-3, 8e-3)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How long and how fast a network is trained, and whether it is sampled from."""
+
+    images: int
+    learning_rate: float
+    sampled: bool = False
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the training."""
+        return Recipe(images=self.images, learning_rate=self.learning_rate)
+
+
+def images(folder: Path, data: Path) -> Path:
+    """The 20,000 images of both shards, averaged 2x2 to 16x16, with their labels."""
+    file = folder / "cifar10_16.npz"
+    if not file.exists():
+        shards = [np.load(data / f"cifar10_train_{index}.npz") for index in range(2)]
+        pixels = np.concatenate([shard["images"] for shard in shards]).astype(np.float32)
+        means = pixels.reshape(len(pixels), 16, 2, 16, 2, 3).mean(axis=(2, 4))
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(file, images=np.rint(means).astype(np.uint8), labels=np.concatenate([s["labels"] for s in shards]))
+    return file
+
+
+def scaled(changes: Mapping[str, Any], macs: int) -> UNetConfig:
+    """By hand with these changes, its widths scaled together to ``macs``.
+
+    Widths are multiples of four; of those within the tolerance, those whose proportions are nearest to those by hand.
+    """
+    base, wanted = replace(BY_HAND, **changes), np.log(BY_HAND.widths)
+
+    def bent(widths: Sequence[int]) -> float:
+        return float(np.std(np.log(widths) - wanted))
+
+    for widths in sorted(itertools.product(range(8, 69, 4), repeat=3), key=bent):
+        config = replace(base, widths=widths)
+        if abs(plan_of(config).price[0] / macs - 1.0) <= TOLERANCE:
+            return config
+    raise ValueError(f"No widths bring {changes} within {TOLERANCE:.0%} of {macs} MACs.")
+
+
+def held_out_losses(evaluation: DiffusionEvaluation, model: torch.nn.Module) -> tuple[float, list[float]]:
+    """Error of v on held-out images, the noise common to all networks: weighted as in training, and at each level."""
+    chosen, recipe = evaluation.images.held_out[:HELD_OUT], evaluation.settings.training
+    clean = torch.from_numpy(np.ascontiguousarray(evaluation.images.pixels[chosen])).float() / 127.5 - 1.0
+    alpha_bar, rng = recipe.noise_schedule().alpha_bar(), torch.Generator().manual_seed(1)
+    times = torch.linspace(0, len(alpha_bar), 2 * LEVELS + 1)[1::2].long()
+    losses = []
+    model.eval()
+    with torch.no_grad():
+        for step in times:
+            a, b = alpha_bar[step].sqrt().float(), (1.0 - alpha_bar[step]).sqrt().float()
+            drawn = torch.randn(clean.shape, generator=rng)
+            predicted = call_network(model, a * clean + b * drawn, step.expand(len(clean)), None)
+            losses.append((predicted - (a * drawn - b * clean)).square().mean().item())
+    weights = recipe.weights(alpha_bar / (1.0 - alpha_bar))[times]
+    return float((weights * torch.tensor(losses)).mean()), losses
+
+
+def measured(config: UNetConfig, seed: int, protocol: Protocol, source: Path) -> dict[str, Any]:
+    """One training and what it is worth."""
+    training = protocol.recipe.model_dump(exclude_unset=True)
+    evaluation = DiffusionEvaluation({"source": str(source)}, training=training, score_images=2000, curve_points=0)
+    evaluation.prepare()
+    torch.manual_seed(seed)
+    model = UNet(config)
+    with threads(1):
+        trained = evaluation.fit(model, TrialContext({}, Path(), seed, lambda metrics: None))
+        loss, levels = held_out_losses(evaluation, model)
+        body = {"loss": loss, "levels": [float(f"{level:.5g}") for level in levels]}
+        body |= {"train_loss": trained.loss, "seconds": round(trained.seconds, 1)}
+        if protocol.sampled:
+            pixels = evaluation.generate(model, evaluation.settings.score_images, seed)
+            body |= {name: value for name, value in evaluation.scoring.score(pixels).items() if name != "rfid_se"}
+            body["tint"] = [
+                float(v) for v in pixels.mean(axis=(0, 2, 3)) - evaluation.images.pixels.mean(axis=(0, 2, 3))
+            ]
+    return body
+
+
+def milliseconds(
+    networks: Mapping[str, torch.nn.Module], source: Path, rounds: int = 7
+) -> dict[str, tuple[float, float]]:
+    """Milliseconds forward and of a training step, 64 images on one thread: medians of interleaved rounds."""
+    pixels = torch.from_numpy(np.load(source)["images"][:2000].transpose(0, 3, 1, 2).copy())
+    trainings = {name: Training(network, pixels, None, Recipe(images=64_000), 0) for name, network in networks.items()}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
+    with threads(1):
+        for index, (name, training) in itertools.product(range(rounds + 1), trainings.items()):
+            batch = training.draw(0.0)
+            began = time.perf_counter()
+            with torch.no_grad():
+                call_network(training.model, batch.clean, batch.times, None)
+            forward = time.perf_counter()
+            training.gradient(batch)
+            training.update(0.5)
+            if index:  # the first is slower
+                taken[name].append((1e3 * (forward - began), 1e3 * (time.perf_counter() - forward)))
+    return {name: (median(f for f, _ in rows), median(s for _, s in rows)) for name, rows in taken.items()}
+
+
+class Study:
+    """Trainings by network, seed and protocol; each is made once, whichever stage asks for it."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.journal = Journal(arguments.journal)
+        self.configs = {name: scaled(changes, plan_of(BY_HAND).price[0]) for name, changes in EVERYTHING.items()}
+        self.trains = not arguments.only_report
+        self.source = images(arguments.folder, arguments.data) if self.trains else Path()
+
+    def training(self, name: str, seed: int, protocol: Protocol) -> dict[str, Any] | None:
+        """The result of a training, made now unless only a report is wanted."""
+        config = self.configs[name]
+        key = fingerprint(
+            sorted(asdict(config).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint, protocol.sampled
+        )
+        if key not in self.journal.records and not self.trains:
+            return None
+
+        def make() -> dict[str, Any]:
+            known = {"network": name, "widths": config.widths, "seed": seed, **asdict(protocol)}
+            found = measured(config, seed, protocol, self.source)
+            print(f"{name}, seed {seed}: {found['loss']:.5f} {found.get('rfid', '')}", file=sys.stderr, flush=True)
+            return {**known, **found}
+
+        return self.journal.once(key, make)
+
+    def network(self, name: str) -> UNet:
+        """An untrained network as trials place it in memory."""
+        network = UNet(self.configs[name])
+        place(network, torch.device("cpu"))
+        return network
+
+    def values(self, name: str, seeds: Sequence[int], protocol: Protocol, what: str) -> list[float]:
+        """One metric of the trainings that are there."""
+        found = [self.training(name, seed, protocol) for seed in seeds]
+        return [row[what] for row in found if row is not None]
+
+
+def against(own: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Ratio of the means and the half width of its 95 % interval, unpaired (Welch), on the logarithm."""
+    if min(len(own), len(other)) < 2:
+        return math.nan, math.nan
+    errors = [stdev(np.log(values)) ** 2 / len(values) for values in (own, other)]
+    freedom = sum(errors) ** 2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, (own, other), strict=True))
+    return math.exp(fmean(np.log(own)) - fmean(np.log(other))), float(t.ppf(0.975, freedom)) * math.sqrt(sum(errors))
+
+
+def rates(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
+    """Held-out loss at each learning rate."""
+    rows = []
+    for name in ("by hand", "block: gated", "block: convnext 5, x3", "convnext 5, pool, level, same"):
+        found = [study.values(name, [0], Protocol(arguments.images, rate), "loss") for rate in RATES]
+        rows.append([name, *(values[0] if values else math.nan for values in found)])
+    return ["network", *(f"loss at {rate:g}" for rate in RATES)], rows
+
+
+def layouts(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
+    """Milliseconds of a training step with channels first and last in memory."""
+    names = ("by hand", "block: gated", "block: convnext 5, x3", "convnext 7, pool, level, same")
+    first = {name: UNet(study.configs[name]) for name in names}
+    last = {f"{name} last": UNet(study.configs[name]).to(memory_format=torch.channels_last) for name in names}
+    taken = {name: step for name, (_, step) in milliseconds({**first, **last}, study.source).items()}
+    rows = [[name, taken[name], taken[f"{name} last"], taken[f"{name} last"] / taken[name]] for name in names]
+    return ["network", "ms, channels first", "ms, channels last", "ratio"], rows
+
+
+def screen(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
+    """Held-out loss of every rival; with ``--confirm``, of those, on fresh seeds."""
+    protocol = Protocol(arguments.images, arguments.learning_rate)
+    names = ["by hand", *arguments.confirm] if arguments.confirm else list(study.configs)
+    seeds = range(FRESH, FRESH + 4) if arguments.confirm else range(3)
+    if study.trains:  # seed by seed, so that an early report compares all
+        for seed, name in itertools.product(seeds, names):
+            study.training(name, seed, protocol)
+    hand = study.values("by hand", seeds, protocol, "loss")
+    times = milliseconds({name: study.network(name) for name in names}, study.source) if study.trains else {}
+    rows = []
+    for name in names:
+        own, (macs, params) = study.values(name, seeds, protocol, "loss"), plan_of(study.configs[name]).price
+        ratio, half = against(own, hand)
+        spread = stdev(own) if len(own) > 1 else math.nan
+        mean = fmean(own) if own else math.nan
+        widths = ", ".join(map(str, study.configs[name].widths[:2]))
+        clock = times.get(name, (math.nan, math.nan))
+        rows.append([name, widths, macs / 1e6, params / 1e3, *clock, len(own), mean, spread, ratio, half])
+    columns = ["network", "widths", "MMACs", "k params", "ms forward", "ms step", "seeds", "loss", "spread"]
+    return [*columns, "loss / by hand", "+-"], rows
+
+
+def finalists(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
+    """Distance of by hand and its best rivals, on fresh seeds, at the length of a trial and at four times it."""
+    names, rows = ["by hand", *arguments.finalists], []
+    for factor, count in ((1, 12), (4, 4)):
+        protocol = Protocol(factor * arguments.images, arguments.learning_rate, sampled=True)
+        seeds = range(FRESH, FRESH + count)
+        if study.trains:
+            for seed, name in itertools.product(seeds, names):
+                study.training(name, seed, protocol)
+        hand = study.values("by hand", seeds, protocol, "rfid")
+        for name in names:
+            own = study.values(name, seeds, protocol, "rfid")
+            loss = study.values(name, seeds, protocol, "loss")
+            mean, spread = (fmean(own), stdev(own)) if len(own) > 1 else (math.nan, math.nan)
+            rows.append([name, factor, len(own), mean, spread, *against(own, hand), fmean(loss) if loss else math.nan])
+    return ["network", "length", "seeds", "rFID", "spread", "rFID / by hand", "log +-", "loss"], rows
+
+
+STAGES = {"rates": rates, "layouts": layouts, "screen": screen, "finalists": finalists}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("stage", choices=list(STAGES))
+    parser.add_argument("--folder", type=Path, default=Path("choices"), help="keeps the images")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="of the CIFAR-10 shards")
+    parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
+    parser.add_argument("--images", type=int, default=30_000, help="of a trial's training")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--confirm", nargs="+", default=[], choices=list(EVERYTHING), help="these, on four fresh seeds")
+    parser.add_argument("--finalists", nargs="+", default=[], choices=list(EVERYTHING))
+    parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
+    given = parser.parse_args(arguments)
+    columns, rows = STAGES[given.stage](Study(given), given)
+    body = {"benchmark": "choices", "stage": given.stage, "images": given.images, "rate": given.learning_rate}
+    report(columns, rows, {**body, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
