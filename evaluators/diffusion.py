@@ -180,6 +180,10 @@ class DiffusionEvaluation(Evaluation):
             return None
         return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch)
 
+    @property
+    def _reference_recipe(self) -> Recipe:
+        return self.longer(self.settings.gap_training).settings.training
+
     @cached_property
     def prediction_gap(self) -> HeldOutLoss | None:
         """What compares with the reference denoiser, which is trained now where it was not before; ``None``: nothing.
@@ -195,7 +199,7 @@ class DiffusionEvaluation(Evaluation):
                 "evaluator.gap_training compares networks with the default of their search space, and this network is "
                 "of none: leave gap_training out."
             )
-        recipe = self.longer(settings.gap_training).settings.training
+        recipe = self._reference_recipe
         pixels, labels = self._resident(choose_device(settings.device))
         reference = reference_denoiser(self.images, recipe, self.family, pixels, labels)
         return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch, reference)
@@ -212,7 +216,7 @@ class DiffusionEvaluation(Evaluation):
         settings = self.settings
         default = type(settings).model_fields["loss_images"].default
         losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
-        losses += f"/gap to the default trained x {settings.gap_training:g}" if settings.gap_training else ""
+        losses += f"/gap to the default after {self._reference_recipe.budget}" if settings.gap_training else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
@@ -247,7 +251,9 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
+        # The reference denoiser stays the same.
+        gap = {"gap_training": self.settings.gap_training / factor} if self.settings.gap_training else {}
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget}, **gap)
 
     def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""

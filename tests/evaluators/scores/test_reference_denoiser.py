@@ -43,7 +43,8 @@ def test_candidates_are_compared_with_the_default_trained_longer(tmp_path: Path)
 def test_the_reference_is_part_of_the_protocol_and_of_no_other() -> None:
     plain = DiffusionEvaluation({"source": "digits"}, **{**OPTIONS, "gap_training": 0})
     compared = DiffusionEvaluation({"source": "digits"}, **OPTIONS)
-    assert compared.protocol == f"{plain.protocol}/gap to the default trained x 3"
+    assert compared.protocol == f"{plain.protocol}/gap to the default after 960 images"
+    assert compared.longer(2).protocol.endswith("/gap to the default after 960 images"), "a longer trial, one reference"
     assert "prediction_gap" in compared.measures
     assert "prediction_gap" not in plain.measures
 
