@@ -46,6 +46,13 @@ BENCHMARKS = (
         needs=CIFAR[:2],
     ),
     Benchmark(
+        "recipes",
+        "--folder {folder}/rank --data {data} --journal {folder}/recipes.jsonl --images 128 --samples 70 --seeds 1 "
+        "--changes immiscible_pairing",
+        "--folder {folder}/rank --data {data}",
+        needs=CIFAR[:2],
+    ),
+    Benchmark(
         "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
     ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", needs=(TABLE,)),

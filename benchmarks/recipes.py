@@ -52,7 +52,7 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "as it is": {},
     **{f"rate {rate:g}": {"learning_rate": rate} for rate in RATES},
-    "immiscible pairing": {"pairing": "immiscible"},
+    "immiscible_pairing": {"pairing": "immiscible"},
     "uniform weighting": {"weighting": "uniform"},
     "average of half the width": {"ema_width": 0.05},
     "average of twice the width": {"ema_width": 0.2},
@@ -97,12 +97,9 @@ def _with_means(pixels: NDArray[np.uint8], means: NDArray[np.float64]) -> NDArra
 def against(own: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, float]:
     """Ratio of the values of common seeds, geometric mean, and half width of its 95 % interval on the logarithm."""
     ratios = [math.log(own[seed] / other[seed]) for seed in own.keys() & other.keys()]
-    if not ratios:
-        return math.nan, math.nan
-    half = (
-        float(t.ppf(0.975, len(ratios) - 1)) * stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
-    )
-    return math.exp(fmean(ratios)), half
+    if len(ratios) < 2:
+        return math.exp(fmean(ratios)) if ratios else math.nan, math.nan
+    return math.exp(fmean(ratios)), float(t.ppf(0.975, len(ratios) - 1)) * stdev(ratios) / math.sqrt(len(ratios))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,16 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             changed.prepare()
             found = trained(changed, plain, WIDTHS[width], seed)
-            print(
-                f"{width}, {change}, seed {seed}: {found['loss']:.5f} {found['rfid']:.2f}", file=sys.stderr, flush=True
-            )
+            said = f"{found['loss']:.5f} {found['rfid']:.2f}"
+            print(f"{width}, {change}, seed {seed}: {said}", file=sys.stderr, flush=True)
             return {"width": width, "change": change, "seed": seed, "images": given.images, **found}
 
         if source is not None or key in journal.records:
             values.setdefault((width, change), {})[seed] = journal.once(key, make)
     rows = []
     for (width, change), found in values.items():
-        plain = values[width, "as it is"]
+        plain = values[width, "as it is"]  # every seed's first
         loss, rfid = ({seed: row[what] for seed, row in found.items()} for what in ("loss", "rfid"))
         spread = stdev(rfid.values()) / fmean(rfid.values()) if len(rfid) > 1 else math.nan
         parts = (fmean(row["mean_part"] for row in found.values()), fmean(row["rfid_tint"] for row in found.values()))
