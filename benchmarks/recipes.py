@@ -3,10 +3,10 @@
     python benchmarks/recipes.py --folder FOLDER --seeds 3
 
 CIFAR-10 averaged 2x2 to 16x16; the network that a person would try at half of the default's MACs, and one half and one
-twice as wide for the learning rates. One change at a time, equal images, common seeds, each against the recipe as it
-is, by two measures:
+twice as wide for the learning rates. One change at a time, equal images, common seeds, each against the plain
+recipe, by two measures:
 
-- the loss on held-out images, which two seeds agree on. Where the weighting differs it is that of the recipe as it is;
+- the loss on held-out images, which two seeds agree on. Where the weighting differs it is that of the plain recipe;
 - the rapid FID: its mean part |m1 - m2|^2, what is left of it after the samples have been given the channel means of
   the data, and its spread over seeds.
 
@@ -47,21 +47,21 @@ SPACE = {
     "depths": [1], "attention": [[False], [True], [True]], "heads": [2], "inner_width": [1.0], "middle": ["attention"],
     "time_embedding": [4], "default_depth": 1, "default_attention": [False, True, True], "default_heads": 2,
 }  # fmt: skip
-WIDTHS = {"half": 0.5, "by hand": 1.0, "double": 2.0}
+WIDTHS = {"half": 0.5, "by-hand": 1.0, "double": 2.0}
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "as it is": {},
-    **{f"rate {rate:g}": {"learning_rate": rate} for rate in RATES},
-    "immiscible_pairing": {"pairing": "immiscible"},
-    "uniform weighting": {"weighting": "uniform"},
-    "average of half the width": {"ema_width": 0.05},
-    "average of twice the width": {"ema_width": 0.2},
-    "batches of 32": {"batch_size": 32},
-    "batches of 32, rate 1.4e-3": {"batch_size": 32, "learning_rate": 1.4e-3},
-    "warm-up of 2 %": {"warmup": 0.02},
-    "independent timesteps": {"drawn": "uniform"},
-    "EDM's weighting and levels": {"weighting": "edm", "drawn": "log-normal"},
-    "mirrored images": {"flip": True},
+    "plain": {},
+    **{f"rate-{rate:g}": {"learning_rate": rate} for rate in RATES},
+    "immiscible": {"pairing": "immiscible"},
+    "uniform": {"weighting": "uniform"},
+    "average-0.05": {"ema_width": 0.05},
+    "average-0.2": {"ema_width": 0.2},
+    "batch-32": {"batch_size": 32},
+    "batch-32-rate-1.4e-3": {"batch_size": 32, "learning_rate": 1.4e-3},
+    "warmup-0.02": {"warmup": 0.02},
+    "independent-times": {"drawn": "uniform"},
+    "edm-levels": {"weighting": "edm", "drawn": "log-normal"},
+    "flip": {"flip": True},
 }
 
 
@@ -110,12 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=30_000, help="of each training")
     parser.add_argument("--samples", type=int, default=2000, help="of each distance")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=["by hand"], help="of the network")
+    parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=["by-hand"], help="of the network")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=list(CHANGES))
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     journal, values = Journal(given.journal), dict[tuple[str, str], dict[int, dict[str, Any]]]()
-    changes = list(dict.fromkeys(["as it is", *given.changes]))
+    changes = list(dict.fromkeys(["plain", *given.changes]))
     source = None if given.only_report else averaged(given.folder, given.data)
     # Seed by seed, so that an early report compares all.
     for seed, width, change in itertools.product(range(given.seeds), given.width, changes):
@@ -139,13 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             values.setdefault((width, change), {})[seed] = journal.once(key, make)
     rows = []
     for (width, change), found in values.items():
-        plain = values[width, "as it is"]  # every seed's first
+        plain = values[width, "plain"]  # every seed's first
         loss, rfid = ({seed: row[what] for seed, row in found.items()} for what in ("loss", "rfid"))
         spread = stdev(rfid.values()) / fmean(rfid.values()) if len(rfid) > 1 else math.nan
         parts = (fmean(row["mean_part"] for row in found.values()), fmean(row["rfid_tint"] for row in found.values()))
         ratio = against(loss, {seed: row["loss"] for seed, row in plain.items()})
         rows.append([width, change, len(found), fmean(loss.values()), *ratio, fmean(rfid.values()), spread, *parts])
-    columns = ["network", "change", "seeds", "loss", "loss / as it is", "log +-", "rFID", "spread / rFID", "mean part"]
+    columns = ["network", "change", "seeds", "loss", "loss / plain", "log +-", "rFID", "spread / rFID", "mean part"]
     report([*columns, "rFID, means of the data"], rows, {"benchmark": "recipes", "images": given.images, "rows": rows})
 
 
