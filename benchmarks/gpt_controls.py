@@ -1,7 +1,8 @@
 """Does the loop of `GPTProposer` turn a model's skill into results? Stand-ins of known skill on NAS-Bench-201.
 
-``python benchmarks/gpt_controls.py`` prints the tables of docs/gpt.md. Every proposal travels as text through the
-chat-completions protocol over loopback; the stand-ins see nothing but the prompt. No figure here is one of GPT-4.
+``python benchmarks/gpt_controls.py`` prints the tables of docs/studies/2026-11-gpt-controls.md. Every proposal travels
+as text through the chat-completions protocol over loopback; the stand-ins see nothing but the prompt. No figure here is
+one of GPT-4.
 """
 
 from __future__ import annotations

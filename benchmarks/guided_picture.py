@@ -1,6 +1,6 @@
 """Generated architectures before and after guidance, as a picture.
 
-    python benchmarks/guided_picture.py --output docs/guided.png [--table FILE]
+    python benchmarks/guided_picture.py --output docs/images/guided.png [--table FILE]
 
 Above: UNets of the digits preset, without guidance and guided to half of the default's MACs (+-5 %). Below, with a
 table: its cells, without guidance and guided by a GP after 50 random observations, with what the table says of each.

@@ -10,6 +10,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,6 +92,8 @@ class AskTellStrategy(Strategy):
         self._family: Family | None = None
         self.history = History()
         self._own_memory = False
+        self._recorded: dict[str, Architecture] = {}
+        """Architectures as an earlier release recorded them, by trial: the memory keeps what it was told."""
 
     # What a subclass writes ------------------------------------------------------------------------------------------
 
@@ -243,11 +246,22 @@ class AskTellStrategy(Strategy):
         self._space, self._family, self.protocol, self.task, self.folder = space, family, protocol, task, folder
         self.check_budget()
         self.setup()
-        warm = [trial for trial in self._warm_start if self._serves(trial)]
+        warm = [trial for trial in map(self._understood, self._warm_start) if self._serves(trial)]
         for trial in warm:
             self.history.add(trial)
         if warm:
             self.update(warm)
+
+    def _understood(self, trial: Trial) -> Trial:
+        """The trial with its architecture as this space writes it, where an earlier release wrote it otherwise."""
+        try:
+            architecture = self.space.validate(trial.architecture)
+        except SpaceError:
+            return trial
+        if architecture == trial.architecture:
+            return trial
+        self._recorded[trial.id] = trial.architecture
+        return replace(trial, architecture=architecture)
 
     def _serves(self, trial: Trial) -> bool:
         """Whether a trial of an earlier experiment tells this one anything that can be compared."""
@@ -339,7 +353,7 @@ class AskTellStrategy(Strategy):
         if ended is None:
             return self.history.trials[trial_id]
         if self.memory is not None:
-            self.memory.update(ended)
+            self.memory.update(replace(ended, architecture=self._recorded.get(ended.id, ended.architecture)))
         self.update([ended])
         return ended
 
@@ -371,6 +385,7 @@ class AskTellStrategy(Strategy):
             trials: of the search, in order of submission, pending ones included.
             snapshot: the last one; without it the finished trials are replayed through `update`.
         """
+        trials = [self._understood(trial) for trial in trials]
         for trial in trials:
             self.history.add(trial)
         if snapshot:

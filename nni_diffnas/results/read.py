@@ -56,21 +56,6 @@ class Search:
             raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
         return best
 
-    @property
-    def challenger(self) -> Trial:
-        """Its best trial that is not the default network.
-
-        Raises:
-            JobError: nothing but the default network has succeeded.
-        """
-        challenger = self.outcome.challenger
-        if challenger is None:
-            raise JobError(
-                f"Experiment {self.folder.id} has no successful trial beside the default network yet "
-                f"({len(self.trials)} trials): there is nothing to compare with it."
-            )
-        return challenger
-
     def pick(self, trial_id: str | None = None) -> Trial:
         """The trial of that id; the best one without an id.
 
@@ -177,4 +162,4 @@ def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folde
 def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:
     """The verdict in the experiment's folder, if it judges this trial."""
     verdict = read_verdict(folder.path)
-    return verdict if verdict is not None and verdict.trial == trial.id else None
+    return verdict if verdict is not None and verdict.winner.trial == trial.id else None

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ..api.cost import Budget
 from ..api.errors import JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
@@ -67,6 +69,10 @@ class NarrowedFamily:
         }
         return self.space.validate(nearest)
 
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The family's, of this part of it."""
+        return self.family.scaled(budget, within or cast(Family, self))
+
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # a family of blocks stays one
         return type(self.family)
@@ -78,19 +84,23 @@ class NarrowedFamily:
 def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     """Narrow a family to the values that the experiment's NNI search space offers.
 
+    Labels that it lacks, since an earlier release wrote it, are narrowed to their stock values.
+
     Raises:
         SpaceError, JobError: another set of labels, or a value that the space does not have.
     """
     space, offered = family.space, Space.from_nni(search_space)
-    if set(offered.labels) != set(space.labels):
-        extra, missing = set(offered.labels) - set(space.labels), set(space.labels) - set(offered.labels)
+    extra = set(offered.labels) - set(space.labels)
+    missing = set(space.labels) - set(offered.labels) - set(space.stock)
+    if extra or missing:
         raise JobError(
             f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
             f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
         )
     kept = {
-        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in offered.choices[label]))
+        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in listed))
         for label, values in space.choices.items()
+        for listed in [offered.choices[label] if label in offered.choices else (space.stock[label],)]
     }
     if kept == space.choices:
         return family
@@ -98,7 +108,7 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
         label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
         for label, listed in space.conditions.items()
     }
-    return cast(Family, NarrowedFamily(family, Space(kept, space.edges, conditions)))
+    return cast(Family, NarrowedFamily(family, replace(space, choices=kept, conditions=conditions)))
 
 
 def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> AskTellStrategy:

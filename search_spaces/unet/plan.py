@@ -138,7 +138,7 @@ def _check_config(c: UNetConfig) -> None:
             f"Images of {c.sample_size} pixels cannot be cut into patches of {c.patch} and halved {c.levels - 1} times."
         )
     for level, (kind, kernel) in enumerate(zip(c.blocks, c.kernels, strict=True)):
-        if kind == "convnext" and kernel > c.side(level):
+        if kind == "convnext" and kernel > max(c.side(level), KERNELS[0]):
             raise ValueError(
                 f"A kernel of {kernel} is larger than the {c.side(level)} pixels of level {level}: take a smaller one."
             )

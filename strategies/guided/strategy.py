@@ -1,7 +1,8 @@
 """`DiffusionGuided`: Bayesian optimisation whose candidates a diffusion model over architectures generates.
 
 After DiffusionNAG (arXiv 2305.16943), which steers the diffusion by a predictor; here by a BoTorch acquisition function
-through the denoised estimate, and by the budget. See ``docs/guided.md`` for what is the paper's and what is ours.
+through the denoised estimate, and by the budget. See ``docs/methods/guided.md`` for what is the paper's and what is
+ours.
 """
 
 from __future__ import annotations
