@@ -41,12 +41,7 @@ from nni_diffnas.evaluators.training.compute import threads
 from nni_diffnas.plugins import find_plugin
 
 JOURNAL = Path(__file__).parent / "journals" / "recipes.jsonl"
-SPACE = {
-    "preset": "cifar10", "sample_size": 16, "learned_sigma": False, "dropout": 0.0, "base_width": 16,
-    "multipliers": [1, 1.5, 1.5], "width_factors": [0.5, 1.0, 2.0], "width_multiple": 4, "norm_groups": 8,
-    "depths": [1], "attention": [[False], [True], [True]], "heads": [2], "inner_width": [1.0], "middle": ["attention"],
-    "time_embedding": [4], "default_depth": 1, "default_attention": [False, True, True], "default_heads": 2,
-}  # fmt: skip
+SPACE = {"preset": "pixels16", "width_multiple": 4, "width_factors": [0.375, 0.5, 0.75, 1.0, 1.5, 2.0]}
 WIDTHS = {"half": 0.5, "by-hand": 1.0, "double": 2.0}
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
@@ -68,7 +63,8 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
 def trained(evaluation: DiffusionEvaluation, plain: DiffusionEvaluation, width: float, seed: int) -> dict[str, Any]:
     """Loss on held-out images by the plain recipe's weighting, and the parts of the distance, of one training."""
     family = find_plugin("spaces", "unet")(**SPACE)
-    labels = {f"level{level}.width": round(width * factor) for level, factor in enumerate((16, 24, 24))}
+    labels: dict[str, Any] = {f"level{level}.depth": 1 for level in range(3)}
+    labels |= {f"level{level}.width": round(width * base) for level, base in enumerate((16, 24, 24))}
     torch.manual_seed(seed)
     model = family.build(family.space.validate({**family.default, **labels}))
     with threads(1):

@@ -36,11 +36,7 @@ from nni_diffnas.evaluators.calibration.ranking import Agreement, Measured, agre
 from nni_diffnas.plugins import find_plugin
 
 JOURNALS = Path(__file__).parent / "journals"
-SPACE = {
-    "preset": "cifar10", "sample_size": 16, "learned_sigma": False, "dropout": 0.0, "base_width": 16,
-    "multipliers": [1, 2, 2], "width_multiple": 8, "norm_groups": 8, "depths": [1, 2, 3], "heads": [1, 2, 4, 8],
-    "default_depth": 2, "default_attention": [False, True, True], "default_heads": 2,
-}  # fmt: skip
+SPACE = {"preset": "pixels16"}
 TOLERANCE = 0.03
 TRIAL, TENTH, REFERENCE = 1.0, 0.4, 4.0
 """Lengths of the trainings, relative to a trial's."""
