@@ -12,8 +12,9 @@ import pytest
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.errors import BudgetError, JobError, TrialFailure
 from nni_diffnas.evaluators import DiffusionEvaluation
+from nni_diffnas.evaluators.calibration import measurements
 from nni_diffnas.evaluators.calibration.command import calibrate
-from nni_diffnas.evaluators.calibration.measurements import Journal, measurements, spread_over, within
+from nni_diffnas.evaluators.calibration.measurements import Journal, spread_over, within
 from nni_diffnas.job import Job
 from nni_diffnas.plugins import find_plugin
 
