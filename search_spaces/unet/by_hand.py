@@ -34,9 +34,9 @@ def by_hand(family: Family, budget: Budget) -> dict[str, Architecture]:
 
     Returns:
         At most four: where the default is above the budget, what is nearest below the upper bounds among the networks
-        that are ``narrower``, ``shallower and narrower`` (or ``wider``, where that leaves room), ``shallower and thinner
-        inside``, ``thinner inside and narrower`` (or ``wider``), ``shallower`` and ``thinner inside``; else those that
-        are ``wider``, ``thicker inside``, ``deeper and wider`` and ``deeper``.
+        that are ``narrower``, ``shallower and narrower`` (or ``wider``, where that leaves room), ``shallower and
+        thinner inside``, ``thinner inside and narrower`` (or ``wider``), ``shallower`` and ``thinner inside``; else
+        those that are ``wider``, ``thicker inside``, ``deeper and wider`` and ``deeper``.
     """
     if not budget.windows:
         return {}
