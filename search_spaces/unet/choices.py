@@ -87,7 +87,6 @@ def _offered(o: UNetOptions) -> dict[str, tuple[Value, ...]]:
     """Label to its values; a choice of which the stock value alone is left is none."""
     found: dict[str, tuple[Any, ...]] = {
         "time_embedding": tuple(dict.fromkeys(multiple(o.base_width * factor, 1) for factor in o.time_embedding)),
-        "inner_width": o.inner_width,
         "middle": o.middle,
     }
     for level in range(o.levels):
@@ -96,6 +95,8 @@ def _offered(o: UNetOptions) -> dict[str, tuple[Value, ...]]:
             f"level{level}.depth": o.depths[level],
             f"level{level}.attention": o.attention[level],
         }
+    if any(value != "convnext" for values in o.blocks for value in values):
+        found["inner_width"] = o.inner_width
     attends = any(value != "none" for values in o.attention for value in values) or "attention" in o.middle
     if attends:
         found["heads"] = o.heads
@@ -153,7 +154,7 @@ def _conditions(o: UNetOptions, choices: dict[str, tuple[Any, ...]]) -> dict[str
         found["expansion"] = where(("convnext",), "block")
     if "up_depth" in choices and "all" in choices.get("skips", ()):
         found["up_depth"] = (("skips", tuple(value for value in choices["skips"] if value != "all")),)
-    if all("convnext" in values for values in o.blocks):
+    if "inner_width" in choices and all("convnext" in values for values in o.blocks):
         found["inner_width"] = where(("residual", "gated"), "block")
     if "heads" in choices:
         attends = where(("softmax", "linear"), "attention")

@@ -54,7 +54,7 @@ class _Columns:
         self.blocks, self.kernels = levels("block", STOCK["blocks"]), levels("kernel", STOCK["kernels"])
         self.time = column("time_embedding")[:, None]
         self.inner_width, self.expansion = (
-            column("inner_width")[:, None],
+            column("inner_width", 1.0)[:, None],
             column("expansion", STOCK["expansion"])[:, None],
         )
         self.middle, self.heads = column("middle"), column("heads", 1)[:, None]
