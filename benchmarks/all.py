@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 TABLE, TASKS, MNIST = "nasbench201.npz", "nasbench201_tasks.npz", "mnist.npz"
-CIFAR = ("cifar10_train_0.npz", "cifar10_train_1.npz", "inception_768.npz")
+SHARDS = ("cifar10_train_0.npz", "cifar10_train_1.npz")
+CIFAR = (*SHARDS, "inception_768.npz")
 
 
 class Benchmark(NamedTuple):
@@ -40,10 +41,27 @@ BENCHMARKS = (
         "convergence", "--steps 40 --seeds 1 --log {folder}/convergence.jsonl", "--log {folder}/convergence.jsonl"
     ),
     Benchmark(
-        "rfid_rank", "--folder {folder}/rank --images 240 --longer 2 --networks 1 --seeds 1", "--folder {folder}/rank"
+        "rfid_rank",
+        "--folder {folder}/rank --data {data} --quick",
+        "--folder {folder}/rank --data {data}",
+        needs=CIFAR[:2],
+    ),
+    Benchmark(
+        "recipes",
+        "--folder {folder}/rank --data {data} --journal {folder}/recipes.jsonl --images 128 --samples 70 --seeds 1 "
+        "--changes immiscible",
+        "--folder {folder}/rank --data {data}",
+        needs=CIFAR[:2],
     ),
     Benchmark(
         "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
+    ),
+    Benchmark(
+        "choices",
+        "screen --images 128 --networks 2 --seeds 1 --folder {folder}/choices --data {data} "
+        "--journal {folder}/choices/choices.jsonl",
+        "screen --folder {folder}/choices --data {data}",
+        needs=SHARDS,
     ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", needs=(TABLE,)),
     Benchmark(

@@ -278,8 +278,8 @@ def layouts(study: Study, arguments: argparse.Namespace) -> tuple[list[str], lis
 def screen(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Held-out loss of every rival; with ``--confirm``, of those, on fresh seeds."""
     protocol = Protocol(arguments.images, arguments.learning_rate)
-    names = ["by hand", *arguments.confirm] if arguments.confirm else list(study.configs)
-    seeds = range(FRESH, FRESH + 4) if arguments.confirm else range(3)
+    names = ["by hand", *arguments.confirm] if arguments.confirm else list(study.configs)[: arguments.networks]
+    seeds = range(FRESH, FRESH + 4) if arguments.confirm else range(arguments.seeds)
     if study.trains:  # seed by seed, so that an early report compares all
         for seed, name in itertools.product(seeds, names):
             study.training(name, seed, protocol)
@@ -327,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     parser.add_argument("--images", type=int, default=30_000, help="of a trial's training")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--networks", type=int, default=len(EVERYTHING), help="of the screen, by hand included")
+    parser.add_argument("--seeds", type=int, default=3, help="of the screen")
     parser.add_argument("--confirm", nargs="+", default=[], choices=list(EVERYTHING), help="these, on four fresh seeds")
     parser.add_argument("--finalists", nargs="+", default=[], choices=list(EVERYTHING))
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")

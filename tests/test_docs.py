@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("examples/*/README.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/**/README.md")])
+STUDIES = sorted((DOCS / "studies").glob("*.md"))
 
 
 @cache
@@ -48,8 +49,8 @@ def test_troubleshooting_quotes_real_messages(message: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
-    for name in re.findall(r"(?<![\w/])((?:benchmarks|examples|tests)/[\w./-]+\w)", text):
-        made = ("teacher", "search_space.json", "winner")
+    for name in re.findall(r"(?<![\w/])((?:benchmarks|docs|examples|tests)/[\w./-]+\w)", text):
+        made = ("teacher", "search_space.json", "winner", "YYYY-MM-NAME.md")
         assert (ROOT / name).exists() or name.endswith(made), name
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text):
         assert (page.parent / target).exists(), target
@@ -88,6 +89,67 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
     known = set(getattr(typer.main.get_command(app), "commands", {}))
     named = set(re.findall(r"(?:`|\$ |^|&& )nni-diffnas ([a-z]+)", page.read_text(), re.MULTILINE))
     assert named <= known
+
+
+def commands_of(page: Path) -> Iterator[str]:
+    """Commands in code, one each: of blocks by line, a backslash at its end joined, of prose by code span."""
+    text = page.read_text()
+    blocks = re.findall(r"```(?:console|bash)\n(.*?)```", text, re.DOTALL)
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for line in [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *re.findall(r"`([^`]+)`", prose)]:
+        yield from re.split(r"&&|\s#\s", " ".join(line.split()).removeprefix("$ "))
+
+
+def options_of(command: str) -> list[str]:
+    return re.findall(r"(?<=\s)--[a-z][a-z-]*", command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_in_commands_exist(page: Path) -> None:
+    import typer
+
+    from nni_diffnas.cli import app
+
+    subcommands = getattr(typer.main.get_command(app), "commands", {})
+    for command in commands_of(page):
+        if script := re.match(r"(?:\w+=\S+ )*(?:time )?python ((?:benchmarks|examples|tests)/[\w/]+\.py)", command):
+            known = (ROOT / script[1]).read_text()
+            assert all(f'"{option}"' in known for option in options_of(command)), command
+        elif own := re.match(r"nni-diffnas ([a-z]+)", command):
+            opts = {name for parameter in subcommands[own[1]].params for name in parameter.opts}
+            assert set(options_of(command)) <= opts, command
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda page: page.stem)
+def test_a_study_has_a_question_a_date_and_a_command(study: Path) -> None:
+    title, date = [line for line in study.read_text().splitlines() if line][:2]
+    assert re.fullmatch(r"# .*\?", title)
+    assert re.match(r"\*\d+.* \d{4}", date), "the date and the machine come first"
+    assert re.match(r"\d{4}-\d{2}-", study.name)
+    run = r"(?:python|pytest|nnictl|nni-diffnas) "
+    assert re.search(rf"^\$ .*{run}", study.read_text(), re.MULTILINE)
+
+
+def test_every_claim_has_a_study_or_a_test() -> None:
+    rows = [line for line in (DOCS / "evidence.md").read_text().splitlines() if line.startswith("| ")]
+    for row in rows:
+        if not row.startswith("| claim |") and "not measured" not in row:
+            last = row.rstrip("| ").rsplit("|", 1)[1]
+            assert re.search(r"\]\(studies/[\w.-]+\.md\)|`(?:pytest|python) ", last), row
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {*STUDIES}), ids=lambda page: str(page.relative_to(ROOT)))
+def test_history_is_for_studies_and_the_changelog(page: Path) -> None:
+    words = r"until now|earlier version|no part of the repository|was the default then|used to be"
+    assert page.name == "CHANGELOG.md" or not (found := re.search(words, page.read_text())), found
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    files = [path for folder in ("nni_diffnas", "search_spaces", "strategies", "evaluators", "benchmarks", "examples")
+             for kind in ("*.py", "*.yml") for path in (ROOT / folder).rglob(kind)]  # fmt: skip
+    for file in files:
+        for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|png)", file.read_text()):
+            assert (ROOT / name).exists(), f"{file.relative_to(ROOT)} names {name}"
 
 
 def test_the_readme_is_short() -> None:

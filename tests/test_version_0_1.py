@@ -16,8 +16,8 @@ import yaml
 from nni_experiment import Running, created, free_port, run, write_config
 from version_0_1 import Recorded, unpack
 
-from nni_diffnas.doors.experiment import find_experiment
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.results.read import read_search
 
 FINISHED = ("tuner", "python")
@@ -39,6 +39,20 @@ RFID: dict[str, dict[str, float | None]] = {
         "m1htq9oj-0001": 72.02279037443654,
         "m1htq9oj-0002": 71.70871575231556,
     },
+    "python_interrupted": {
+        "interrupt-0000": 70.6781089083043,
+        "interrupt-0001": 72.05220096417511,
+        "interrupt-0002": None,
+    },
+    "memory": {
+        "guided-0000": 70.6781089083043,
+        "guided-0001": 69.36519504029346,
+        "guided-0002": 70.91777617394834,
+        "guided-0003": 71.59122884524058,
+        "replay-0000": 70.6781089083043,
+        "replay-0001": 72.1659975177152,
+        "replay-0002": 70.12578503986018,
+    },
 }
 """Every trial of the recordings with its score; ``None`` where it had none when the processes were killed."""
 
@@ -46,6 +60,7 @@ WINNER = {
     "tuner": "wdrjlapi-0001",
     "tuner_interrupted": "acoxw8mh-0001",
     "python": "m1htq9oj-0002",
+    "python_interrupted": "interrupt-0001",
 }
 
 PREDICTED = {
@@ -121,10 +136,12 @@ def test_verdict(recording: Callable[[str], Recorded], name: str) -> None:
     said = command(recorded, "verdict", recorded.id, "--seeds", "2", "--workers", "1")
     assert "rfid on held-out images, 2 fresh seeds" in said
     verdict = json.loads((recorded.experiment / "verdict" / "verdict.json").read_text())
-    assert verdict["trial"] == WINNER[name]
+    winner = verdict["networks"][0]
+    assert winner["trial"] == WINNER[name]
     costs = {row["id"]: row["cost"] for row in recorded.rows()}
-    assert verdict["costs"][0] == costs[WINNER[name]]
-    assert len(verdict["winner"]) == len(verdict["default"]) == 2
+    assert winner["cost"] == costs[WINNER[name]]
+    assert {"winner", "default"} <= {network["name"] for network in verdict["networks"]}
+    assert all(len(network["scores"]) == 2 for network in verdict["networks"])
 
 
 def assert_gone_on(recorded: Recorded, name: str, count: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from nni_diffnas.api.errors import JobError, TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.job import Job
-from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.formats import format_seconds
 
 from ..diffusion import DiffusionEvaluation, Settings
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
@@ -82,9 +82,8 @@ class Calibration:
         if self.recommended:
             settings = measured.proxies[self.recommended].settings
             lines.append(
-                f"Recommended, as the cheapest protocol with a tau of {self.wanted:g} or more: {self.recommended}. Set "
-                f"evaluator.score_images to {settings['score_images']:g}, evaluator.sampler_steps to "
-                f"{settings['sampler_steps']:g}, and train for {settings['factor']:g} times as long as the job says."
+                f"Recommended, as the cheapest protocol with a tau of {self.wanted:g} or more: {self.recommended}. "
+                f"{_advice(settings)}"
             )
         elif self.best:
             lines.append(
@@ -92,6 +91,14 @@ class Calibration:
                 f"{self.agreements[self.best].tau:.2f}: train longer than the job says."
             )
         return "\n".join(lines)
+
+
+def _advice(settings: Mapping[str, float | str]) -> str:
+    """What to change in a job so that it scores by these settings of a `Proxy`."""
+    fields = {"metric": "objective.metric", "score_images": "evaluator.score_images"}
+    fields |= {"sampler_steps": "evaluator.sampler_steps"}
+    changes = [f"{field} to {settings[name]}" for name, field in fields.items() if name in settings]
+    return f"Set {', '.join(changes)}, and train for {settings['factor']:g} times as long as the job says."
 
 
 def compare(measured: Measured, wanted: float) -> Calibration:
@@ -156,7 +163,7 @@ def calibrate(
     architectures = spread_over(family, job.make_budget(), networks, job.seed)
     runs = planned_runs(architectures, evaluation.settings, longer, seeds, job.seed)
     if dry_run:
-        seconds, _ = evaluation.forecast(family.build(family.default))
+        seconds, _ = evaluation.forecast(family.build(family.default), family)
         mean = sum(family.cost(each).macs for each in architectures) / networks / family.cost(family.default).macs
         total = sum(run.factor for run in runs) * seconds * mean
         low, high = (family.cost(each).macs / 1e6 for each in (architectures[0], architectures[-1]))

@@ -12,6 +12,7 @@ from .errors import JobError
 from .space import Architecture, Value
 
 __all__ = [
+    "BY_HAND",
     "FAULTLESS",
     "GIVEN_UP",
     "KILLED",
@@ -40,6 +41,9 @@ UNRANKED = "unranked"
 REFERENCE = "reference"
 """Origin and setting of a trial that others are compared with and that must not win: the default network where the
 budget forbids it, the teacher of students."""
+
+BY_HAND = "by hand"
+"""Origin of a trial of the default network scaled to the budget, as a person would do it in a minute."""
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
@@ -119,12 +123,14 @@ class Suggestion:
         architecture: any assignment that the space validates.
         kind, parent: become the trial's `Origin`.
         settings: further scalars that the trial needs (they travel with its parameters under ``run.`` names).
+        candidate: whether it may win; only then it has to keep the budget.
     """
 
     architecture: Architecture
     kind: str
     parent: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
+    candidate: bool = True
 
 
 @dataclass(frozen=True)

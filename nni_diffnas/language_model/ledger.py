@@ -50,7 +50,10 @@ PRICES: Mapping[str, Price] = {
     "o3": Price(2.0, 8.0),
     "o4-mini": Price(1.1, 4.4),
 }
-"""OpenAI's list prices, looked up in November 2026 (sources: docs/gpt.md). The option ``prices`` overrides them."""
+"""OpenAI's list prices, looked up in November 2026 (sources: docs/how-to/language-model.md).
+
+The option ``prices`` overrides them.
+"""
 
 
 def price_of(model: str, overrides: Mapping[str, Mapping[str, float]] | None, own_server: bool) -> Price | None:
