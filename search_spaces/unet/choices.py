@@ -59,10 +59,8 @@ def widths_of(o: UNetOptions) -> tuple[tuple[int, ...], ...]:
 def space_of(o: UNetOptions) -> Space:
     """The choices, their data flow and conditions."""
     offered = _offered(o)
-    choices = dict.fromkeys(
-        (*_BEFORE, *(f"level{level}.{what}" for level in range(o.levels) for what in _LEVEL), *_BEHIND), ()
-    )
-    choices = {label: offered[label] for label in choices if label in offered}
+    labels = (*_BEFORE, *(f"level{level}.{what}" for level in range(o.levels) for what in _LEVEL), *_BEHIND)
+    choices = {label: offered[label] for label in labels if label in offered}
     return Space(
         choices,
         tuple(edge for edge in _edges(o.levels) if edge[0] in choices and edge[1] in choices),
@@ -101,9 +99,9 @@ def _offered(o: UNetOptions) -> dict[str, tuple[Value, ...]]:
     if attends:
         found["heads"] = o.heads
     for label, option in _younger(o.levels):
-        level, _, _ = label.rpartition(".")
-        values = getattr(o, option)[int(level.removeprefix("level"))] if level else getattr(o, option)
-        if values != (STOCK[option],) and _is_read(o, option, level):
+        at, _, _ = label.rpartition(".")
+        values = getattr(o, option)[int(at.removeprefix("level"))] if at else getattr(o, option)
+        if values != (STOCK[option],) and _is_read(o, option, at):
             found[label] = values
     return {label: tuple(dict.fromkeys(values)) for label, values in found.items()}
 
