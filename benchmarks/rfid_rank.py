@@ -23,7 +23,7 @@ from scipy.stats import t
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.evaluators import DiffusionEvaluation
-from nni_diffnas.evaluators.calibration.command import compare
+from nni_diffnas.evaluators.calibration.findings import compare
 from nni_diffnas.evaluators.calibration.measurements import (
     REFERENCE_SEED,
     Journal,
