@@ -302,6 +302,7 @@ class DiffusionEvaluation(Evaluation):
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
+        self.family = context.family or self.family
         with threads(self.settings.threads):
             _ = self.signals_by_level  # what one trial trains for all is not that trial's time
         began = time.monotonic()
@@ -372,7 +373,7 @@ class DiffusionEvaluation(Evaluation):
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
-    def forecast(self, model: nn.Module) -> tuple[float, float]:
+    def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
         settings, recipe = self.settings, self.settings.training
         trial = copy.deepcopy(model).to(choose_device(self.settings.device))

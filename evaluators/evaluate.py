@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.job import load_job
-from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.formats import format_seconds
 from nni_diffnas.searching.progress import progress_bar
 
 from .diffusion import validated

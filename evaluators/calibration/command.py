@@ -13,7 +13,7 @@ from typing import Any
 from nni_diffnas.api.errors import JobError, TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.job import Job
-from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.formats import format_seconds
 
 from ..diffusion import DiffusionEvaluation, Settings
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
@@ -163,7 +163,7 @@ def calibrate(
     architectures = spread_over(family, job.make_budget(), networks, job.seed)
     runs = planned_runs(architectures, evaluation.settings, longer, seeds, job.seed)
     if dry_run:
-        seconds, _ = evaluation.forecast(family.build(family.default))
+        seconds, _ = evaluation.forecast(family.build(family.default), family)
         mean = sum(family.cost(each).macs for each in architectures) / networks / family.cost(family.default).macs
         total = sum(run.factor for run in runs) * seconds * mean
         low, high = (family.cost(each).macs / 1e6 for each in (architectures[0], architectures[-1]))

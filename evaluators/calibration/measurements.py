@@ -182,7 +182,9 @@ def _trained(family: Family, evaluation: DiffusionEvaluation, run: Run) -> dict[
         signals = evaluation.signals_by_level  # what one training pays for all is not its own time
         record["untrained"] = _untrained(evaluation, model, run.seed)
         began, wall = clock(), time.monotonic()
-        context = TrialContext(run.architecture, Path(), run.seed, lambda metrics: curve.append(dict(metrics)))
+        context = TrialContext(
+            run.architecture, Path(), run.seed, lambda metrics: curve.append(dict(metrics)), family=family
+        )
         try:
             result = evaluation.fit(model, context)
             # The clock of the training stands still while it reports; this is its share of the time measured here.

@@ -151,13 +151,13 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         raise JobError("tuner.classArgs has no 'job': name the job file there.")
     place = Path(config.trial_code_directory)
     job = load_job(place / str(arguments.pop("job")))
-    strategy, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
-    size = strategy.space.size
+    search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     yield Finding("ok", "data can be read")
     if config.max_trial_number:
-        trials = strategy.planned(config.max_trial_number)
-        for line in forecast_lines(strategy, evaluation, trials, config.trial_concurrency):
+        trials = search.strategy.planned(config.max_trial_number)
+        for line in forecast_lines(search, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."

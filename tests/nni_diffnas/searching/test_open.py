@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from nni_diffnas.api.trial import Trial
 from nni_diffnas.cli import app
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job, load_job
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source
 from nni_diffnas.results.read import read_search
 
