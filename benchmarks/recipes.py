@@ -155,12 +155,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for (width, change), found in values.items():
         plain = values[width, "plain"]  # every seed's first
         loss, rfid = ({seed: row[what] for seed, row in found.items()} for what in ("loss", "rfid"))
-        spread = stdev(rfid.values()) / fmean(rfid.values()) if len(rfid) > 1 else math.nan
+        spreads = [stdev(v.values()) / fmean(v.values()) if len(v) > 1 else math.nan for v in (loss, rfid)]
         parts = [fmean(row[what] for row in found.values()) for what in ("mean_part", "rfid_tint")]
         parts.append(fmean(float(np.abs(row["bias"]).mean()) for row in found.values()))
         ratio = against(loss, {seed: row["loss"] for seed, row in plain.items()})
-        rows.append([width, change, len(found), fmean(loss.values()), *ratio, fmean(rfid.values()), spread, *parts])
-    columns = ["network", "change", "seeds", "loss", "loss / plain", "log +-", "rFID", "spread / rFID", "mean part"]
+        rows.append(
+            [
+                width,
+                change,
+                len(found),
+                fmean(loss.values()),
+                spreads[0],
+                *ratio,
+                fmean(rfid.values()),
+                spreads[1],
+                *parts,
+            ]
+        )
+    columns = [
+        "network",
+        "change",
+        "seeds",
+        "loss",
+        "spread / loss",
+        "loss / plain",
+        "log +-",
+        "rFID",
+        "spread / rFID",
+        "mean part",
+    ]
     report(
         [*columns, "rFID, means of the data", "bias of the first step"],
         rows,

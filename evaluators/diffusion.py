@@ -56,7 +56,7 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
-    measures = (
+    measures: tuple[str, ...] = (
         *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"),
         *("train_seconds", "sample_seconds", "seconds", "images_per_second", "trained_images"),
     )
