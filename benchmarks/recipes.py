@@ -159,36 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parts = [fmean(row[what] for row in found.values()) for what in ("mean_part", "rfid_tint")]
         parts.append(fmean(float(np.abs(row["bias"]).mean()) for row in found.values()))
         ratio = against(loss, {seed: row["loss"] for seed, row in plain.items()})
-        rows.append(
-            [
-                width,
-                change,
-                len(found),
-                fmean(loss.values()),
-                spreads[0],
-                *ratio,
-                fmean(rfid.values()),
-                spreads[1],
-                *parts,
-            ]
-        )
-    columns = [
-        "network",
-        "change",
-        "seeds",
-        "loss",
-        "spread / loss",
-        "loss / plain",
-        "log +-",
-        "rFID",
-        "spread / rFID",
-        "mean part",
-    ]
-    report(
-        [*columns, "rFID, means of the data", "bias of the first step"],
-        rows,
-        {"benchmark": "recipes", "images": given.images, "rows": rows},
-    )
+        losses = [fmean(loss.values()), spreads[0], *ratio]
+        rows.append([width, change, len(found), *losses, fmean(rfid.values()), spreads[1], *parts])
+    columns = ["network", "change", "seeds", "loss", "spread / loss", "loss / plain", "log +-"]
+    columns += ["rFID", "spread / rFID", "mean part", "rFID, means of the data", "bias of the first step"]
+    report(columns, rows, {"benchmark": "recipes", "images": given.images, "rows": rows})
 
 
 if __name__ == "__main__":
