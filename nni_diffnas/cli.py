@@ -111,7 +111,7 @@ def space(
     import numpy as np
 
     from .job import load_job
-    from .searching.ranking import format_count
+    from .searching.formats import format_count
 
     family = load_job(job).make_family()
     text = json.dumps(family.space.to_nni(), indent=2)
@@ -155,7 +155,7 @@ def cost(
 
     from .api.family import choice_costs, sample_within
     from .job import load_job
-    from .searching.ranking import format_cost
+    from .searching.formats import format_cost
 
     loaded = load_job(job)
     family, budget = loaded.make_family(), loaded.make_budget()
@@ -214,7 +214,7 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
     """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
-    from .doors.experiment import find_experiment
+    from .memory.experiment_folder import find_experiment
     from .results.read import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
@@ -268,7 +268,7 @@ def verdict(
 
     All are scored on held-out images. A verdict that was killed goes on by the same command.
     """
-    from .doors.experiment import find_experiment
+    from .memory.experiment_folder import find_experiment
     from .results.judging import challenger, judge
     from .results.read import read_search
     from .results.verdict_text import describe_verdict, look_in_words
@@ -351,7 +351,7 @@ def train(
     def report(metrics: Any) -> None:
         print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), file=sys.stderr, flush=True)
 
-    context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report)
+    context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report, family=family)
     metrics = evaluation.evaluate(build_seeded(family, chosen, context.seed), context)
     scheduler = evaluation.scheduler_config()
     if scheduler is not None:

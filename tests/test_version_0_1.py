@@ -16,8 +16,8 @@ import yaml
 from nni_experiment import Running, created, free_port, run, write_config
 from version_0_1 import Recorded, unpack
 
-from nni_diffnas.doors.experiment import find_experiment
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.results.read import read_search
 
 FINISHED = ("tuner", "python")

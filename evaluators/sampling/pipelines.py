@@ -20,9 +20,8 @@ from torch import Tensor
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.pipeline_parts import check_parts, variant_of
 
-from ..training.compute import autocast
+from ..training.compute import autocast, in_batches
 from .schedulers import NOISE, find_scheduler, kind_of
-from .solvers import in_batches
 
 __all__ = ["Generator"]
 

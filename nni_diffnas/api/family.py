@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within"]
 
 _AT_ONCE = 128
 """So many architectures are drawn at a time."""
@@ -134,20 +134,6 @@ class Family(ABC):
             JobError: networks of this family cannot be exported.
         """
         raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
-
-
-def traced_family(executable: Any) -> Family | None:
-    """Family of an NNI executable model space whose class offers ``family_of``; ``None`` for a stranger's space.
-
-    Args:
-        executable: NNI's ``ExecutableModelSpace``, frozen or not; nothing is built.
-    """
-    traced = getattr(executable, "model", None)
-    family_of = getattr(getattr(traced, "trace_symbol", None), "family_of", None)
-    if family_of is None or traced is None:
-        return None
-    family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
-    return family
 
 
 def choice_costs(

@@ -124,12 +124,14 @@ class Suggestion:
         architecture: any assignment that the space validates.
         kind, parent: become the trial's `Origin`.
         settings: further scalars that the trial needs (they travel with its parameters under ``run.`` names).
+        candidate: whether it may win; only then it has to keep the budget.
     """
 
     architecture: Architecture
     kind: str
     parent: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
+    candidate: bool = True
 
 
 @dataclass(frozen=True)

@@ -183,8 +183,8 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
         raise JobError("tuner.classArgs has no 'job': name the job file there.")
     place = Path(config.trial_code_directory)
     job = load_job(place / str(arguments.pop("job")))
-    strategy, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
-    size = strategy.space.size
+    search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     for line in evaluation.describe_data() or ["can be read"]:
         yield Finding("note" if line.startswith("left out") else "ok", f"data: {line}")
@@ -192,8 +192,8 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
         _save(evaluation.pictures(), pictures)
         yield Finding("ok", f"some of the data, to look at: {pictures}")
     if config.max_trial_number:
-        trials = strategy.planned(config.max_trial_number)
-        for line in forecast_lines(strategy, evaluation, trials, config.trial_concurrency):
+        trials = search.strategy.planned(config.max_trial_number)
+        for line in forecast_lines(search, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."

@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
 
 def number(value: float) -> str:
     """Write a number for an axis or a table: four digits, large ones with a unit."""
-    from ..searching.ranking import format_count
+    from ..searching.formats import format_count
 
     return format_count(value).replace(" ", "\u2009") if abs(value) >= 10_000 else f"{value:.4g}"
 

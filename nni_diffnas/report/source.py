@@ -12,9 +12,9 @@ from ..api.errors import DiffNASError, JobError
 from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.trial import REFERENCE, Objective, Trial
-from ..doors.experiment import ExperimentFolder, find_experiment
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
+from ..memory.experiment_folder import ExperimentFolder, find_experiment
 from ..results.read import data_changed
 from ..results.verdict import Verdict, read_verdict
 from ..searching.ranking import Outcome

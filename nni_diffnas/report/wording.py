@@ -14,8 +14,7 @@ from ..api.cost import Cost
 from ..api.space import Architecture, Value
 from ..api.trial import Trial
 from ..results.read import SAMPLES
-from ..searching.forecast import format_seconds
-from ..searching.ranking import format_count
+from ..searching.formats import format_count, format_seconds
 from .charts import number
 from .diagram import differences
 from .source import Source, start_body

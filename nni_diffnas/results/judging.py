@@ -28,7 +28,8 @@ from ..job import Job
 from ..searching.halving import rung_setting
 from ..searching.progress import progress_bar
 from ..searching.ranking import Outcome
-from ..trial.run import build_seeded, checked_metrics
+from ..trial.life import checked_metrics
+from ..trial.run import build_seeded
 from .verdict import DEFAULT, WINNER, Judged, Verdict
 
 __all__ = ["FRESH_SEED", "Contestant", "challenger", "contestants", "judge", "rivals"]
@@ -237,7 +238,7 @@ def _train(job: Job, contestant: Contestant, seed: int, longer: float, folder: P
     family, evaluation = job.make_family(), _evaluation(job, longer)
     evaluation.prepare()
     folder.mkdir(parents=True, exist_ok=True)
-    context = TrialContext(contestant.architecture, folder, seed, settings=contestant.settings)
+    context = TrialContext(contestant.architecture, folder, seed, settings=contestant.settings, family=family)
     measured = evaluation.evaluate(build_seeded(family, contestant.architecture, seed), context)
     metrics = checked_metrics({**measured, **contestant.cost.as_metrics()}, job.make_objective())
     result = {"metrics": metrics, "protocol": evaluation.protocol, "seed": seed, "longer": longer}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..searching.ranking import Outcome, format_cost
+from ..searching.formats import format_cost
+from ..searching.ranking import Outcome
 from ..versions import versions
 from .verdict_text import gain_in_words, method_in_words, table_of
 

@@ -6,22 +6,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
-from ..doors.experiment import ExperimentFolder
 from ..job import Job
 from ..memory import SearchMemory
+from ..memory.experiment_folder import ExperimentFolder
 from ..searching.ranking import Outcome
+from ..searching.search import Search
 from ..trial.result_file import reason_of
 from .model_card import write_card
 from .verdict import Verdict, read_verdict
 
-if TYPE_CHECKING:
-    from ..api.strategy import AskTellStrategy
-
-__all__ = ["Search", "conclude", "data_changed", "export_trial", "read_search"]
+__all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -31,7 +29,7 @@ SAMPLES = "samples.png"
 
 
 @dataclass(frozen=True)
-class Search:
+class Findings:
     """One experiment as its memory tells it.
 
     Args:
@@ -93,7 +91,7 @@ def data_changed(job: Job, trials: Sequence[Trial], described: str) -> str:
         return ""
 
 
-def read_search(folder: ExperimentFolder) -> Search:
+def read_search(folder: ExperimentFolder) -> Findings:
     """Read an experiment, running or finished, from its memory.
 
     Raises:
@@ -111,7 +109,7 @@ def read_search(folder: ExperimentFolder) -> Search:
             )
         trials, others = memory.latest_alike(folder.id)
     described = str(start.get("described", ""))
-    return Search(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
+    return Findings(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
@@ -159,25 +157,22 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     return pipeline
 
 
-def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folder: ExperimentFolder) -> None:
+def conclude(search: Search, job: Job, folder: ExperimentFolder) -> None:
     """Print what a search has found and spent, and export its winner where it can be.
 
     Args:
-        strategy: of the search.
-        trials: of the search, without those of a warm start.
+        search: that is over.
         job: of the search.
         folder: of the experiment.
 
     Raises:
         Exception: whatever plug-ins, language models and disks raise.
     """
-    outcome = Outcome.of(trials, strategy.objective)
-    print("\n" + outcome.describe(), flush=True)
-    if summary := strategy.summary():
-        print(summary, flush=True)
-    if outcome.best is not None and job.make_evaluation().scheduler_config() is not None:
+    print("\n" + search.conclusion(), flush=True)
+    best = search.outcome.best
+    if best is not None and job.make_evaluation().scheduler_config() is not None:
         try:
-            pipeline = export_trial(folder, job, outcome.best, folder.path / "winner", trials)
+            pipeline = export_trial(folder, job, best, folder.path / "winner", search.own)
         except Exception as error:
             raise JobError(f"the winner was not exported: {reason_of(error)}") from error
         print(f"pipeline: {pipeline}", flush=True)

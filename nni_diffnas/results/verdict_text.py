@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..api.trial import BY_HAND
-from ..searching.ranking import format_cost
+from ..searching.formats import format_cost
 from .intervals import Contrast
 from .verdict import Judged, Verdict
 

@@ -9,24 +9,24 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ..api.cost import Budget
 from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Space
+from ..api.strategy import StrategyHooks
 from ..api.trial import Trial
-from ..doors.experiment import ExperimentFolder
 from ..job import Job, carried
 from ..memory import SearchMemory
+from ..memory.experiment_folder import ExperimentFolder
 from ..plugins import find_plugin
 from ..versions import versions
 from .forecast import forecast_lines
 from .halving import check_halving
-
-if TYPE_CHECKING:
-    from ..api.strategy import AskTellStrategy
+from .options import ConfiguredStrategy
+from .search import Search
 
 __all__ = [
     "MEMORY_FILE",
@@ -112,7 +112,7 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     return cast(Family, NarrowedFamily(family, replace(space, choices=kept, conditions=conditions)))
 
 
-def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> AskTellStrategy:
+def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
     """Construct a strategy plug-in for a job.
 
     Raises:
@@ -124,7 +124,7 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
         with SearchMemory.reading(Path(file)) as earlier:
             warm += earlier.trials()
     try:
-        strategy: AskTellStrategy = made(
+        strategy: ConfiguredStrategy = made(
             objective=job.make_objective(),
             budget=job.make_budget(),
             seed=job.seed,
@@ -142,14 +142,12 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     return strategy
 
 
-def _options(strategy: type[AskTellStrategy]) -> list[str]:
+def _options(strategy: type[StrategyHooks]) -> list[str]:
     """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
-    from ..api.strategy import AskTellStrategy
-
     named: dict[str, None] = {}
-    for base in strategy.__mro__[: strategy.__mro__.index(AskTellStrategy) + 1]:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+    for base in strategy.__mro__:
+        if issubclass(base, StrategyHooks) and "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
             named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
     return [name for name in named if name not in _FROM_THE_JOB]
 
@@ -216,7 +214,7 @@ def open_job(
     folder: ExperimentFolder | None = None,
     *,
     resumed: bool = False,
-) -> tuple[AskTellStrategy, Evaluation]:
+) -> tuple[Search, Evaluation]:
     """Open the search of a job: its data prepared, its strategy bound to what the config leaves of the space.
 
     Args:
@@ -246,20 +244,25 @@ def open_job(
     evaluation.check(family)
     memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
     strategy = make_strategy(name, job, memory, options)
-    if folder is not None:
-        strategy.experiment = folder.id
-    place = None if folder is None else folder.path
-    strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
-    strategy.carried = carried(evaluation, job.data, meant.data)
+    search = Search(
+        strategy,
+        searched.space,
+        searched,
+        evaluation.protocol,
+        experiment="" if folder is None else folder.id,
+        task=job.task,
+        folder=None if folder is None else folder.path,
+        carried=carried(evaluation, job.data, meant.data),
+    )
     if resumed:
-        strategy.recall()
-    check_halving(strategy.halving, strategy.objective, evaluation)
+        search.recall()
+    check_halving(strategy.options.halving, strategy.options.objective, evaluation)
     strategy.check()
-    return strategy, evaluation
+    return search, evaluation
 
 
 def announce(
-    strategy: AskTellStrategy,
+    search: Search,
     name: str,
     evaluation: Evaluation | None,
     job: Job | None,
@@ -270,7 +273,7 @@ def announce(
     """Forecast a search that begins, and record what it is: report, export and verdict go by that.
 
     Args:
-        strategy: bound.
+        search: opened.
         name: of the strategy.
         evaluation: prepared; ``None`` where it is a stranger's.
         job: ``None`` where no job file can say what is searched.
@@ -279,18 +282,18 @@ def announce(
         concurrency: trials at once.
     """
     if max_trials:
-        max_trials = strategy.planned(max_trials)
-        for line in forecast_lines(strategy, evaluation, max_trials, concurrency):
+        max_trials = search.strategy.planned(max_trials)
+        for line in forecast_lines(search, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
     if evaluation is not None:
         for line in evaluation.describe_data():
             print(f"nni-diffnas: {line}", flush=True)
-    if strategy.memory is None:
+    if search.memory is None:
         return
     body: dict[str, Any] = {
         "strategy": name,
-        "protocol": strategy.protocol,
-        "space": strategy.space.key,
+        "protocol": search.protocol,
+        "space": search.space.key,
         "max_trials": max_trials,
         "versions": versions(),
     }
@@ -301,4 +304,4 @@ def announce(
         body["described"] = next(iter(evaluation.describe_data()), "")
     if job is not None:
         body["job"] = job.stated().model_dump(mode="json")
-    strategy.memory.log("experiment", strategy.experiment, body)
+    search.memory.log("experiment", search.experiment, body)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..api.cost import Cost
 from ..api.trial import BY_HAND, FAULTLESS, REFERENCE, Objective, Trial, ranked_together
+from .formats import format_cost
 
-__all__ = ["Outcome", "format_cost", "format_count", "why_broken"]
+__all__ = ["Outcome", "why_broken"]
 
 MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
@@ -26,22 +26,6 @@ def why_broken(ended: Sequence[Trial]) -> str:
     if len(last) < MAX_FAILURES_IN_A_ROW or any(trial.status != "failed" for trial in last):
         return ""
     return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"
-
-
-def format_count(value: float) -> str:
-    """Write a count with three digits and a unit: ``1.23 M``."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def format_cost(cost: Cost | None) -> str:
-    """Write MACs and parameters for a person."""
-    if cost is None:
-        return "cost unknown"
-    text = f"{format_count(cost.macs)}MACs, {format_count(cost.params)} params"
-    return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.strategy import About
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.language_model.exchange import LanguageModel, Message, Question
 from nni_diffnas.language_model.ledger import LedgerRow, estimate_tokens
 from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, open_language_model, read_template
@@ -115,7 +116,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
                 max_cost_usd=max_cost_usd,
                 max_tokens=max_tokens,
                 max_requests=max_requests,
-                seed=self.seed,
+                seed=self.options.seed,
             )
         )
         self.lessons: tuple[str, ...] = ()
@@ -124,40 +125,55 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._round = 0
         self._parts: dict[str, str] = {}
 
+    @property
+    def _about(self) -> About:
+        return self.search.about
+
     # The hooks -------------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
         """Render what stays the same in every prompt, open the transcript, take over lessons of a shared memory."""
-        example = self.space.sample(self._fixed_rng()) if self.family is None else self.family.default
+        example = (
+            self.search.space.sample(self._fixed_rng()) if self.search.family is None else self.search.family.default
+        )
         self._parts = {
-            "task": render_task(self.task or self.protocol, self.objective),
-            "choices": render_choices(self.space, self.family),
-            "flow": render_flow(self.space),
-            "costs": render_costs(self.family),
-            "window": render_window(self.budget),
-            "answer_format": render_answer_format(self.space, self.space.validate(example)),
+            "task": render_task(self._about.task or self._about.protocol, self.search.objective),
+            "choices": render_choices(self.search.space, self.search.family),
+            "flow": render_flow(self.search.space),
+            "costs": render_costs(self.search.family),
+            "window": render_window(self.search.budget),
+            "answer_format": render_answer_format(self.search.space, self.search.space.validate(example)),
         }
-        self._schema = answer_schema(self.space)
+        self._schema = answer_schema(self.search.space)
         room = self._model.answer_tokens - estimate_tokens("x" * MAX_LESSONS * MAX_CHARACTERS)
-        each = estimate_tokens(write_architecture(self.space.complete(self.space.validate(example))))
+        each = estimate_tokens(write_architecture(self.search.space.complete(self.search.space.validate(example))))
         self._per_answer = min(MAX_WANTED, max(1, room // each))
-        about = {"space": self.space.key, "task": self.task, "strategy": type(self).__name__, "seed": self.seed}
-        self._model.open(self.folder, about, self._enter)
+        about = {
+            "space": self.search.space.key,
+            "task": self._about.task,
+            "strategy": type(self).__name__,
+            "seed": self.options.seed,
+        }
+        self._model.open(self._about.folder, about, self._enter)
         self._round = self._model.last_round
-        if self.memory is not None:
+        if self._about.memory is not None:
             # What was spent before a resume; the journal knows it even where a kill lost the last snapshot.
-            self._model.ledger.restore(event.body for event in self.memory.events("ledger", self.experiment))
-            for event in self.memory.events("lessons"):
-                if event.body.get("space") == self.space.key:
+            self._model.ledger.restore(
+                event.body for event in self._about.memory.events("ledger", self._about.experiment)
+            )
+            for event in self._about.memory.events("lessons"):
+                if event.body.get("space") == self.search.space.key:
                     self.lessons = tuple(event.body["lessons"])
 
-    def forecast(self, trials: int) -> str:
-        """What a question for each trial costs, the memory growing with them; the default network needs none."""
-        asked = trials - len(self._first())
-        line = estimate_tokens(write_architecture(self.space.complete(self.space.sample(self._fixed_rng())))) + _LINE
+    def forecast(self, suggestions: int) -> str:
+        """What a question for each suggestion costs, the memory growing with them."""
+        line = (
+            estimate_tokens(write_architecture(self.search.space.complete(self.search.space.sample(self._fixed_rng()))))
+            + _LINE
+        )
         first = estimate_tokens(SYSTEM + self.prompt(1))
         lessons = estimate_tokens("x" * MAX_LESSONS * MAX_CHARACTERS) // 2
-        grown = [min(self.memory_tokens, line * number) for number in range(asked)]
+        grown = [min(self.memory_tokens, line * number) for number in range(suggestions)]
         return self._model.forecast([first + lessons + memory for memory in grown], lessons + line)
 
     def check(self) -> None:
@@ -174,7 +190,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def update(self, trials: Sequence[Trial]) -> None:
         """Note the results in the transcript; the next prompt reads them from the memory."""
         for trial in trials:
-            score = trial.metrics.get(self.objective.metric)
+            score = trial.metrics.get(self.search.objective.metric)
             self._model.note(
                 "ended",
                 {
@@ -187,7 +203,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def summary(self) -> str:
         """What the model did and cost, for the end of the search."""
-        mine = [trial for trial in self.trials if trial.experiment == self.experiment]
+        mine = [trial for trial in self.search.trials if trial.experiment == self._about.experiment]
         kinds = {kind: sum(trial.origin.kind == kind for trial in mine) for kind in ("proposal", "mutation")}
         return (
             f"{self._model.name}: {kinds['proposal']} trials proposed by the model, {kinds['mutation']} by mutation; "
@@ -206,7 +222,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             "lessons": list(self.lessons),
             "rejections": [rejection.to_json() for rejection in self._rejections],
             "queue": [[s.architecture, s.kind, s.parent] for s in self._queue],
-            "ledger": [] if self.memory is not None else [row.to_json() for row in self._model.ledger.rows],
+            "ledger": [] if self._about.memory is not None else [row.to_json() for row in self._model.ledger.rows],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -215,13 +231,13 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self.lessons = tuple(state["lessons"])
         self._rejections = [Rejection(**body) for body in state["rejections"]]
         self._queue = [Suggestion(dict(a), kind, parent) for a, kind, parent in state["queue"]]
-        if self.memory is None:
+        if self._about.memory is None:
             self._model.ledger.restore(state["ledger"])
 
     # A round ---------------------------------------------------------------------------------------------------------
 
     def _ask_round(self, wanted: int) -> list[Suggestion]:
-        if self.history.distinct >= self.space.size:
+        if len({self.search.space.key_of(t.architecture) for t in self.search.trials}) >= self.search.space.size:
             return []
         self._round += 1
         recorded = self._model.recorded(self._round)
@@ -230,7 +246,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._model.note("asked", {"round": self._round, "wanted": wanted})
         accepted, why = self._converse(wanted)
         suggestions = [Suggestion(architecture, "proposal") for architecture in accepted]
-        fallback = Fallback(self)
+        fallback = Fallback(self.search, self.remembered(), self.refusal)
         for slot in range(len(accepted), wanted):
             fill = recorded.fills.get(slot) if recorded is not None else None
             taken = [suggestion.architecture for suggestion in suggestions]
@@ -238,7 +254,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             if filled is None:
                 break
             suggestions.append(filled)
-            parent = next((t.architecture for t in self.trials if t.id == filled.parent), None)
+            parent = next((t.architecture for t in self.search.trials if t.id == filled.parent), None)
             body = {"round": self._round, "slot": slot, "architecture": filled.architecture, "parent": parent}
             self._model.note("filled", body)
             self._log("fallback", {**body, "why": why})
@@ -253,7 +269,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             answer = self._model.ask(Question(self._round, step, tuple(messages), self._schema))
             if answer.fault:
                 return accepted, answer.fault
-            said = read_answer(answer.text, self.space)
+            said = read_answer(answer.text, self.search.space)
             self._learn(said.lessons)
             rejections = []
             for written in said.proposals:
@@ -281,7 +297,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def _judge(
         self, written: Mapping[str, Any], accepted: Sequence[Architecture]
     ) -> tuple[Architecture | None, Rejection | None]:
-        architecture, complaints = read_proposal(self.space, written)
+        architecture, complaints = read_proposal(self.search.space, written)
         shown = one_line(write_architecture(architecture), 600)
         if complaints:
             return None, Rejection(shown, "; ".join(complaints))
@@ -292,11 +308,13 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def refusal(self, architecture: Architecture) -> str:
         """Say why an architecture may not be trained: as `rejection`, about to be, or trained before in this memory."""
-        why = self.rejection(architecture)
-        if any(architecture == coming.architecture for coming in (*self._first(), *self._queue)):
+        why = self.search.refusal(architecture)
+        if any(architecture == coming.architecture for coming in self._queue):
             why = why or "about to be trained"
-        if not why and self.memory is not None:
-            before = self.memory.find(self.space.key, self.space.key_of(architecture), self.protocol)
+        if not why and self._about.memory is not None:
+            before = self._about.memory.find(
+                self.search.space.key, self.search.space.key_of(architecture), self._about.protocol
+            )
             why = "already trained or pending in an earlier search of this memory" if before else ""
         return why
 
@@ -310,22 +328,26 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def _learn(self, lessons: tuple[str, ...]) -> None:
         if lessons and lessons != self.lessons:
             self.lessons = lessons
-            self._log("lessons", {"round": self._round, "lessons": list(lessons), "space": self.space.key})
+            self._log("lessons", {"round": self._round, "lessons": list(lessons), "space": self.search.space.key})
 
     def prompt(self, wanted: int) -> str:
         """The prompt that would be sent now, for `wanted` proposals."""
-        memory = render_memory(self.space, self.objective, self.remembered(), self._rejections, self.memory_tokens)
+        memory = render_memory(
+            self.search.space, self.search.objective, self.remembered(), self._rejections, self.memory_tokens
+        )
         parts = {**self._parts, "lessons": render_lessons(self.lessons), "memory": memory, "count": str(wanted)}
         return fill_template(self._template, parts)
 
     def remembered(self) -> list[Trial]:
         """Trials of this space under this protocol: those of the shared memory, then those of this search."""
-        known = {trial.id: trial for trial in self.trials}
+        known = {trial.id: trial for trial in self.search.trials}
         earlier: list[Trial] = []
-        if self.memory is not None:
-            others = self.memory.trials(space_key=self.space.key, protocol=self.protocol)
+        if self._about.memory is not None:
+            others = self._about.memory.trials(space_key=self.search.space.key, protocol=self._about.protocol)
             earlier = [trial for trial in others if trial.id not in known]
-        same = [t if t.protocol == self.protocol or not t.metrics else replace(t, metrics={}) for t in known.values()]
+        same = [
+            t if t.protocol == self._about.protocol or not t.metrics else replace(t, metrics={}) for t in known.values()
+        ]
         return [*earlier, *same]
 
     # Records ---------------------------------------------------------------------------------------------------------
@@ -334,8 +356,8 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._log("ledger", row.to_json())
 
     def _log(self, kind: str, body: Mapping[str, Any]) -> None:
-        if self.memory is not None:
-            self.memory.log(kind, self.experiment, body)
+        if self._about.memory is not None:
+            self._about.memory.log(kind, self._about.experiment, body)
 
     @staticmethod
     def _fixed_rng() -> Any:

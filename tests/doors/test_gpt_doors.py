@@ -43,7 +43,7 @@ experiment.stop()
 
 
 def tuner(**arguments: Any) -> dict[str, Any]:
-    shared = {"job": "job.yml", "optimize_mode": "minimize", "start_with_default": False}
+    shared = {"job": "job.yml", "optimize_mode": "minimize", "train_first": "none"}
     return {"name": "GPTProposer", "classArgs": {**shared, **arguments}}
 
 

@@ -17,7 +17,7 @@ from nni.nas.experiment import NasExperiment
 from nni.nas.strategy.middleware import Chain, Deduplication
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.doors.experiment import find_experiment
+from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.report import read_source

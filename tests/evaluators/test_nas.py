@@ -12,7 +12,7 @@ from torch import nn
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.evaluators import DiffusionEvaluation, DiffusionEvaluator
 from nni_diffnas.testing import SmallFamily
-from nni_diffnas.trial.run import TRIAL_ID
+from nni_diffnas.trial.parameters import TRIAL_ID
 
 OPTIONS: dict[str, Any] = {
     "extractor": "random", "training": {"images": 320}, "score_images": 50, "sampler_steps": 3, "curve_images": 20,

@@ -92,7 +92,7 @@ def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, m
 
 
 GIVEN = {"job": "job.yml", "optimize_mode": "minimize"}
-MISSPELT = "no option 'populaton': choose among population, sample, start_with_default, halving."
+MISSPELT = "no option 'populaton': choose among population, sample, train_first, halving."
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from toy_family import ToyFamily
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import Source, page, read_source, render_report
 from nni_diffnas.results.verdict import Judged, Verdict
 from nni_diffnas.trial.result_file import TrialRecord
@@ -211,7 +211,7 @@ def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(t
     shared = tmp_path / "shared.sqlite"
     run_search(tmp_path / "old", trials=3, protocol="toy/0", memory=shared)
     run_search(tmp_path / "one", trials=5, memory=shared)
-    run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, start_with_default=False)
+    run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, train_first="none")
     source = read_source(str(shared))
     assert (len(source.trials), len(source.others)) == (11, 3)
     text = Page(render_report(source)).text

@@ -14,9 +14,9 @@ import pytest
 from tuner_door import table_job
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import load_job
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.read import read_search
 

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from nni_diffnas.api.errors import DataError, JobError, TrialFailure
 from nni_diffnas.api.trial import Trial
 from nni_diffnas.cli import app
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.doors.tuner import Driver
 from nni_diffnas.job import Job, carried, load_job
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source
 from nni_diffnas.results.judging import judge
 from nni_diffnas.results.read import read_search
@@ -103,7 +103,7 @@ def test_its_trials_behind_nnictl_resume_learn_of_it(tmp_path: Path) -> None:
     run_trial(load_job(tmp_path / "job.yml"), sent, output=tmp_path / "trial")
     trained = json.loads((tmp_path / "trial" / "evaluation.json").read_text())
     assert trained["data"]["split"] == "position"
-    assert trained["protocol"] == driver.strategy.trials[0].protocol
+    assert trained["protocol"] == driver.search.trials[0].protocol
     driver.close()
 
 
