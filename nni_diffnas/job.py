@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -292,12 +293,12 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
         return {key: resolve_paths(value, folder, str(key)) for key, value in content.items()}
     if isinstance(content, list):
         return [resolve_paths(value, folder, name) for value in content]
-    if not isinstance(content, str):
+    named = name in _PATH_NAMES or name in ("warm_start", "source")
+    if not isinstance(content, str) or not named or (name == "source" and content in NAMED_SOURCES):
         return content
-    path = folder / Path(content).expanduser()
-    # A source is a name or a path: a path where there is something of that name, and no data set is called so.
-    source = name == "source" and content not in NAMED_SOURCES and path.exists()
-    return str(path.resolve()) if source or name in _PATH_NAMES or name == "warm_start" else content
+    path = folder / os.path.expanduser(content)
+    # A source is a name or a path: a path where there is something of that name.
+    return content if name == "source" and not path.exists() else str(path.resolve())
 
 
 def load_job(path: str | Path) -> Job:

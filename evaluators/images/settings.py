@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -51,4 +52,4 @@ class DataSettings(BaseModel):
     @field_validator("source")
     @classmethod
     def _from_home(cls, source: str) -> str:
-        return str(Path(source).expanduser()) if source.startswith("~") else source
+        return os.path.expanduser(source)
