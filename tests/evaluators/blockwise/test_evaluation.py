@@ -242,9 +242,9 @@ def test_other_spaces_tasks_and_blocks_are_refused(family: BlockwiseUNetFamily, 
         run(judge, family, context(family, tmp_path, task="dance"))
 
 
-def labelled(folder: Path, labels: list[int], **data: Any) -> BlockwiseEvaluation:
+def labelled(folder: Path, numbers: list[int], **data: Any) -> BlockwiseEvaluation:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez(folder / "images.npz", images=pixels, labels=np.resize(labels, 60))
+    np.savez(folder / "images.npz", images=pixels, labels=np.resize(numbers, 60))
     return BlockwiseEvaluation({"source": str(folder / "images.npz"), **data}, **QUICK)
 
 
