@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import DiffNASError, JobError
+from ..api.errors import DiffNASError, JobError, SpaceError
 from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.trial import REFERENCE, Objective, Trial
@@ -141,7 +141,8 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         latest = known[-1]
         groups = {key: memory.trials(experiment, key, protocol=latest.protocol) for key in spaces}
         key = next(key for key, group in groups.items() if latest in group)
-        trials, space = groups[key], spaces[key]
+        space = spaces[key]
+        trials = _with_older(groups[key], known, space, latest.protocol)
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
@@ -154,6 +155,24 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     ranked = {trial.id for trial in trials}
     others = tuple(trial for trial in known if trial.id not in ranked)
     return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, others)
+
+
+def _with_older(own: Sequence[Trial], known: Sequence[Trial], space: Space, protocol: str) -> list[Trial]:
+    """Trials of one space, and those of this protocol that an earlier release recorded without its younger labels.
+
+    A search that was begun by the earlier release and resumed by this one has both.
+    """
+    ids = {trial.id for trial in own}
+    found = []
+    for trial in known:
+        if trial.id in ids:
+            found.append(trial)
+        elif space.stock and trial.protocol == protocol and not space.stock.keys() & trial.architecture.keys():
+            try:
+                found.append(replace(trial, architecture=space.validate(trial.architecture)))
+            except SpaceError:
+                continue
+    return found
 
 
 def start_body(source: Source) -> Mapping[str, Any]:
