@@ -18,11 +18,11 @@ from nni_diffnas.job import load_job
 from nni_diffnas.searching.formats import format_seconds
 from nni_diffnas.searching.progress import progress_bar
 
-from .diffusion import validated
 from .images.image_set import DataSettings, images
 from .sampling.pipelines import Generator
 from .scores.features import ExtractorKind
 from .scores.scoring import ReferenceName, Scoring, make_extractor
+from .settings import validated
 from .training.compute import choose_device, threads
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate", "score_name"]

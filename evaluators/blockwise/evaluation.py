@@ -20,11 +20,12 @@ from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import cache_folder, fingerprint
 
-from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
+from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
+from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
 from .choosing import compare, front_of
 from .duration import forecast_seconds
