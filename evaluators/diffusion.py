@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 
 from nni_diffnas.api.errors import DataError, JobError
@@ -28,6 +28,8 @@ from .sampling.schedulers import Sampler, make_scheduler
 from .sampling.solvers import SOLVERS, initial_noise
 from .scores.curve import Curve, Stopped
 from .scores.features import ExtractorKind
+from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
+from .scores.reference_denoiser import reference_denoiser
 from .scores.scoring import ReferenceName, Scoring, make_extractor
 from .training.compute import DeviceName, Team, autocast, channels_last, choose_device, computing, place, threads
 from .training.denoising import TrainingResult, call_network, train
@@ -55,8 +57,12 @@ class Settings(BaseModel):
         sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         reference_images: so many of them, drawn by chance. Unset: all.
-        curve_points: how many of the intermediate reports carry an RFID, evenly spread.
-        curve_images: generated for each of these.
+        curve_points: how many of the intermediate reports carry scores, evenly spread.
+        curve_images: generated for each of these; 0: none, so that they carry no RFID.
+        loss_images: noised to each of 8 levels for ``held_out_loss``, at the end and at each of these points; 0: none.
+            Each costs 8 forward passes, as much as 3 images of training.
+        gap_training: length of the training of the reference denoiser, relative to a trial's, for ``prediction_gap``,
+            which is measured where ``held_out_loss`` is; 0: none. The first trial trains it.
         threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
         device: ``auto`` takes a CUDA GPU where there is one.
     """
@@ -74,9 +80,24 @@ class Settings(BaseModel):
     reference: ReferenceName = "training"
     reference_images: int | None = Field(default=None, ge=2)
     curve_points: int = Field(default=3, ge=0)
-    curve_images: int = Field(default=200, ge=2)
+    curve_images: int = Field(default=200, ge=0)
+    loss_images: int = Field(default=128, ge=0)
+    gap_training: float = Field(default=0.0, ge=0)
     threads: int | None = Field(default=None, ge=1)
     device: DeviceName = "auto"
+
+    @field_validator("curve_images")
+    @classmethod
+    def _enough(cls, images: int) -> int:
+        if images == 1:
+            raise ValueError("a distance needs two images at least: give 2 or more, or 0 for none")
+        return images
+
+    @model_validator(mode="after")
+    def _noised(self) -> Self:
+        if self.gap_training and not self.loss_images:
+            raise ValueError("gap_training compares predictions for loss_images, which is 0: raise it or leave it out")
+        return self
 
 
 class DiffusionEvaluation(Evaluation):
@@ -96,8 +117,8 @@ class DiffusionEvaluation(Evaluation):
     """
 
     measures = (
-        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "train_seconds", "sample_seconds", "seconds"),
-        *("images_per_second", "trained_images"),
+        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"),
+        *("train_seconds", "sample_seconds", "seconds", "images_per_second", "trained_images"),
     )
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
@@ -105,6 +126,10 @@ class DiffusionEvaluation(Evaluation):
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
+        self.family: Family | None = None
+        """Of the networks, once somebody has said it: its default is the reference of ``prediction_gap``."""
+        absent = {name for name, number in self._signals().items() if not number}
+        self.measures = tuple(name for name in self.measures if name not in absent)
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
@@ -120,8 +145,16 @@ class DiffusionEvaluation(Evaluation):
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """``rfid``, unless no report before the last one of the training carries it."""
-        return ("rfid",) if min(self.settings.curve_points, self.settings.training.reports - 1) > 0 else ()
+        """``rfid`` and the signals without samples, unless no report before the last of the training carries them."""
+        if min(self.settings.curve_points, self.settings.training.reports - 1) <= 0:
+            return ()
+        measured = {"rfid": self.settings.curve_images, **self._signals()}
+        return tuple(name for name, number in measured.items() if number)
+
+    def _signals(self) -> dict[str, float]:
+        """Scores that need no samples, with a number that is 0 where they are not measured."""
+        images = self.settings.loss_images * self.data.held_out
+        return {"held_out_loss": images, "prediction_gap": images * self.settings.gap_training}
 
     @cached_property
     def images(self) -> ImageSet:
@@ -139,14 +172,55 @@ class DiffusionEvaluation(Evaluation):
         device, count = choose_device(settings.device), settings.reference_images
         return Scoring(self.images, settings.reference, extractor, device, count)
 
+    @cached_property
+    def held_out_loss(self) -> HeldOutLoss | None:
+        """What measures the loss on held-out images; ``None`` where it is switched off or there are too few of them."""
+        settings = self.settings
+        if not settings.loss_images or not len(self.images.validation):
+            return None
+        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch)
+
+    @property
+    def _reference_recipe(self) -> Recipe:
+        return self.longer(self.settings.gap_training).settings.training
+
+    @cached_property
+    def prediction_gap(self) -> HeldOutLoss | None:
+        """What compares with the reference denoiser, which is trained now where it was not before; ``None``: nothing.
+
+        Raises:
+            JobError: it is wanted, and nobody said what family the networks are of.
+        """
+        settings = self.settings
+        if not settings.gap_training or self.held_out_loss is None:
+            return None
+        if self.family is None:
+            raise JobError(
+                "evaluator.gap_training compares networks with the default of their search space, and this network is "
+                "of none: leave gap_training out."
+            )
+        recipe = self._reference_recipe
+        pixels, labels = self._resident(choose_device(settings.device))
+        reference = reference_denoiser(self.images, recipe, self.family, pixels, labels)
+        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch, reference)
+
+    @cached_property
+    def signals_by_level(self) -> dict[str, HeldOutLoss]:
+        """Scores that need no samples, by name; less is better."""
+        found = {"held_out_loss": self.held_out_loss, "prediction_gap": self.prediction_gap}
+        return {name: signal for name, signal in found.items() if signal is not None}
+
     @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
+        default = type(settings).model_fields["loss_images"].default
+        losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
+        losses += f"/gap to the default after {self._reference_recipe.budget}" if settings.gap_training else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
-            f"{settings.reference} {settings.reference_images or ''}{self.images.split}"
+            f"{self.scoring.part} {settings.reference_images or ''}{self.images.split}{losses}"
         )
 
     def prepare(self) -> None:
@@ -177,15 +251,20 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
+        # The reference denoiser stays the same.
+        gap = {"gap_training": self.settings.gap_training / factor} if self.settings.gap_training else {}
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget}, **gap)
 
     def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""
         # Only what was set: a subclass may refuse an option that is named, were it at its default.
-        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
+        made = type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
+        made.family = self.family
+        return made
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
+        self.family = family
         with torch.device("meta"):
             model = family.build(family.default)
         check_network(model, self.images.shape, self.settings.training)
@@ -223,6 +302,9 @@ class DiffusionEvaluation(Evaluation):
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
+        self.family = context.family or self.family
+        with threads(self.settings.threads):
+            _ = self.signals_by_level  # what one trial trains for all is not that trial's time
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
@@ -234,12 +316,14 @@ class DiffusionEvaluation(Evaluation):
                 return self._stopped(str(stopped), context, curve, began)
             if Team.number() > 0:
                 return {}
+            levels = {name: signal.levels(model) for name, signal in self.signals_by_level.items()}
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
             metrics = {
                 **self.scoring.score(pixels),
                 "loss": training.loss,
+                **{name: mean_loss(found) for name, found in levels.items()},
                 "train_seconds": training.seconds,
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
@@ -256,7 +340,7 @@ class DiffusionEvaluation(Evaluation):
             "micro_batch": training.micro_batch,
             "compiled": training.compiled,
         }
-        self._write(model, context, metrics, png(picture), how)
+        self._write(model, context, metrics, png(picture), how, levels)
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)
         return metrics
@@ -306,6 +390,8 @@ class DiffusionEvaluation(Evaluation):
         steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
         training = recipe.seconds or steps * timed.seconds / timed.steps
         images = settings.score_images + settings.curve_points * settings.curve_images
+        passes = LEVELS * settings.loss_images * (1 + settings.curve_points) * len(self.signals_by_level)
+        images += math.ceil(passes / settings.sampler_steps)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
@@ -325,13 +411,17 @@ class DiffusionEvaluation(Evaluation):
     def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
         """Scores ``model`` on its way, as the settings say."""
         settings = self.settings
+        generate = (
+            (lambda: self.generate(model, settings.curve_images, context.seed)) if settings.curve_images else None
+        )
         return Curve(
             settings.curve_points,
-            lambda: self.generate(model, settings.curve_images, context.seed),
+            generate,
             self.scoring.score,
             context.report,
             log,
             context.settings,
+            lambda: {name: mean_loss(signal.levels(model)) for name, signal in self.signals_by_level.items()},
         )
 
     def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
@@ -354,6 +444,7 @@ class DiffusionEvaluation(Evaluation):
         metrics: Mapping[str, float],
         picture: bytes,
         how: Mapping[str, Any],
+        levels: Mapping[str, Sequence[Level]] | None = None,
     ) -> None:
         from safetensors.torch import save_model
 
@@ -364,6 +455,7 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
+            "levels": {name: [level.as_dict() for level in found] for name, found in (levels or {}).items()},
             **self.resolved(),
             "computing": dict(how),
             "torch": torch.__version__,

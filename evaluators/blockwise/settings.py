@@ -72,8 +72,10 @@ class BlockwiseSettings(Settings):
             itself, as in the paper.
         prompts: text for each class of the data (or one text for all), for a text-conditioned teacher.
         trust_remote_code: whether code in the teacher's folder may run, e.g. to encode the prompts.
+        loss_images: 0; students are not judged by their loss on held-out images.
     """
 
+    loss_images: int = Field(default=0, ge=0, le=0)
     supernet: SupernetSettings = SupernetSettings()
     beta: BetaName = "cosine"
     inherit: Inherit = "teacher"

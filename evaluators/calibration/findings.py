@@ -71,9 +71,8 @@ class Calibration:
         if self.recommended:
             settings = measured.proxies[self.recommended].settings
             lines.append(
-                f"Recommended, as the cheapest protocol with a tau of {self.wanted:g} or more: {self.recommended}. Set "
-                f"evaluator.score_images to {settings['score_images']:g}, evaluator.sampler_steps to "
-                f"{settings['sampler_steps']:g}, and train for {settings['factor']:g} times as long as the job says."
+                f"Recommended, as the cheapest protocol with a tau of {self.wanted:g} or more: {self.recommended}. "
+                f"{_advice(settings)}"
             )
         elif self.best:
             lines.append(
@@ -81,6 +80,14 @@ class Calibration:
                 f"{self.agreements[self.best].tau:.2f}: train longer than the job says."
             )
         return "\n".join(lines)
+
+
+def _advice(settings: Mapping[str, float | str]) -> str:
+    """What to change in a job so that it scores by these settings of a `Proxy`."""
+    fields = {"metric": "objective.metric", "score_images": "evaluator.score_images"}
+    fields |= {"sampler_steps": "evaluator.sampler_steps"}
+    changes = [f"{field} to {settings[name]}" for name, field in fields.items() if name in settings]
+    return f"Set {', '.join(changes)}, and train for {settings['factor']:g} times as long as the job says."
 
 
 def compare(measured: Measured, wanted: float) -> Calibration:

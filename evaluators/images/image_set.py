@@ -18,6 +18,8 @@ from .sources import DataSettings, decode, source_state
 
 __all__ = ["DataSettings", "ImageSet", "images"]
 
+# At most so many held-out images rank candidates; the others are left to a verdict.
+RANKING_IMAGES = 256
 _SOURCES, _CONTENTS = "sources-2", "images-2"
 """Folders of the cache; their number rises with what lies in them."""
 
@@ -56,6 +58,19 @@ class ImageSet:
     def split(self) -> str:
         """Name of the content and of the part that is trained on."""
         return fingerprint(self.content, self.training.tobytes())
+
+    @property
+    def validation(self) -> NDArray[np.int64]:
+        """Indices of the held-out images that candidates may be ranked by, in random order: a quarter, 256 at most."""
+        return self._shuffled()[: min(len(self.held_out) // 4, RANKING_IMAGES)]
+
+    @property
+    def unseen(self) -> NDArray[np.int64]:
+        """Indices of the held-out images by which nothing is ranked, ascending: a verdict is found on these alone."""
+        return np.sort(self._shuffled()[len(self.validation) :])
+
+    def _shuffled(self) -> NDArray[np.int64]:
+        return np.random.default_rng(0).permutation(self.held_out)
 
 
 def images(settings: DataSettings) -> ImageSet:

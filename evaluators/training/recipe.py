@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nni_diffnas.cache import fingerprint
 
+from .batches import Pairing
 from .ema import Average, ConstantAverage, PowerAverage
 from .losses import PARAMETERISATIONS, WEIGHTINGS, EDMPreconditioning, EDMWeighting, MinSNRWeighting, Parameterisation
 from .noise_schedules import SCHEDULES, LogNormalTimesteps, Schedule, Timesteps, UniformTimesteps
@@ -83,6 +84,7 @@ class Recipe(BaseModel):
         ema_decay: of the ``constant`` average.
         dropout: probability in all dropout layers of the network; null: what the network says.
         flip: mirror every other image, by chance. Only for images that could as well be mirrored: not for digits.
+        pairing: ``immiscible`` gives each image of a batch noise that is near it, see `nearest_noise`; null: any noise.
         class_conditional: whether the network takes class labels.
         compile: whether to use ``torch.compile``, which takes a minute or more; null: on a GPU, when the first steps
             show that the training will be long.
@@ -120,6 +122,7 @@ class Recipe(BaseModel):
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     flip: bool = False
+    pairing: Pairing | None = None
     class_conditional: bool = False
     compile: bool | None = None
     reports: int = Field(default=12, ge=1)

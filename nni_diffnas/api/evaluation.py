@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .errors import JobError
 from .family import Family
@@ -50,7 +50,7 @@ class Evaluation(ABC):
     both are known before anything trains.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ()
+    measures: tuple[str, ...] = ()
     """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
     empty where that is not known before."""
 

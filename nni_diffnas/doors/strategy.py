@@ -34,7 +34,8 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
             it has to beat; where the budget excludes it, it is a `REFERENCE`, which is no candidate, and its versions
             scaled to the budget by hand follow (`Family.scaled`). ``none`` leaves all to the strategy.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
-            evaluator's curve points); ``None``: all train to the end. See `Halving`.
+            evaluator's curve points), by the objective, or, given as ``{eta: 3, metric: held_out_loss}``, by another
+            metric; ``None``: all train to the end. See `Halving`.
 
     Raises:
         StrategyError: an option out of range.
@@ -50,7 +51,7 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
         memory: SearchMemory | None = None,
         warm_start: Sequence[Trial] = (),
         train_first: TrainFirst = "default and by hand",
-        halving: float | None = None,
+        halving: float | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.options = SearchOptions.of(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class Comparison:
                 line += f"  {mean:+.4g} to the first, 95 % interval [{low:+.4g}, {high:+.4g}]"
             lines.append(line)
         if self.by_hand:
-            mean, low, high = (number(value) for value in (np.mean(self.by_hand), min(self.by_hand), max(self.by_hand)))
+            mean, low, high = (number(value) for value in (fmean(self.by_hand), min(self.by_hand), max(self.by_hand)))
             seeds = f"{len(self.by_hand)} search{'es' * (len(self.by_hand) != 1)}"
             lines.append(f"  {'by hand':{width}}  {mean}  ({low} to {high}, {seeds})")
         if any(len(arm.curves) < 2 for arm in self.arms):
@@ -152,7 +153,7 @@ class Comparison:
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)
         shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
-        levels = [Level("by hand", float(np.mean(self.by_hand)), "hand")] if self.by_hand else []
+        levels = [Level("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
         return render(
             "compare.html",
             metric=self.objective.metric,

@@ -14,7 +14,7 @@ from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_w
 from ..searching.formats import format_cost, format_seconds
 from . import wording
 from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, number
-from .diagram import differences, draw_unet, is_unet
+from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
 from .statistics import TOO_FEW, best_so_far, expected_best, importances, pareto_front
 
@@ -124,6 +124,7 @@ def _architecture(source: Source, best: Trial) -> dict[str, Any]:
     unet = is_unet(best.architecture)
     return {
         "drawing": drawn(draw_unet(best.architecture, source.default)) if unet else "",
+        "kinds": layer_kinds(best.architecture) if unet else [],
         "choices": wording.choices(source, best.architecture, source.default),
         "changed": len(differences(best.architecture, source.default)),
         "compared": source.default is not None,

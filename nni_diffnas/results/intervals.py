@@ -23,12 +23,15 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    Ends = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    """An estimate, and the lower and upper end of its interval."""
 
 __all__ = ["LOOKS", "Contrast", "Interval", "contrast", "level_of", "log_ratio"]
 
@@ -99,9 +102,7 @@ def contrast(a: Sequence[float], b: Sequence[float], level: float = 0.95, *, pai
     return Contrast(difference, Interval(*(float(np.exp(each)) for each in log_ratio(x, y, level, paired=paired))))
 
 
-def log_ratio(
-    a: ArrayLike, b: ArrayLike, level: float = 0.95, *, paired: bool = False
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def log_ratio(a: ArrayLike, b: ArrayLike, level: float = 0.95, *, paired: bool = False) -> Ends:
     """The log of the ratio of means, and its interval.
 
     Args:
@@ -122,11 +123,11 @@ def _linearised(scores: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.log(mean) + (x - mean) / mean)
 
 
-def _student(x: NDArray[np.float64], y: NDArray[np.float64], level: float, paired: bool) -> Any:
+def _student(x: NDArray[np.float64], y: NDArray[np.float64], level: float, paired: bool) -> Ends:
     """Difference of the means along the last axis, with its interval."""
     from scipy.stats import ttest_ind, ttest_rel
 
-    mean = x.mean(axis=-1) - y.mean(axis=-1)
+    mean = np.asarray(x.mean(axis=-1) - y.mean(axis=-1))
     if min(x.shape[-1], y.shape[-1]) < 2:
         return mean, np.full_like(mean, -math.inf), np.full_like(mean, math.inf)
     with warnings.catch_warnings():  # scores that are all equal have an exact mean: scipy warns, and says nan

@@ -178,10 +178,10 @@ def _judged(body: Mapping[str, Any]) -> Judged:
 
 
 def _version_0_1(body: Mapping[str, Any], folder: Path) -> tuple[Judged, ...]:
-    costs = [Cost(**cost) for cost in body.get("costs", [])] or [None, None]
+    costs: list[Cost | None] = [Cost(**cost) for cost in body.get("costs", [])]
     winner, default = (
         Judged(kind, kind, tuple(body[kind]), cost, runs=tuple(sorted(run.name for run in folder.glob(f"{kind}-*"))))
-        for kind, cost in zip((WINNER, DEFAULT), costs, strict=True)
+        for kind, cost in zip((WINNER, DEFAULT), costs or [None, None], strict=True)
     )
     return Judged(**{**vars(winner), "trial": str(body["trial"])}), default
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..api.cost import Budget
 from ..api.errors import StrategyError
@@ -53,7 +53,7 @@ class SearchOptions:
         memory: SearchMemory | None = None,
         warm_start: Sequence[Trial] = (),
         train_first: TrainFirst = "default and by hand",
-        halving: float | None = None,
+        halving: float | Mapping[str, Any] | None = None,
     ) -> SearchOptions:
         """From the arguments of a strategy.
 
@@ -72,7 +72,7 @@ class SearchOptions:
             memory,
             tuple(warm_start),
             train_first,
-            None if halving is None else Halving(halving),
+            Halving.of(halving),
         )
 
 

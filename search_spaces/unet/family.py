@@ -8,13 +8,14 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
 from nni_diffnas.lazy import absent
 from nni_diffnas.results.export import WEIGHTS_NAME
 
+from .by_hand import by_hand
 from .choices import describe_label, space_of
 from .many import prices_of
 from .one_file import one_file_source
@@ -147,6 +148,10 @@ class UNetFamily(Family):
         """MACs and parameters of many networks at once: a thousandth of a second for a hundred."""
         macs, params = prices_of(self.options, space, rows)
         return {"macs": macs, "params": params}
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The default uniformly narrower, shallower, thinner inside, or wider and deeper: see `by_hand.by_hand`."""
+        return by_hand(within or self, budget)
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """Build the network (`network.UNet`): ``forward(sample, timestep, class_labels=None)`` returns a tensor.

@@ -134,8 +134,10 @@ def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     kept = {file: file.stat().st_mtime_ns for file in folder.glob("*/result.json")}
     assert 3 <= len(kept) < 12
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("after 3 seeds, winner / by hand (shallower): ")
-    assert "of the best by hand (95 % interval" in done.stdout.splitlines()[-1]
+    said = done.stdout.splitlines()
+    assert said[0] == "The best trial, toys-0001, is one of the networks to beat: the next best, toys-0003, is judged."
+    assert said[1].startswith("after 3 seeds, winner / by hand (shallower): ")
+    assert "of the best by hand (95 % interval" in said[-1]
     assert all(file.stat().st_mtime_ns == written for file, written in kept.items())
     runs = [line.split()[0] for line in log.read_text().splitlines()[searched:]]
     assert len(set(runs)) == 12

@@ -52,12 +52,29 @@ def test_one_trial_of_one_would_stop_nothing() -> None:
         Halving(1)
 
 
+def test_rungs_may_compare_another_metric_than_the_objective() -> None:
+    trials = [trial(**{"held_out_loss@50": value, "rfid@50": 9.0 - value, "rfid": 1.0}) for value in (3.0, 4.0)]
+    halving = Halving.of({"eta": 2, "metric": "held_out_loss"})
+    assert halving == Halving(2, "held_out_loss")
+    assert halving.settings(trials, OBJECTIVE) == {"stop.held_out_loss@50": 3.0}
+    assert halving.settings(trials, Objective("psnr", "maximize")) == {"stop.held_out_loss@50": 3.0}
+    evaluation = DiffusionEvaluation({"source": "digits"})
+    check_halving(halving, Objective("psnr", "maximize"), evaluation)
+    with pytest.raises(StrategyError, match="does not measure held_out_loss while it trains"):
+        check_halving(halving, OBJECTIVE, DiffusionEvaluation({"source": "digits"}, loss_images=0))
+    assert Halving.of(None) is None
+    assert Halving.of(3) == Halving(3)
+    for given in ({"metric": "rfid"}, {"eta": 2, "metrics": "rfid"}):
+        with pytest.raises(StrategyError, match="give a number above 1, or eta and metric by these names"):
+            Halving.of(given)
+
+
 @pytest.mark.parametrize(
     ("metric", "direction", "options", "said"),
     [
         ("rfid", "minimize", {}, ""),
         ("rfid", "maximize", {}, "rfid is maximised, .* leave halving out"),
-        ("kid", "minimize", {}, r"does not measure kid while it trains \(only rfid\): leave halving out"),
+        ("kid", "minimize", {}, r"does not measure kid while it trains \(only rfid.*\): leave halving out"),
         ("rfid", "minimize", {"curve_points": 0}, r"rfid while it trains \(only at the end\).*curve_points"),
         ("rfid", "minimize", {"training": {"images": 64, "reports": 1}}, "only at the end"),
     ],
