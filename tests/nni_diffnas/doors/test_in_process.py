@@ -71,7 +71,7 @@ def test_several_workers_train_what_one_does_and_a_second_call_goes_on(job: Job,
 
 
 def test_what_a_killed_search_had_under_way_is_trained_by_the_next_call(job: Job, tmp_path: Path) -> None:
-    def killed(*given: Any) -> None:
+    def killed(*given: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
