@@ -17,6 +17,7 @@ from ..api.family import Family
 from ..api.space import Architecture, Value
 from ..api.trial import Metrics, Objective, standing
 from .result_file import TrialRecord, finite
+from .watchdog import watched
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +151,7 @@ class Life:
             if first_process():
                 self.reports.final(earlier["metrics"])
             return dict(earlier["metrics"])
-        with record.attempt(self.max_seconds) if first_process() else nullcontext():
+        with watched(record, self.max_seconds) if first_process() else nullcontext():
             family, evaluation = make()
             chosen, known = dict(architecture or {}), standing(settings)
             if family is not None:
