@@ -63,6 +63,13 @@ BENCHMARKS = (
         "screen --folder {folder}/choices --data {data}",
         needs=SHARDS,
     ),
+    Benchmark(
+        "pays",
+        "search --strategy RandomSearch --seed 0 --trials 6 --images 128 --samples 16 --folder {folder}/pays "
+        "--data {data} --journal {folder}/pays/pays.jsonl",
+        "search --folder {folder}/pays --data {data}",
+        needs=SHARDS,
+    ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", needs=(TABLE,)),
     Benchmark(
         "tabular",

@@ -30,10 +30,11 @@ from nni_diffnas.searching.ranking import Outcome
 SPACE = {
     "type": "unet",
     "preset": "digits",
+    "choices": "stock",
     "depths": [[1], [1]],
     "inner_width": [1.0],
     "heads": [1],
-    "attention": [[False], [True]],
+    "attention": [["none"], ["softmax"]],
     "middle": ["residual", "attention"],
     "default_depth": 1,
     "default_heads": 1,

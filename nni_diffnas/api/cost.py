@@ -71,7 +71,7 @@ class Window:
 
     def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which of many values lie inside."""
-        inside = ~np.isnan(values)
+        inside: NDArray[np.bool_] = ~np.isnan(values)
         if self.max is not None:
             inside &= values <= self.max
         if self.min is not None:

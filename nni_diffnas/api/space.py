@@ -177,7 +177,7 @@ class Space:
     @cached_property
     def _places(self) -> dict[str, dict[tuple[bool, object], int]]:
         """Label to the index of each value, former names included; truth values apart, since ``True`` is not 1."""
-        places = {
+        places: dict[str, dict[tuple[bool, object], int]] = {
             label: {(isinstance(value, bool), value): index for index, value in enumerate(values)}
             for label, values in self.choices.items()
         }

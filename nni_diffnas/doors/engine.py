@@ -21,6 +21,7 @@ from ..api.family import Family
 from ..api.space import Space, Value
 from ..api.trial import NO_REASON, REFUSED, Trial
 from ..job import Job, carried, data_resumed, resolve_paths
+from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.halving import check_halving
 from ..searching.open import MEMORY_FILE, announce, open_memory, read_start
@@ -59,7 +60,8 @@ def open_search(strategy: ConfiguredStrategy, model_space: ExecutableModelSpace,
             f"The strategy wants to {objective.direction} {objective.metric}, the evaluator to "
             f"{ranked_by.direction} {ranked_by.metric}: give both the same metric and direction."
         )
-    experiment, opened = _experiment_of(engine), None
+    experiment = _experiment_of(engine)
+    opened: SearchMemory | None = None
     folder = None if experiment is None else _folder_of(experiment)
     evaluation = evaluator.evaluation() if isinstance(evaluator, EvaluationDoor) else None
     settings: dict[str, Value] = {}
@@ -78,8 +80,10 @@ def open_search(strategy: ConfiguredStrategy, model_space: ExecutableModelSpace,
     if folder is not None:
         if not (folder.path / "checkpoint" / "config.json").exists():
             experiment.save_checkpoint()  # NNI does so a little later: what has a memory can be resumed
-        opened = open_memory(folder) if options.memory is None else None
-        folder.remember_memory((options.memory or opened).path)
+        if options.memory is None:
+            opened = open_memory(folder)
+        else:
+            folder.remember_memory(options.memory.path)
     search = Search(
         strategy,
         Space.from_mutables(model_space.simplify()) if family is None else family.space,

@@ -34,9 +34,9 @@ def by_hand(family: Family, budget: Budget) -> dict[str, Architecture]:
 
     Returns:
         At most four: where the default is above the budget, what is nearest below the upper bounds among the networks
-        that are ``narrower``, ``shallower and narrower`` (or ``wider``, where that leaves room), ``thinner inside and
-        narrower`` (or ``wider``), ``shallower`` and ``thinner inside``; else those that are ``wider``, ``thicker
-        inside``, ``deeper and wider`` and ``deeper``.
+        that are ``narrower``, ``shallower and narrower`` (or ``wider``, where that leaves room), ``shallower and
+        thinner inside``, ``thinner inside and narrower`` (or ``wider``), ``shallower`` and ``thinner inside``; else
+        those that are ``wider``, ``thicker inside``, ``deeper and wider`` and ``deeper``.
     """
     if not budget.windows:
         return {}
@@ -129,6 +129,8 @@ class _Hand:
             above = [changes for changes in path if not self.fits(self.made(changes))]
             if above:  # not enough alone: the furthest, and then a little narrower
                 found.append((f"{name} and narrower", self.first(self.narrower, above[-1])))
+            if above and path is self.shallower:
+                found.append(("shallower and thinner inside", self.first(self.thinner, above[-1])))
         for name, path in (("shallower", self.shallower), ("thinner inside", self.thinner)):
             below = [changes for changes in path if self.fits(self.made(changes))]
             if below:

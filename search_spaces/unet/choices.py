@@ -59,10 +59,8 @@ def widths_of(o: UNetOptions) -> tuple[tuple[int, ...], ...]:
 def space_of(o: UNetOptions) -> Space:
     """The choices, their data flow and conditions."""
     offered = _offered(o)
-    choices = dict.fromkeys(
-        (*_BEFORE, *(f"level{level}.{what}" for level in range(o.levels) for what in _LEVEL), *_BEHIND), ()
-    )
-    choices = {label: offered[label] for label in choices if label in offered}
+    labels = (*_BEFORE, *(f"level{level}.{what}" for level in range(o.levels) for what in _LEVEL), *_BEHIND)
+    choices = {label: offered[label] for label in labels if label in offered}
     return Space(
         choices,
         tuple(edge for edge in _edges(o.levels) if edge[0] in choices and edge[1] in choices),
@@ -87,7 +85,6 @@ def _offered(o: UNetOptions) -> dict[str, tuple[Value, ...]]:
     """Label to its values; a choice of which the stock value alone is left is none."""
     found: dict[str, tuple[Any, ...]] = {
         "time_embedding": tuple(dict.fromkeys(multiple(o.base_width * factor, 1) for factor in o.time_embedding)),
-        "inner_width": o.inner_width,
         "middle": o.middle,
     }
     for level in range(o.levels):
@@ -96,13 +93,15 @@ def _offered(o: UNetOptions) -> dict[str, tuple[Value, ...]]:
             f"level{level}.depth": o.depths[level],
             f"level{level}.attention": o.attention[level],
         }
+    if any(value != "convnext" for values in o.blocks for value in values):
+        found["inner_width"] = o.inner_width
     attends = any(value != "none" for values in o.attention for value in values) or "attention" in o.middle
     if attends:
         found["heads"] = o.heads
     for label, option in _younger(o.levels):
-        level, _, _ = label.rpartition(".")
-        values = getattr(o, option)[int(level.removeprefix("level"))] if level else getattr(o, option)
-        if values != (STOCK[option],) and _is_read(o, option, level):
+        at, _, _ = label.rpartition(".")
+        values = getattr(o, option)[int(at.removeprefix("level"))] if at else getattr(o, option)
+        if values != (STOCK[option],) and _is_read(o, option, at):
             found[label] = values
     return {label: tuple(dict.fromkeys(values)) for label, values in found.items()}
 
@@ -153,7 +152,7 @@ def _conditions(o: UNetOptions, choices: dict[str, tuple[Any, ...]]) -> dict[str
         found["expansion"] = where(("convnext",), "block")
     if "up_depth" in choices and "all" in choices.get("skips", ()):
         found["up_depth"] = (("skips", tuple(value for value in choices["skips"] if value != "all")),)
-    if all("convnext" in values for values in o.blocks):
+    if "inner_width" in choices and all("convnext" in values for values in o.blocks):
         found["inner_width"] = where(("residual", "gated"), "block")
     if "heads" in choices:
         attends = where(("softmax", "linear"), "attention")

@@ -44,7 +44,8 @@ class _Columns:
         def column(label: str, stock: Any = None) -> Array:
             if label not in at:
                 return np.full(len(rows), _WORDS.get(stock, stock))
-            return np.array([_WORDS.get(value, value) for value in space.choices[label]])[rows[:, at[label]]]  # type: ignore[arg-type]
+            values: Array = np.array([_WORDS.get(str(value), value) for value in space.choices[label]])
+            return values[rows[:, at[label]]]  # type: ignore[no-any-return]
 
         def levels(what: str, stock: Any = None) -> Array:
             return np.stack([column(f"level{level}.{what}", stock) for level in range(o.levels)], axis=1)
@@ -54,7 +55,7 @@ class _Columns:
         self.blocks, self.kernels = levels("block", STOCK["blocks"]), levels("kernel", STOCK["kernels"])
         self.time = column("time_embedding")[:, None]
         self.inner_width, self.expansion = (
-            column("inner_width")[:, None],
+            column("inner_width", 1.0)[:, None],
             column("expansion", STOCK["expansion"])[:, None],
         )
         self.middle, self.heads = column("middle"), column("heads", 1)[:, None]

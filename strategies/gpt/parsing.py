@@ -112,6 +112,9 @@ def read_value(space: Space, label: str, value: Any) -> Value | None:
     for choice in values:
         if same_value(choice, value):
             return choice
+    for former, today in space.former.get(label, ()):
+        if same_value(former, value) and today in values:
+            return today
     fitting = [choice for choice in values if _means(value, choice)]
     return fitting[0] if len(fitting) == 1 else None
 

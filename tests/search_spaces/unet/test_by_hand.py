@@ -33,6 +33,12 @@ def test_at_half_the_macs_of_pixels16_it_is_what_the_study_calls_by_hand() -> No
     }
 
 
+def test_where_neither_shallower_nor_thinner_is_enough_both_are_tried() -> None:
+    family = UNetFamily("digits")
+    found = {name: sizes(family, a) for name, a in family.scaled(macs(None, 2.9e6)).items()}
+    assert found["shallower and thinner inside"] == ((16, 32), (1, 1), 0.5)
+
+
 @pytest.mark.parametrize("preset", ["digits", "pixels16", "mnist", "cifar10", "pixels64", "latents"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 1.5])
 def test_all_meet_the_budget_and_are_of_the_space(preset: str, share: float) -> None:
