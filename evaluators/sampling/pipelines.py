@@ -17,9 +17,8 @@ from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
 
-from ..training.compute import autocast
+from ..training.compute import autocast, in_batches
 from .schedulers import find_scheduler
-from .solvers import in_batches
 
 __all__ = ["Generator"]
 

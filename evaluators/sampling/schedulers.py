@@ -12,8 +12,9 @@ from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
 
+from ..training.compute import in_batches
 from ..training.losses import Parameterisation
-from .solvers import SOLVERS, Denoiser, in_batches, sample, to_uint8
+from .solvers import SOLVERS, Denoiser, sample, to_uint8
 
 __all__ = ["Sampler", "find_scheduler", "make_scheduler", "sample_by_scheduler"]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ..images.image_set import ImageSet
-from ..sampling.solvers import in_batches
 from ..training.batches import Batch
+from ..training.compute import in_batches
 from ..training.denoising import DenoisingLoss
 from ..training.recipe import Recipe
 
