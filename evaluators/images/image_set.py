@@ -119,7 +119,7 @@ def images(settings: DataSettings) -> ImageSet:
 
 def _hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hash ``[images]`` of each image's own pixels."""
-    digests = (hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest() for image in pixels)
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
