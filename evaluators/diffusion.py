@@ -67,7 +67,7 @@ class DiffusionEvaluation(Evaluation):
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
         self.family: Family | None = None
-        """Of the networks, once somebody has said it: its default is the reference of ``prediction_gap``."""
+        """Of the networks, once a trial has said it: its default is the reference of ``prediction_gap``."""
         absent = {name for name, number in self._signals().items() if not number}
         self.measures = tuple(name for name in self.measures if name not in absent)
         if self.settings.sampler_steps > self.settings.training.timesteps:
@@ -205,7 +205,6 @@ class DiffusionEvaluation(Evaluation):
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
-        self.family = family
         with torch.device("meta"):
             model = family.build(family.default)
         check_network(model, self.images.shape, self.settings.training)
