@@ -20,8 +20,9 @@ from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 
-from .images.image_set import DataSettings, ImageSet, images
+from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
+from .images.settings import DataSettings
 from .sampling.schedulers import Sampler, make_scheduler
 from .sampling.solvers import SOLVERS, initial_noise
 from .scores.curve import Curve, Stopped
@@ -35,6 +36,9 @@ from .training.fitting import check_network
 from .training.recipe import Recipe
 
 __all__ = ["DiffusionEvaluation"]
+
+RULES_OF_0_1: Mapping[str, Any] = {"split": "position", "class_numbers": "in_turn", "upright": False}
+"""Fields of the data whose default was another in version 0.1."""
 
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
 SAMPLING_SEED = 0x5EED
@@ -80,8 +84,24 @@ class DiffusionEvaluation(Evaluation):
 
     @classmethod
     def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
-        """``data`` with its rule of splitting: version 0.1 held images out by their position."""
-        return {**data, "split": data.get("split", "position" if version.startswith("0.1.") else "content")}
+        """``data`` with the rules of splitting, numbering classes and turning photographs of that version."""
+        rules: dict[str, Any] = {name: DataSettings.model_fields[name].default for name in RULES_OF_0_1}
+        return {**rules, **(RULES_OF_0_1 if version.startswith("0.1.") else {}), **data}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and of the part that is trained on: the end of `protocol`."""
+        return self.images.split
+
+    def describe_data(self) -> list[str]:
+        """What the images are."""
+        return self.images.describe()
+
+    def pictures(self) -> bytes:
+        """Sixty-four of the images, spread over all of them, as PNG."""
+        content = self.images.pixels
+        chosen = np.unique(np.linspace(0, len(content) - 1, 64).round().astype(int))
+        return png(grid(content[chosen], side=640))
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -207,7 +227,7 @@ class DiffusionEvaluation(Evaluation):
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
         with torch.device("meta"):
             model = family.build(family.default)
-        check_network(model, self.images.shape, self.settings.training)
+        check_network(model, self.images.shape, self.settings.training, self.images.last_class)
 
     def scheduler_config(self) -> dict[str, Any] | None:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
@@ -300,7 +320,8 @@ class DiffusionEvaluation(Evaluation):
         """
         device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
-        labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
+        numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
+        labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
@@ -373,8 +394,8 @@ class DiffusionEvaluation(Evaluation):
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""
         chosen = self.images.training
-        labels = self.images.labels if self.settings.training.class_conditional else None
-        on_device = None if labels is None else torch.from_numpy(labels[chosen]).to(device)
+        labels = self.images.numbers_of(chosen) if self.settings.training.class_conditional else None
+        on_device = None if labels is None else torch.from_numpy(labels).to(device)
         return torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(device), on_device
 
     def _write(

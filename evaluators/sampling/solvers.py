@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from nni_diffnas.api.errors import TrialFailure
+
 from ..training.losses import Parameterisation
 
 __all__ = ["SOLVERS", "Denoiser", "Solver", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
@@ -90,5 +92,11 @@ def sample(
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, 0 to 255, rounded."""
+    """Images in [-1, 1] as uint8, 0 to 255, rounded.
+
+    Raises:
+        TrialFailure: they are not finite, which would become images of some kind.
+    """
+    if not bool(torch.isfinite(images).all()):
+        raise TrialFailure("The network draws images that are not finite numbers: the training diverged.")
     return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from nni_diffnas.api.errors import DataError, TrialFailure
-from nni_diffnas.evaluators.images.image_set import DataSettings, images
+from nni_diffnas.evaluators.images.image_set import images
+from nni_diffnas.evaluators.images.settings import DataSettings
 from nni_diffnas.evaluators.scores.distances import (
     Statistics,
     extrapolate,

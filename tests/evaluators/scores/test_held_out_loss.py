@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
-from nni_diffnas.evaluators.images.image_set import DataSettings, ImageSet, images
+from nni_diffnas.evaluators.images.image_set import ImageSet, images
+from nni_diffnas.evaluators.images.settings import DataSettings
 from nni_diffnas.evaluators.sampling.solvers import sampling_timesteps
 from nni_diffnas.evaluators.scores.held_out_loss import LEVELS, HeldOutLevels, HeldOutLoss, mean_loss
 from nni_diffnas.evaluators.training.recipe import Recipe
