@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -71,7 +71,7 @@ class DiffusionEvaluation(Evaluation):
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
         self.family: Family | None = None
-        """Of the networks, once somebody has said it: its default is the reference of ``prediction_gap``."""
+        """Of the networks, once a trial has said it: its default is the reference of ``prediction_gap``."""
         absent = {name for name, number in self._signals().items() if not number}
         self.measures = tuple(name for name in self.measures if name not in absent)
         if self.settings.sampler_steps > self.settings.training.timesteps:
@@ -135,10 +135,7 @@ class DiffusionEvaluation(Evaluation):
     @cached_property
     def held_out_loss(self) -> HeldOutLoss | None:
         """What measures the loss on held-out images; ``None`` where it is switched off or there are too few of them."""
-        settings = self.settings
-        if not settings.loss_images or not len(self.images.validation):
-            return None
-        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch)
+        return self._compared(None) if self.settings.loss_images and len(self.images.validation) else None
 
     @property
     def _reference_recipe(self) -> Recipe:
@@ -151,18 +148,22 @@ class DiffusionEvaluation(Evaluation):
         Raises:
             JobError: it is wanted, and nobody said what family the networks are of.
         """
-        settings = self.settings
-        if not settings.gap_training or self.held_out_loss is None:
+        if not self.settings.gap_training or self.held_out_loss is None:
             return None
         if self.family is None:
             raise JobError(
                 "evaluator.gap_training compares networks with the default of their search space, and this network is "
                 "of none: leave gap_training out."
             )
-        recipe = self._reference_recipe
-        pixels, labels = self._resident(choose_device(settings.device))
-        reference = reference_denoiser(self.images, recipe, self.family, pixels, labels)
-        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch, reference)
+        device = choose_device(self.settings.device)
+        data = partial(self._resident, device)
+        return self._compared(reference_denoiser(self.images, self._reference_recipe, self.family, device, data))
+
+    def _compared(self, reference: nn.Module | None) -> HeldOutLoss:
+        """Loss, or gap to a reference, on images that rank; where samples are judged by the others, on these."""
+        settings, images = self.settings, self.images
+        part = images.unseen if settings.reference == "held_out" else images.validation
+        return HeldOutLoss(images, part, settings.training, settings.loss_images, settings.sampling_batch, reference)
 
     @cached_property
     def signals_by_level(self) -> dict[str, HeldOutLoss]:
@@ -224,7 +225,6 @@ class DiffusionEvaluation(Evaluation):
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
-        self.family = family
         with torch.device("meta"):
             model = family.build(family.default)
         check_network(model, self.images.shape, self.settings.training, self.images.last_class)

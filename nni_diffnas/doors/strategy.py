@@ -13,6 +13,7 @@ from ..api.cost import Budget
 from ..api.trial import Direction, Objective, Trial
 from ..memory import SearchMemory
 from ..searching.options import ConfiguredStrategy, SearchOptions, TrainFirst
+from ..searching.search import Search
 from .engine import EngineLoop, open_search
 
 __all__ = ["AskTellStrategy"]
@@ -54,6 +55,8 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
         halving: float | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._opened: Search | None = None
+        self._own_memory = False
         self.options = SearchOptions.of(
             objective=objective,
             direction=direction,
@@ -66,17 +69,19 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
         )
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
-        self._search, self._own_memory = open_search(self, model_space, engine)
+        self._opened, self._own_memory = open_search(self, model_space, engine)
         return model_space
 
     def _run(self) -> None:
-        self._loop = EngineLoop(self._search, self.engine, self.model_space, close_memory=self._own_memory)
+        assert self._opened is not None, "NNI initializes a strategy before it runs it"
+        self._loop = EngineLoop(self._opened, self.engine, self.model_space, close_memory=self._own_memory)
         self._loop.run()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, for NNI's checkpoint."""
-        return self._search.state_dict()
+        """Everything, for NNI's checkpoint; nothing before the search is open, since the first one is saved before."""
+        return {} if self._opened is None else self._opened.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint of NNI's."""
-        self._search.load_state_dict(state_dict)
+        """Go on from a checkpoint of NNI's, once the search is open."""
+        if self._opened is not None and state_dict:
+            self._opened.load_state_dict(state_dict)

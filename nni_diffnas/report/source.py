@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import DiffNASError, JobError
+from ..api.errors import DiffNASError, JobError, SpaceError
 from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.trial import REFERENCE, Objective, Trial
@@ -146,6 +146,8 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         if not trials:
             raise JobError(f"{name!r} holds no trials yet: wait for the first one.")
         space = next(spaces[key] for key in spaces if trials[-1] in memory.trials(experiment, key))
+    trials = _with_older(trials, others, space)
+    others = [trial for trial in others if trial.id not in {kept.id for kept in trials}]
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
@@ -156,6 +158,21 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
     label = name if folder is None else folder.id
     return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, tuple(others))
+
+
+def _with_older(own: Sequence[Trial], others: Sequence[Trial], space: Space) -> list[Trial]:
+    """Trials of one space, and those of their protocol that an earlier release recorded without its younger labels.
+
+    A search that was begun by the earlier release and resumed by this one has both.
+    """
+    older = []
+    for trial in others:
+        if space.stock and trial.protocol == own[-1].protocol and not space.stock.keys() & trial.architecture.keys():
+            try:
+                older.append(replace(trial, architecture=space.validate(trial.architecture)))
+            except SpaceError:
+                continue
+    return [*older, *own]
 
 
 def start_body(source: Source) -> Mapping[str, Any]:

@@ -12,13 +12,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..api.blocks import BlockFamily
 from ..api.cost import Cost
-from ..api.errors import DataError, JobError
+from ..api.errors import DataError, JobError, TrialFailure
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
@@ -228,6 +229,11 @@ def _train_all(pool: ProcessPoolExecutor, runs: Sequence[_Run], workers: int) ->
             for future in as_completed(futures):
                 future.result()
                 advance(1)
+        except BrokenProcessPool as error:
+            raise TrialFailure(
+                "A training's process was killed, by the system where memory ran out: the same command goes on, with "
+                "--workers 1 in less memory."
+            ) from error
         except BaseException:  # what runs is waited for, but a failure or an interruption starts nothing more
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -18,6 +18,7 @@ from ..api.space import Architecture, Value
 from ..api.trial import Metrics, Objective, standing
 from ..job import check_carried
 from .result_file import TrialRecord, finite
+from .watchdog import watched
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,7 @@ class Life:
             if first_process():
                 self.reports.final(earlier["metrics"])
             return dict(earlier["metrics"])
-        with record.attempt(self.max_seconds) if first_process() else nullcontext():
+        with watched(record, self.max_seconds) if first_process() else nullcontext():
             family, evaluation = make()
             chosen, known = dict(architecture or {}), standing(settings)
             if family is not None:

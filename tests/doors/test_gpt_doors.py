@@ -37,7 +37,7 @@ experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, strategy)
 experiment.config.max_trial_number = 3
 experiment.config.experiment_working_directory = str(Path("exp").resolve())
 experiment.run(port=PORT)
-print([trial.origin.kind for trial in strategy.trials])
+print([trial.origin.kind for trial in strategy.search.trials])
 experiment.stop()
 """
 

@@ -38,7 +38,7 @@ def test_a_trial_hears_of_the_labels_that_its_network_has(tmp_path: Path, monkey
         contexts.append(context)
         return {"rfid": 1.0}
 
-    monkeypatch.setattr("nni_diffnas.evaluators.nas.traced_family", lambda model: family)
+    monkeypatch.setattr("nni_diffnas.doors.evaluator.traced_family", lambda model: family)
     monkeypatch.setattr(DiffusionEvaluation, "evaluate", evaluate)
     monkeypatch.setattr(nni, "report_final_result", lambda metrics: None)
     monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))

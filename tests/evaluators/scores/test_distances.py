@@ -111,7 +111,7 @@ def test_the_labels_network_learns_and_is_kept() -> None:
 
 
 def test_labels_need_labels(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=np.zeros((4, 8, 8), np.uint8))
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8))
     with pytest.raises(DataError, match="'labels' learns from labels"):
         labels_extractor(images(DataSettings(source=str(tmp_path / "x.npz"))))
 

@@ -34,8 +34,8 @@ class OneAtATime(AskTellStrategy):
     counts: ClassVar[list[int]] = []
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        assert self.folder is not None
-        assert_nobody_writes(self.folder / "memory.sqlite")
+        assert self.search.about.folder is not None
+        assert_nobody_writes(self.search.about.folder / "memory.sqlite")
         self.counts.append(count)
         found = None if self.search.pending else self.search.draw()
         return () if found is None else [Suggestion(found, "random")]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from memories import assert_nobody_writes
 
 from nni_diffnas.api.cost import Budget, Cost, Window
 from nni_diffnas.api.errors import BudgetError, StrategyError
+from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value, digest
-from nni_diffnas.api.trial import GIVEN_UP, REFERENCE, Objective, Origin, Suggestion, Trial, standing
+from nni_diffnas.api.trial import BY_HAND, GIVEN_UP, REFERENCE, SILENT, Objective, Origin, Suggestion, Trial, standing
 from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.ranking import Outcome
@@ -276,3 +278,127 @@ def test_nobody_waits_for_the_memory_while_something_is_suggested(tmp_path: Path
         state = memory.load_state(search.experiment, "strategy")
         assert isinstance(state, dict)
         assert state["rng"] == search.view.rng.bit_generator.state, "what was suggested and what follows go together"
+
+
+class Scalable(SmallFamily):
+    """Its default has 32,000 MACs; by hand there are two ways to 16,000, one of them twice, and one that is none."""
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        narrower = {**self.default, "width": 8}
+        shallower = {**self.default, "depth": 1}
+        return {"narrower": narrower, "again": dict(narrower), "shallower": shallower, "none": self.default}
+
+
+SMALL = Budget({"macs": Window(max=20_000)})
+
+
+def kinds(search: Search, count: int) -> list[str]:
+    return [trial.origin.kind for _ in range(count) for trial in search.ask(1)]
+
+
+def test_where_the_budget_excludes_the_default_its_versions_by_hand_come_next() -> None:
+    family = Scalable()
+    search = Search(RandomSearch(budget=SMALL), family.space, family)
+    assert kinds(search, 4) == [REFERENCE, BY_HAND, BY_HAND, "random"]
+    assert [t.architecture for t in search.trials[1:3]] == [
+        {**family.default, "width": 8},
+        {**family.default, "depth": 1},
+    ]
+    assert all(not trial.settings for trial in search.trials[1:]), "they are candidates"
+    assert search.first() == []
+
+
+def test_where_the_budget_admits_the_default_it_comes_alone() -> None:
+    family = Scalable()
+    assert kinds(Search(RandomSearch(), family.space, family), 2) == ["default", "random"]
+    assert kinds(Search(RandomSearch(budget=SMALL, train_first="none"), family.space, family), 2) == ["random"] * 2
+    with pytest.raises(StrategyError, match="train_first is 'default': use 'default and by hand' or 'none'"):
+        RandomSearch(train_first="default")  # type: ignore[arg-type]
+
+
+def test_a_resume_among_the_first_goes_on_with_the_rest() -> None:
+    family = Scalable()
+    begun = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
+    begun.ask(2)
+    resumed = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
+    resumed.restore(begun.trials, begun.snapshot())
+    assert kinds(resumed, 2) == [BY_HAND, "random"] == kinds(begun, 2)
+
+
+def test_a_search_that_has_gone_past_its_first_ones_trains_none_by_hand() -> None:
+    family = Scalable()
+    done = [
+        Trial("e-0000", "e", family.default, Origin("RandomSearch", REFERENCE), settings={REFERENCE: True}),
+        Trial("e-0001", "e", {**family.default, "width": 8, "depth": 1}, ORIGIN),
+    ]
+    search = Search(RandomSearch(budget=SMALL), family.space, family, experiment="e")
+    search.restore(done, {})
+    assert kinds(search, 1) == ["random"]
+
+
+@dataclass
+class Records:
+    """What a door knows of the processes."""
+
+    reported: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    over: dict[str, str] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+
+    def results(self) -> dict[str, tuple[str, Any]]:
+        return self.reported
+
+    def ended(self) -> dict[str, str]:
+        return self.over
+
+    def to_run_again(self) -> set[str]:
+        return self.again
+
+
+def test_after_a_resume_each_trial_is_told_run_again_or_asked_for_first() -> None:
+    search = Search(Fixed(*(Suggestion({"a": a, "b": b}, "x") for a in (1, 2, 3) for b in (True, False))), SPACE)
+    reported, failed, runs, lost = search.ask(4)
+    jobs = Records({reported.id: ("j", {"rfid": 1.0, "default": 9.0})}, {failed.id: "broken"}, {runs.id})
+    assert search.catch_up(jobs, silent=False) == {runs.id}
+    assert [trial.status for trial in search.trials] == ["succeeded", "failed", "pending", "pending"]
+    assert search.trials[0].metrics == {"rfid": 1.0}
+    assert (search.running, search.left(5), search.ended) == (1, 2, [])
+    again, fresh = search.ask(2)
+    assert again == lost
+    assert fresh.architecture == {"a": 3, "b": True}
+
+
+def test_a_silent_ending_is_a_failure_only_once_nothing_can_come() -> None:
+    search = Search(Fixed(Suggestion({"a": 1, "b": True}, "x")), SPACE)
+    (trial,) = search.ask(1)
+    assert search.settle(Records(over={trial.id: ""}), silent=False) == []
+    (failed,) = search.settle(Records(over={trial.id: ""}), silent=True)
+    assert failed.reason == SILENT
+    assert search.awaits(trial.id)
+    heard: list[tuple[str, bool]] = []
+    search.on_end = lambda ended, given_up: heard.append((ended.status, given_up))
+    search.tell(trial.id, 2.0)
+    assert heard == [("succeeded", True)]
+    assert not search.awaits(trial.id)
+    assert not search.awaits("of another search")
+
+
+def test_five_failures_in_a_row_end_a_search() -> None:
+    search = Search(RandomSearch(train_first="none"), SPACE)
+    for _ in range(5):
+        assert search.broken == ""
+        (trial,) = search.ask(1)
+        search.tell_failed(trial.id, "broken")
+    assert "5 trials in a row failed" in search.broken
+
+
+def test_a_strategy_sees_its_search_and_cannot_change_it() -> None:
+    search = Search(RandomSearch(), SPACE, protocol="p", experiment="e", task="toys")
+    view = search.strategy.search
+    assert (view.space, view.trials, view.pending) == (SPACE, [], [])
+    assert (view.about.experiment, view.about.protocol, view.about.task) == ("e", "p", "toys")
+    with pytest.raises(FrozenInstanceError):
+        view.budget = SMALL  # type: ignore[misc]
+    view.trials.append(WARM)
+    assert search.trials == []
+    with pytest.raises(StrategyError, match="a door has to bind it"):
+        _ = RandomSearch().search
