@@ -202,7 +202,7 @@ def once(
     output.mkdir(parents=True, exist_ok=True)
     chosen = family.space.validate(architecture)
     model = build_seeded(family, chosen, seed)
-    metrics = judge.evaluate(model, TrialContext(chosen, output, seed, settings=settings))
+    metrics = judge.evaluate(model, TrialContext(chosen, output, seed, settings=settings, family=family))
     metrics |= family.cost(chosen).as_metrics()
     file.write_text(json.dumps(metrics))
     print(f"  {output.name}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k in SHOWN), flush=True)

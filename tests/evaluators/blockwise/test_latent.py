@@ -43,13 +43,13 @@ def test_a_latent_student(kind: str, example: Path, tmp_path: Path) -> None:
     judge.check(family)
     block = judge.evaluate(
         family.build(family.default),
-        TrialContext(family.default, tmp_path, settings={"task": "block", "block": "up0"}),
+        TrialContext(family.default, tmp_path, settings={"task": "block", "block": "up0"}, family=family),
     )
     assert len(block["front"]) >= 2
     architecture = family.space.sample(np.random.default_rng(1))
     torch.manual_seed(0)
     student = family.build(architecture)
-    metrics = judge.evaluate(student, TrialContext(architecture, tmp_path, settings={"task": "retrain"}))
+    metrics = judge.evaluate(student, TrialContext(architecture, tmp_path, settings={"task": "retrain"}, family=family))
     assert metrics["rfid"] > 0
     exported = export_pipeline(family, architecture, tmp_path / "model.safetensors", {}, tmp_path / "pipeline")
     pipeline = DiffusionPipeline.from_pretrained(exported, trust_remote_code=True)

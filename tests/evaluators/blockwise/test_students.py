@@ -143,7 +143,9 @@ def test_longer_and_held_out_stay_blockwise(family: BlockwiseUNetFamily, tmp_pat
     assert isinstance(held, BlockwiseEvaluation)
     held.prepare()
     model = build_seeded(family, family.default, 0)
-    metrics = held.evaluate(model, TrialContext(family.default, tmp_path, 0, settings={"task": "teacher"}))
+    metrics = held.evaluate(
+        model, TrialContext(family.default, tmp_path, 0, settings={"task": "teacher"}, family=family)
+    )
     assert metrics["rfid"] > 0
     assert (tmp_path / "nearest.png").is_file()
 
