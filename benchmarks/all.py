@@ -93,6 +93,7 @@ BENCHMARKS = (
         needs=(MNIST,),
     ),
     Benchmark("generator", "--networks 50 --training-steps 20"),
+    Benchmark("draws", "--networks 20"),
     Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),
     Benchmark("trial_overhead", "--pairs 1"),
     Benchmark("latency_table", "--networks 4 --rounds 1 --repeats 3"),

@@ -54,7 +54,8 @@ def with_derived(measured: Measured, records: Iterable[Record], trial: float, lo
     derived: dict[str, Proxy] = {}
     for factor, found in sorted(runs.items()):
         for name, values in _of_length(found, factor, longest, runs[trial]):
-            derived[name] = _proxy(name, values, found, len(rows))
+            if values:
+                derived[name] = _proxy(name, values, found, len(rows))
     return replace(measured, proxies={**measured.proxies, **derived})
 
 
@@ -133,7 +134,7 @@ def _proxy(
     matrix: NDArray[np.float64] = np.full((rows, len(seeds)), np.nan)
     for (row, seed), value in values.items():
         matrix[row, seeds.index(seed)] = value
-    return Proxy(name, matrix, seeds, float(np.mean([_seconds(name, runs[at]) for at in values] or [math.nan])))
+    return Proxy(name, matrix, seeds, float(np.mean([_seconds(name, runs[at]) for at in values])))
 
 
 def _seconds(name: str, record: Record) -> float:

@@ -8,7 +8,7 @@ recipe, by two measures:
 
 - the loss on held-out images, which two seeds agree on. Where the weighting differs it is that of the plain recipe;
 - the rapid FID: its mean part |m1 - m2|^2, what is left of it after the samples have been given the channel means of
-  the data, and its spread over seeds.
+  the data, its spread over seeds; and how far off the network is, in the mean, where a sampler starts.
 
 Every finished training is in the journal, so that a killed study goes on; ``--only-report`` reads it alone.
 """
@@ -37,7 +37,9 @@ from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.evaluators.scores.distances import Statistics, frechet_distance, statistics
 from nni_diffnas.evaluators.scores.held_out_loss import mean_loss
+from nni_diffnas.evaluators.training.batches import Batch
 from nni_diffnas.evaluators.training.compute import threads
+from nni_diffnas.evaluators.training.denoising import DenoisingLoss
 from nni_diffnas.plugins import find_plugin
 
 JOURNAL = Path(__file__).parent / "journals" / "recipes.jsonl"
@@ -49,6 +51,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     **{f"rate-{rate:g}": {"learning_rate": rate} for rate in RATES},
     "immiscible": {"pairing": "immiscible"},
     "uniform": {"weighting": "uniform"},
+    "min-snr+1": {"weighting": "min-snr+1"},
     "average-0.05": {"ema_width": 0.05},
     "average-0.2": {"ema_width": 0.2},
     "batch-32": {"batch_size": 32},
@@ -80,8 +83,23 @@ def trained(evaluation: DiffusionEvaluation, plain: DiffusionEvaluation, width: 
         "loss": mean_loss(levels), "levels": {str(level.timestep): level.squared_error for level in levels},
         "rfid": frechet_distance(own, reference), "mean_part": float(np.square(own.mean - reference.mean).sum()),
         "rfid_tint": frechet_distance(tinted, reference), "tint": (pixels.mean(axis=(0, 2, 3)) - means).tolist(),
-        "train_loss": result.loss, "seconds": round(result.seconds, 1),
+        "bias": _bias(plain, model), "train_loss": result.loss, "seconds": round(result.seconds, 1),
     }  # fmt: skip
+
+
+@torch.no_grad()
+def _bias(evaluation: DiffusionEvaluation, model: torch.nn.Module) -> list[float]:
+    """Mean of what the network takes for an image where a sampler starts, less that of the images: by channel, of 255.
+
+    The highest noise level leaves nothing of an image, so that the best idea is the images' mean.
+    """
+    recipe, chosen = evaluation.settings.training, evaluation.images.held_out[:500]
+    clean = torch.from_numpy(np.ascontiguousarray(evaluation.images.pixels[chosen])).float() / 127.5 - 1.0
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    batch = Batch(clean, noise, torch.full((len(clean),), recipe.timesteps - 1), None)
+    denoising = DenoisingLoss(recipe, torch.device("cpu"))
+    apart = denoising.clean(batch, denoising.predict(model, batch)) - clean
+    return [float(each) for each in 127.5 * apart.mean(dim=(0, 2, 3))]
 
 
 def _with_means(pixels: NDArray[np.uint8], means: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -137,12 +155,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for (width, change), found in values.items():
         plain = values[width, "plain"]  # every seed's first
         loss, rfid = ({seed: row[what] for seed, row in found.items()} for what in ("loss", "rfid"))
-        spread = stdev(rfid.values()) / fmean(rfid.values()) if len(rfid) > 1 else math.nan
-        parts = (fmean(row["mean_part"] for row in found.values()), fmean(row["rfid_tint"] for row in found.values()))
+        spreads = [stdev(v.values()) / fmean(v.values()) if len(v) > 1 else math.nan for v in (loss, rfid)]
+        parts = [fmean(row[what] for row in found.values()) for what in ("mean_part", "rfid_tint")]
+        parts.append(fmean(float(np.abs(row["bias"]).mean()) for row in found.values()))
         ratio = against(loss, {seed: row["loss"] for seed, row in plain.items()})
-        rows.append([width, change, len(found), fmean(loss.values()), *ratio, fmean(rfid.values()), spread, *parts])
-    columns = ["network", "change", "seeds", "loss", "loss / plain", "log +-", "rFID", "spread / rFID", "mean part"]
-    report([*columns, "rFID, means of the data"], rows, {"benchmark": "recipes", "images": given.images, "rows": rows})
+        losses = [fmean(loss.values()), spreads[0], *ratio]
+        rows.append([width, change, len(found), *losses, fmean(rfid.values()), spreads[1], *parts])
+    columns = ["network", "change", "seeds", "loss", "spread / loss", "loss / plain", "log +-"]
+    columns += ["rFID", "spread / rFID", "mean part", "rFID, means of the data", "bias of the first step"]
+    report(columns, rows, {"benchmark": "recipes", "images": given.images, "rows": rows})
 
 
 if __name__ == "__main__":

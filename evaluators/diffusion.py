@@ -7,14 +7,12 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from functools import cached_property, partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 
 from nni_diffnas.api.errors import DataError, JobError
@@ -22,82 +20,28 @@ from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 
-from .images.image_set import DataSettings, ImageSet, images
+from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
+from .images.settings import DataSettings
 from .sampling.schedulers import Sampler, make_scheduler
 from .sampling.solvers import SOLVERS, initial_noise
 from .scores.curve import Curve, Stopped
-from .scores.features import ExtractorKind
 from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
 from .scores.reference_denoiser import reference_denoiser
-from .scores.scoring import ReferenceName, Scoring, make_extractor
-from .training.compute import DeviceName, Team, autocast, channels_last, choose_device, computing, place, threads
+from .scores.scoring import Scoring, make_extractor
+from .settings import Settings, validated
+from .training.compute import Team, autocast, channels_last, choose_device, computing, place, threads
 from .training.denoising import TrainingResult, call_network, train
 from .training.fitting import check_network
 from .training.recipe import Recipe
 
-__all__ = ["DiffusionEvaluation", "Settings", "validated"]
+__all__ = ["DiffusionEvaluation"]
 
-Model = TypeVar("Model", bound=BaseModel)
+RULES_OF_0_1: Mapping[str, Any] = {"split": "position", "class_numbers": "in_turn", "upright": False}
+"""Fields of the data whose default was another in version 0.1."""
+
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
 SAMPLING_SEED = 0x5EED
-
-
-class Settings(BaseModel):
-    """The ``evaluator`` section of a job.
-
-    Args:
-        training: how networks are trained, and for how long.
-        extractor: feature space of the distance.
-        extractor_weights: file of the Inception weights.
-        extractor_seed: of the ``labels`` and ``random`` networks.
-        score_images: generated for the final score.
-        sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
-        sampler_steps: network evaluations an image.
-        sampling_batch: images generated at once; halved while the memory does not suffice.
-        reference: part of the data that samples are compared with.
-        reference_images: so many of them, drawn by chance. Unset: all.
-        curve_points: how many of the intermediate reports carry scores, evenly spread.
-        curve_images: generated for each of these; 0: none, so that they carry no RFID.
-        loss_images: noised to each of 8 levels for ``held_out_loss``, at the end and at each of these points; 0: none.
-            Each costs 8 forward passes, as much as 3 images of training.
-        gap_training: length of the training of the reference denoiser, relative to a trial's, for ``prediction_gap``,
-            which is measured where ``held_out_loss`` is; 0: none. The first trial trains it.
-        threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
-        device: ``auto`` takes a CUDA GPU where there is one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    training: Recipe = Recipe(images=16_000)
-    extractor: ExtractorKind = "labels"
-    extractor_weights: Path | None = None
-    extractor_seed: int = 0
-    score_images: int = Field(default=1000, ge=2)
-    sampler: str = "dpm-solver++"
-    sampler_steps: int = Field(default=10, ge=1)
-    sampling_batch: int = Field(default=256, ge=1)
-    reference: ReferenceName = "training"
-    reference_images: int | None = Field(default=None, ge=2)
-    curve_points: int = Field(default=3, ge=0)
-    curve_images: int = Field(default=200, ge=0)
-    loss_images: int = Field(default=128, ge=0)
-    gap_training: float = Field(default=0.0, ge=0)
-    threads: int | None = Field(default=None, ge=1)
-    device: DeviceName = "auto"
-
-    @field_validator("curve_images")
-    @classmethod
-    def _enough(cls, images: int) -> int:
-        if images == 1:
-            raise ValueError("a distance needs two images at least: give 2 or more, or 0 for none")
-        return images
-
-    @model_validator(mode="after")
-    def _noised(self) -> Self:
-        if self.gap_training and not self.loss_images:
-            raise ValueError("gap_training compares predictions for loss_images, which is 0: raise it or leave it out")
-        return self
 
 
 class DiffusionEvaluation(Evaluation):
@@ -116,7 +60,7 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
-    measures = (
+    measures: tuple[str, ...] = (
         *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"),
         *("train_seconds", "sample_seconds", "seconds", "images_per_second", "trained_images"),
     )
@@ -127,7 +71,7 @@ class DiffusionEvaluation(Evaluation):
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
         self.family: Family | None = None
-        """Of the networks, once somebody has said it: its default is the reference of ``prediction_gap``."""
+        """Of the networks, once a trial has said it: its default is the reference of ``prediction_gap``."""
         absent = {name for name, number in self._signals().items() if not number}
         self.measures = tuple(name for name in self.measures if name not in absent)
         if self.settings.sampler_steps > self.settings.training.timesteps:
@@ -140,8 +84,24 @@ class DiffusionEvaluation(Evaluation):
 
     @classmethod
     def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
-        """``data`` with its rule of splitting: version 0.1 held images out by their position."""
-        return {**data, "split": data.get("split", "position" if version.startswith("0.1.") else "content")}
+        """``data`` with the rules of splitting, numbering classes and turning photographs of that version."""
+        rules: dict[str, Any] = {name: DataSettings.model_fields[name].default for name in RULES_OF_0_1}
+        return {**rules, **(RULES_OF_0_1 if version.startswith("0.1.") else {}), **data}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and of the part that is trained on: the end of `protocol`."""
+        return self.images.split
+
+    def describe_data(self) -> list[str]:
+        """What the images are."""
+        return self.images.describe()
+
+    def pictures(self) -> bytes:
+        """Sixty-four of the images, spread over all of them, as PNG."""
+        content = self.images.pixels
+        chosen = np.unique(np.linspace(0, len(content) - 1, 64).round().astype(int))
+        return png(grid(content[chosen], side=640))
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -175,10 +135,7 @@ class DiffusionEvaluation(Evaluation):
     @cached_property
     def held_out_loss(self) -> HeldOutLoss | None:
         """What measures the loss on held-out images; ``None`` where it is switched off or there are too few of them."""
-        settings = self.settings
-        if not settings.loss_images or not len(self.images.validation):
-            return None
-        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch)
+        return self._compared(None) if self.settings.loss_images and len(self.images.validation) else None
 
     @property
     def _reference_recipe(self) -> Recipe:
@@ -191,18 +148,22 @@ class DiffusionEvaluation(Evaluation):
         Raises:
             JobError: it is wanted, and nobody said what family the networks are of.
         """
-        settings = self.settings
-        if not settings.gap_training or self.held_out_loss is None:
+        if not self.settings.gap_training or self.held_out_loss is None:
             return None
         if self.family is None:
             raise JobError(
                 "evaluator.gap_training compares networks with the default of their search space, and this network is "
                 "of none: leave gap_training out."
             )
-        recipe = self._reference_recipe
-        pixels, labels = self._resident(choose_device(settings.device))
-        reference = reference_denoiser(self.images, recipe, self.family, pixels, labels)
-        return HeldOutLoss(self.images, settings.training, settings.loss_images, settings.sampling_batch, reference)
+        device = choose_device(self.settings.device)
+        data = partial(self._resident, device)
+        return self._compared(reference_denoiser(self.images, self._reference_recipe, self.family, device, data))
+
+    def _compared(self, reference: nn.Module | None) -> HeldOutLoss:
+        """Loss, or gap to a reference, on images that rank; where samples are judged by the others, on these."""
+        settings, images = self.settings, self.images
+        part = images.unseen if settings.reference == "held_out" else images.validation
+        return HeldOutLoss(images, part, settings.training, settings.loss_images, settings.sampling_batch, reference)
 
     @cached_property
     def signals_by_level(self) -> dict[str, HeldOutLoss]:
@@ -264,10 +225,9 @@ class DiffusionEvaluation(Evaluation):
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
-        self.family = family
         with torch.device("meta"):
             model = family.build(family.default)
-        check_network(model, self.images.shape, self.settings.training)
+        check_network(model, self.images.shape, self.settings.training, self.images.last_class)
 
     def scheduler_config(self) -> dict[str, Any] | None:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
@@ -360,7 +320,8 @@ class DiffusionEvaluation(Evaluation):
         """
         device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
-        labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
+        numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
+        labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
@@ -433,8 +394,8 @@ class DiffusionEvaluation(Evaluation):
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""
         chosen = self.images.training
-        labels = self.images.labels if self.settings.training.class_conditional else None
-        on_device = None if labels is None else torch.from_numpy(labels[chosen]).to(device)
+        labels = self.images.numbers_of(chosen) if self.settings.training.class_conditional else None
+        on_device = None if labels is None else torch.from_numpy(labels).to(device)
         return torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(device), on_device
 
     def _write(
@@ -465,20 +426,3 @@ class DiffusionEvaluation(Evaluation):
 
 def _steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
-
-
-def validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
-    """Settings from what a job says in a section.
-
-    Raises:
-        JobError: an unknown field, or a value out of range.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join([section, *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise JobError(f"{field} is no option: the options of {section} are {known}.") from error
-        raise JobError(f"{field} is {first['input']!r}, which does not fit: {first['msg']}.") from error

@@ -86,6 +86,7 @@ def register() -> None:
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
+    pictures: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet of the images.")] = None,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
     from itertools import chain
@@ -93,7 +94,7 @@ def doctor(
     from .doors.doctor import check_config, check_environment
 
     failed = False
-    for finding in chain(check_environment(), check_config(config, port) if config else ()):
+    for finding in chain(check_environment(), check_config(config, port, pictures) if config else ()):
         print(finding, flush=True)
         failed = failed or finding.level == "FAIL"
     if failed:
@@ -222,6 +223,8 @@ def export(
     _folder(target.parent)
     pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
+    if changed := search.data_changed():
+        print(f"{changed}: the network was trained on what it was then.", file=sys.stderr)
     if onnx:
         from .results.onnx_export import export_onnx
 
@@ -280,6 +283,7 @@ def verdict(
         print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
     found = judge(
         search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
+        described=search.described,
         watch=lambda verdict: print(look_in_words(verdict), flush=True) if len(looks) > 1 else None,
     )  # fmt: skip
     print(describe_verdict(found))
@@ -298,6 +302,8 @@ def report(
     source = read_source(experiment, job)
     page = render_report(source, read_source(against, job) if against else None)
     _write(output, page)
+    if source.data_changed:
+        print(f"{source.data_changed}: all scores are of what it was then.", file=sys.stderr)
     print(output)
 
 

@@ -206,6 +206,20 @@ class FamilyCases:
         assert all(cost.macs >= 0 and cost.params >= 0 for cost in costs)
         assert [family.cost(architecture) for architecture in self.architectures()] == costs
 
+    def test_costs_of_many_are_those_of_each(self) -> None:
+        family = self.make()
+        rows = family.space.draw(self.samples, np.random.default_rng(1))
+        for name, values in family.costs(family.space, rows).items():
+            each = [family.cost(family.space.at(row)).as_metrics()[name] for row in rows]
+            assert values.tolist() == each, name
+
+    def test_what_is_scaled_by_hand_meets_the_budget(self) -> None:
+        family = self.make()
+        budget = Budget({"macs": Window(max=max(family.cost(family.default).macs // 2, 1))})
+        for architecture in family.scaled(budget).values():
+            assert family.space.validate(architecture) == architecture
+            assert budget.admits(family.cost(architecture))
+
     def test_the_stated_parameters_are_those_of_the_network(self) -> None:
         import torch
 

@@ -20,11 +20,12 @@ from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import cache_folder, fingerprint
 
-from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
+from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
+from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
 from .choosing import compare, front_of
 from .duration import forecast_seconds
@@ -89,7 +90,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 f"'blockwise'."
             )
         teacher = self._pipeline(family)
-        teacher.check(self.images.shape, self.images.classes)
+        teacher.check(self.images)
         steps = len(teacher.alpha_bar)
         if self.settings.sampler_steps > steps:
             raise JobError(
@@ -241,7 +242,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         device = next(model.parameters()).device
         teacher = self._teacher.to(device)
         noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
-        labels = torch.arange(count) % max(self.images.classes, 1)
+        numbers = self.images.numbers_in_turn(count)
+        labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
@@ -262,9 +264,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
     def _clean(self, teacher: TeacherPipeline, count: int | None = None) -> tuple[Tensor, Tensor | None]:
         """x_0 and labels of all training images, or the first ``count``, on the device."""
-        chosen, labels = self.images.training[:count], self.images.labels
+        chosen = self.images.training[:count]
+        numbers = self.images.numbers_of(chosen)
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(teacher.device)
-        classes = None if labels is None else torch.from_numpy(labels[chosen]).to(teacher.device)
+        classes = None if numbers is None else torch.from_numpy(numbers).to(teacher.device)
         return teacher.encode(pixels), classes
 
     def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..diffusion import Settings
+from ..settings import Settings
 
 __all__ = ["BETAS", "BlockwiseSettings", "Inherit", "SupernetSettings"]
 

@@ -11,7 +11,8 @@ from nni_diffnas.api.space import Architecture
 from nni_diffnas.job import Job
 from nni_diffnas.searching.formats import format_seconds
 
-from ..diffusion import DiffusionEvaluation, Settings
+from ..diffusion import DiffusionEvaluation
+from ..settings import Settings
 from .findings import compare
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
 from .ranking import read

@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..images.image_set import ImageSet
-from ..sampling.solvers import in_batches
 from ..training.batches import Batch
+from ..training.compute import in_batches
 from ..training.denoising import DenoisingLoss
 from ..training.recipe import Recipe
 
@@ -63,20 +64,22 @@ class HeldOutLevels:
     """Held-out images at the noise levels of a recipe, alike for all networks and machines.
 
     Args:
-        images: those of `ImageSet.validation` are taken, repeatedly where they are fewer than ``count``, with new
-            noise; there is one at least.
+        images: the data.
+        part: indices of those that are taken, one at least; repeatedly, with new noise, where they are fewer than
+            ``count``.
         recipe: its timesteps.
         count: of the noised images of each level.
     """
 
-    def __init__(self, images: ImageSet, recipe: Recipe, count: int) -> None:
+    def __init__(self, images: ImageSet, part: NDArray[np.int64], recipe: Recipe, count: int) -> None:
         self.images, self.recipe, self.count = images, recipe, count
+        self.chosen = np.resize(np.random.default_rng(0).permutation(part), count)
         middles = (torch.arange(LEVELS) + 0.5) / LEVELS
         self.timesteps: list[int] = recipe.timestep_draw().quantiles(middles).tolist()
 
     def levels(self, device: torch.device) -> Iterator[Batch]:
         """One batch of ``count`` images for each noise level, the least noise first."""
-        chosen = np.resize(self.images.validation, self.count)
+        chosen = self.chosen
         clean = torch.from_numpy(self.images.pixels[chosen]).to(device).float().div_(127.5).sub_(1.0)
         labels = None
         if self.recipe.class_conditional and self.images.labels is not None:
@@ -96,7 +99,9 @@ class HeldOutLoss:
     prediction stands for.
 
     Args:
-        images: with one in `ImageSet.validation` at least.
+        images: the data.
+        part: indices of the images to take: `ImageSet.validation` where networks are ranked, `ImageSet.unseen` where
+            one is judged; one at least.
         recipe: of the training.
         count: of the noised images of each level.
         batch: images that go through the network at once; halved while the memory does not suffice.
@@ -104,9 +109,15 @@ class HeldOutLoss:
     """
 
     def __init__(
-        self, images: ImageSet, recipe: Recipe, count: int, batch: int, reference: nn.Module | None = None
+        self,
+        images: ImageSet,
+        part: NDArray[np.int64],
+        recipe: Recipe,
+        count: int,
+        batch: int,
+        reference: nn.Module | None = None,
     ) -> None:
-        self.noised, self.recipe, self.batch = HeldOutLevels(images, recipe, count), recipe, batch
+        self.noised, self.recipe, self.batch = HeldOutLevels(images, part, recipe, count), recipe, batch
         self.reference = reference
 
     @torch.inference_mode()

@@ -7,6 +7,7 @@ from the data: a candidate that is better than the reference is misjudged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,7 +32,11 @@ WEIGHTS = "network.safetensors"
 
 
 def reference_denoiser(
-    images: ImageSet, recipe: Recipe, family: Family, pixels: Tensor, labels: Tensor | None
+    images: ImageSet,
+    recipe: Recipe,
+    family: Family,
+    device: torch.device,
+    data: Callable[[], tuple[Tensor, Tensor | None]],
 ) -> nn.Module:
     """The default network of ``family``, trained by ``recipe`` on the training images; trained now where it was not.
 
@@ -39,8 +44,9 @@ def reference_denoiser(
         images: the data.
         recipe: of its training, budget included.
         family: of the network.
-        pixels: of the training images, uint8 ``[images, channels, height, width]``, on the device to use.
-        labels: int64 ``[images]`` there, for a class-conditional recipe.
+        device: to use.
+        data: pixels of the training images, uint8 ``[images, channels, height, width]``, and labels, int64
+            ``[images]``, for a class-conditional recipe, on that device; called only where the network is trained.
 
     Raises:
         TrialFailure: it has to be trained, and several processes train together.
@@ -57,9 +63,9 @@ def reference_denoiser(
                 "The reference denoiser of prediction_gap is trained by one process: run one trial without "
                 "'accelerate launch' first."
             )
-        place(network, pixels.device)
+        place(network, device)
         with torch.random.fork_rng():
-            train(network, pixels, labels, recipe.model_copy(update={"reports": 1}), SEED, lambda progress: None)
+            train(network, *data(), recipe.model_copy(update={"reports": 1}), SEED, lambda progress: None)
         save_model(network.cpu(), str(folder / WEIGHTS))
 
     shapes = [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
@@ -70,5 +76,5 @@ def reference_denoiser(
     from safetensors.torch import load_model
 
     load_model(network, str(folder / WEIGHTS))
-    place(network, pixels.device)
+    place(network, device)
     return network.eval()

@@ -68,6 +68,37 @@ class Evaluation(ABC):
         return dict(data)
 
     @property
+    def fingerprint(self) -> str:
+        """Name of the data's content and of the part that is trained on, which is a part of `protocol`; it prepares.
+
+        Empty where the evaluation knows none.
+        """
+        return ""
+
+    def changed_since(self, protocol: str, then: str = "") -> str:
+        """Say how the data differs from what scores of ``protocol`` were measured on; empty where it does not.
+
+        Args:
+            protocol: of a trial, or of a search.
+            then: what the data was, in words; empty where nobody knows.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        if not self.fingerprint or not protocol or self.fingerprint in protocol:
+            return ""
+        was = f" (then {then}; now {self.describe_data()[0]})" if then and self.describe_data() else ""
+        return f"The data has changed since the search began{was}"
+
+    def describe_data(self) -> list[str]:
+        """What the data is, in lines for a person, the most important one first; none by default."""
+        return []
+
+    def pictures(self) -> bytes:
+        """A picture (PNG) of some of the data, for a person; empty where there is none."""
+        return b""
+
+    @property
     def rungs(self) -> tuple[str, ...]:
         """Names of the metrics that it measures while it trains too, and by which a trial can then end itself.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within"]
+__all__ = ["Family", "Part", "choice_costs", "draws_within", "nearest_to_budget", "sample_within"]
 
 _AT_ONCE = 128
 """So many architectures are drawn at a time."""
@@ -177,8 +177,20 @@ def nearest_to_budget(
     return current
 
 
-def _drawn_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int) -> Iterator[Architecture]:
-    """Of so many random architectures, those within budget, in the order in which they are drawn."""
+def draws_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int) -> Iterator[Architecture]:
+    """Of so many random architectures, those within budget, in the order in which they are drawn.
+
+    Where the family prices many networks at once (`Family.costs`), thousands come within seconds.
+
+    Args:
+        family: prices the networks.
+        budget: the windows.
+        rng: what is drawn from.
+        tries: how many are drawn.
+
+    Yields:
+        Valid architectures; one may come twice.
+    """
     space = family.space
     for start in range(0, tries, _AT_ONCE):
         rows = space.draw(min(_AT_ONCE, tries - start), rng)
@@ -215,7 +227,7 @@ def sample_within(
     Raises:
         BudgetError: none was found; where none is within budget, the message states the nearest cost.
     """
-    for drawn in _drawn_within(family, budget, rng, tries):
+    for drawn in draws_within(family, budget, rng, tries):
         if accept(drawn):
             return drawn
     misses = []

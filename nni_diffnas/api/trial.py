@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ __all__ = [
     "Status",
     "Suggestion",
     "Trial",
+    "ranked_together",
     "standing",
 ]
 
@@ -188,3 +189,11 @@ class Trial:
         """Inverse of `to_json`."""
         cost = body["cost"]
         return cls(**{**body, "origin": Origin(**body["origin"]), "cost": None if cost is None else Cost(**cost)})
+
+
+def ranked_together(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of the trials of one space whose scores mean the same as the latest one's: they have its protocol.
+
+    The one rule of what can be ranked together, everywhere; nothing else compares scores of several trials.
+    """
+    return [trial for trial in trials if trial.protocol == trials[-1].protocol]

@@ -24,7 +24,7 @@ from ..job import Job, carried, data_resumed, resolve_paths
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.halving import check_halving
-from ..searching.open import MEMORY_FILE, announce, open_memory, read_start
+from ..searching.open import MEMORY_FILE, announce, check_unchanged, open_memory, read_start
 from ..searching.options import ConfiguredStrategy
 from ..searching.search import Search
 from ..trial.parameters import TRIAL_ID
@@ -67,10 +67,11 @@ def open_search(strategy: ConfiguredStrategy, model_space: ExecutableModelSpace,
     settings: dict[str, Value] = {}
     if evaluation is not None and folder is not None:
         memory = folder.path / MEMORY_FILE if options.memory is None else options.memory.path
-        data = data_resumed(type(evaluation), evaluator.data, read_start(memory, folder.id))
-        settings = carried(type(evaluation), evaluator.data, data)
-        evaluator.data = data
+        start, written = read_start(memory, folder.id), evaluator.data
+        evaluator.data = data_resumed(type(evaluation), written, start)
         evaluation = evaluator.evaluation()
+        check_unchanged(evaluation, start)
+        settings = carried(evaluation, written, evaluator.data)
     check_halving(options.halving, objective, evaluation)
     job = _job_of(options.budget, model_space, family)
     if job is not None:

@@ -13,7 +13,7 @@ from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture
 from ..api.trial import Direction, Objective
-from ..job import overruled
+from ..job import take_up
 from ..plugins import find_plugin
 from ..trial.life import Life, Reports, trial_output
 from ..trial.parameters import TRIAL_ID, split_parameters
@@ -103,7 +103,7 @@ class EvaluationDoor(Evaluator):
     def _execute(self, model: Any) -> Any:
         parameters = model.sample or {}
         architecture, settings = split_parameters(parameters)
-        self.data = overruled(self.data, settings)
+        self.data = take_up(self.data, settings)
 
         def build(family: Family | None, chosen: Architecture) -> torch.nn.Module:
             return cast(torch.nn.Module, model.executable_model())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlparse
 
 from .exchange import Message, to_wire
 from .redaction import Redactor
@@ -37,6 +38,11 @@ Outcome = Literal[
 ]
 """``unreadable``: a body that is no completion. ``tool_call``: the model wants the program to act, which it never does.
 ``no_schema``: the server does not take a JSON schema; the same question goes out again without one."""
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+"""Names of the field that limits an answer; some servers refuse one of them."""
 
 MAX_ANSWER_CHARACTERS = 100_000
 """Longer answers are cut: no sensible one comes near, and everything behind this is read into memory."""
@@ -84,6 +90,8 @@ class ChatEndpoint:
         self.redactor = Redactor(key)
         self._key = key
         self._client: OpenAI | None = None
+        # OpenAI has renamed the field; several local servers know the old name only.
+        self._limit = "max_completion_tokens" if ".openai." in (base_url or ".openai.") else "max_tokens"
 
     @property
     def address(self) -> str:
@@ -135,21 +143,45 @@ class ChatEndpoint:
 
     def _open(self) -> OpenAI:
         if self._client is None:
-            from openai import OpenAI
+            from openai import DefaultHttpxClient, OpenAI
 
+            # A proxy of the environment is for the world outside: it could not reach this machine's own servers.
+            local = urlparse(self.base_url or "").hostname in _LOCAL
             self._client = OpenAI(
-                api_key=self._key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0
+                api_key=self._key,
+                base_url=self.base_url,
+                timeout=self.timeout_s,
+                max_retries=0,
+                http_client=DefaultHttpxClient(trust_env=False) if local else None,
             )  # retries are ours: openai's are neither counted nor seeded
         return self._client
 
     def _request(
         self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
     ) -> Attempt:
+        """One request, and at once another where the server does not take a field that it can do without."""
+        first = self._send(client, messages, schema, answer_tokens)
+        if first.outcome not in ("bad_request", "no_schema"):
+            return first
+        before = self._limit, self.temperature
+        if self.temperature is not None and "temperature" in first.detail:
+            self.temperature = None
+        elif self._limit in first.detail:
+            (self._limit,) = _LIMITS - {self._limit}
+        else:
+            return first
+        second = self._send(client, messages, schema, answer_tokens)
+        if second.outcome not in ("bad_request", "no_schema"):
+            return second
+        self._limit, self.temperature = before
+        return first
+
+    def _send(
+        self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
+    ) -> Attempt:
         from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
-        # OpenAI has renamed the field; several local servers know the old name only.
-        limit = "max_completion_tokens" if ".openai." in (self.base_url or ".openai.") else "max_tokens"
-        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), limit: answer_tokens}
+        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), self._limit: answer_tokens}
         if self.temperature is not None:
             body["temperature"] = self.temperature
         if schema is not None:
@@ -170,7 +202,8 @@ class ChatEndpoint:
 
 def _read_error(status: int, headers: Mapping[str, str], body: object, structured: bool) -> Attempt:
     said = body if isinstance(body, Mapping) else {}
-    message = str(said.get("message") or (body if isinstance(body, str) else "") or f"HTTP {status}")
+    whole = body if isinstance(body, str) else json.dumps(body, default=str) if body else ""
+    message = str(said.get("message") or whole or f"HTTP {status}")
     outcome: Outcome
     if status in (401, 403):
         outcome = "unauthorized"

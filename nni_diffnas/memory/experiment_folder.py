@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..api.errors import JobError
@@ -27,28 +27,51 @@ class ExperimentFolder:
 
     @property
     def id(self) -> str:
-        """NNI's experiment id."""
-        return self.path.name
+        """NNI's experiment id: the folder's name, whatever it was copied to."""
+        pointer = self._pointer
+        if "experiment" in pointer:
+            return str(pointer["experiment"])
+        # Version 0.1 wrote down the memory alone, by its full path, as a rule in the folder of that name.
+        place = PurePath(str(pointer.get("memory", "")))
+        moved = place.parent.name and place.parent != self.path.resolve() and (self.path / place.name).is_file()
+        return place.parent.name if moved else self.path.name
 
     @property
     def memory(self) -> Path:
-        """The search memory that holds this experiment's trials.
+        """The search memory that holds this experiment's trials: the one in the folder, where it was kept there.
 
         Raises:
-            JobError: the folder holds no experiment of ours.
+            JobError: the folder holds no experiment of ours, or its memory was kept elsewhere and is not there.
         """
         try:
-            return Path(json.loads((self.path / _POINTER).read_text())["memory"])
-        except (OSError, ValueError, KeyError) as error:
+            named = Path(self._pointer["memory"])
+        except (KeyError, TypeError) as error:
             raise JobError(
                 f"{str(self.path)!r} holds no search of nni-diffnas ({_POINTER} is missing or damaged): "
                 f"name an experiment id or its folder."
             ) from error
+        here = self.path / named.name
+        found = here if here.is_file() else self.path / named
+        if not found.is_file():
+            raise JobError(
+                f"The search memory of experiment {self.id} was kept at {named}, which is not there: copy it to {here}."
+            )
+        return found
+
+    @property
+    def _pointer(self) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / _POINTER).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def remember_memory(self, memory: Path) -> None:
-        """Write down where the memory lies, so that `memory` finds it later."""
+        """Write down where the memory lies, and whose it is, so that both are found from a copy of the folder too."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
+        place, home = memory.resolve(), self.path.resolve()
+        where = place.relative_to(home) if place.is_relative_to(home) else place
+        (self.path / _POINTER).write_text(json.dumps({"memory": str(where), "experiment": self.id}))
 
     def job_output(self, job_id: str) -> Path | None:
         """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""

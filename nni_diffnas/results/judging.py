@@ -12,13 +12,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..api.blocks import BlockFamily
 from ..api.cost import Cost
-from ..api.errors import JobError
+from ..api.errors import DataError, JobError, TrialFailure
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
@@ -78,6 +79,7 @@ def judge(
     also: Mapping[str, Architecture] | None = None,
     longer: float = 1.0,
     paired: bool = False,
+    described: str = "",
     watch: Callable[[Verdict], None] = _ignore,
 ) -> Verdict:
     """Train the winner, the networks by hand and the default again, seed by seed, and score them on held-out images.
@@ -97,15 +99,19 @@ def judge(
         also: further networks by name, judged beside.
         longer: training as a multiple of a trial's.
         paired: take the intervals of differences seed by seed; worth it only where common seeds reduce their scatter.
+        described: what the data was when the search began; empty where nobody knows.
         watch: called with the verdict after each look.
 
     Raises:
+        DataError: the data has changed since, so that images that are held out now may have been trained on.
         JobError: the evaluator holds no images out or cannot train longer, or the winner is one of the networks that
             it would be compared with.
         SpaceError: one of ``also`` is not of the space.
         TrialFailure: a training failed.
     """
     judged, evaluation = contestants(job, winner, trials, also), _evaluation(job, longer)
+    if changed := evaluation.changed_since(winner.protocol, described):
+        raise DataError(f"{changed}, so that no image is sure to be unseen: put it back as it was, or search anew.")
     evaluation.prepare()
     keys = [_key(job, evaluation, contestant, longer) for contestant in judged]
     quantity, objective = next(iter(job.budget), "macs"), job.make_objective()
@@ -223,6 +229,11 @@ def _train_all(pool: ProcessPoolExecutor, runs: Sequence[_Run], workers: int) ->
             for future in as_completed(futures):
                 future.result()
                 advance(1)
+        except BrokenProcessPool as error:
+            raise TrialFailure(
+                "A training's process was killed, by the system where memory ran out: the same command goes on, with "
+                "--workers 1 in less memory."
+            ) from error
         except BaseException:  # what runs is waited for, but a failure or an interruption starts nothing more
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import JobError
+from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
 from ..job import Job
 from ..memory import SearchMemory
@@ -19,7 +19,7 @@ from ..trial.result_file import reason_of
 from .model_card import write_card
 from .verdict import Verdict, read_verdict
 
-__all__ = ["Findings", "conclude", "export_trial", "read_search"]
+__all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -30,12 +30,27 @@ SAMPLES = "samples.png"
 
 @dataclass(frozen=True)
 class Findings:
-    """One experiment as its memory tells it: job, strategy, trials."""
+    """One experiment as its memory tells it.
+
+    Args:
+        folder: of the experiment.
+        job: of the search, with the rules by which it began.
+        strategy: its name.
+        trials: that can be ranked together.
+        others: trials whose scores mean something else than theirs.
+        described: what the data was when the search began; empty where nobody wrote it down.
+    """
 
     folder: ExperimentFolder
     job: Job
     strategy: str
     trials: tuple[Trial, ...]
+    others: tuple[Trial, ...] = ()
+    described: str = ""
+
+    def data_changed(self) -> str:
+        """Say how the data differs from what the trials learned; empty where it does not, or is not here."""
+        return data_changed(self.job, self.trials, self.described)
 
     @property
     def outcome(self) -> Outcome:
@@ -62,10 +77,18 @@ class Findings:
         """
         if trial_id is None:
             return self.best
-        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        found = next((trial for trial in (*self.trials, *self.others) if trial.id == trial_id), None)
         if found is None:
             raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
         return found
+
+
+def data_changed(job: Job, trials: Sequence[Trial], described: str) -> str:
+    """Say how a job's data differs from what its latest trial learned; empty where it does not, or is not here."""
+    try:
+        return job.make_evaluation().changed_since(trials[-1].protocol, described) if trials else ""
+    except DiffNASError:  # another's machine, or a plug-in that is not installed
+        return ""
 
 
 def read_search(folder: ExperimentFolder) -> Findings:
@@ -74,7 +97,7 @@ def read_search(folder: ExperimentFolder) -> Findings:
     Raises:
         JobError: the folder or its memory holds no search.
     """
-    with SearchMemory(folder.memory, create=False) as memory:
+    with SearchMemory.reading(folder.memory) as memory:
         starts = memory.events(kind="experiment", experiment=folder.id)
         if not starts:
             raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
@@ -84,8 +107,9 @@ def read_search(folder: ExperimentFolder) -> Findings:
                 f"Experiment {folder.id} searched from Python with a space or an evaluator that no job file can name: "
                 f"export its networks, or judge them, from Python too."
             )
-        trials = tuple(memory.trials(experiment=folder.id))
-    return Findings(folder, Job.recorded(start), str(start["strategy"]), trials)
+        trials, others = memory.latest_alike(folder.id)
+    described = str(start.get("described", ""))
+    return Findings(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:

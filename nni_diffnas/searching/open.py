@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..api.cost import Budget
-from ..api.errors import JobError
+from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Space
@@ -31,6 +31,7 @@ from .search import Search
 __all__ = [
     "MEMORY_FILE",
     "announce",
+    "check_unchanged",
     "job_meant",
     "make_strategy",
     "narrow_family",
@@ -120,7 +121,7 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     made = find_plugin("strategies", name)
     warm: list[Trial] = []
     for file in job.warm_start:
-        with SearchMemory(Path(file), create=False) as earlier:
+        with SearchMemory.reading(Path(file)) as earlier:
             warm += earlier.trials()
     try:
         strategy: ConfiguredStrategy = made(
@@ -163,7 +164,7 @@ def read_start(memory: Path, experiment: str) -> Mapping[str, Any]:
     """What was recorded when an experiment began; empty where it has not begun."""
     if not memory.is_file():
         return {}
-    with SearchMemory(memory, create=False) as opened:
+    with SearchMemory.reading(memory) as opened:
         starts = opened.events(kind="experiment", experiment=experiment)
     return starts[-1].body if starts else {}
 
@@ -175,7 +176,33 @@ def job_meant(job: Job, folder: ExperimentFolder) -> Job:
         job: as its file says it today.
         folder: of the experiment.
     """
-    return job.resumed(read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id))
+    return job.resumed(_start_of(job, folder))
+
+
+def _start_of(job: Job, folder: ExperimentFolder) -> Mapping[str, Any]:
+    return read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id)
+
+
+def check_unchanged(evaluation: Evaluation, start: Mapping[str, Any]) -> None:
+    """Refuse to go on with a search whose further scores would mean something else than its first ones.
+
+    Args:
+        evaluation: prepared.
+        start: body of the search's ``experiment`` event; empty where it has not begun.
+
+    Raises:
+        DataError: the data has changed.
+        JobError: what is measured has.
+    """
+    began = str(start.get("protocol", ""))
+    if not began or began == evaluation.protocol:
+        return
+    if changed := evaluation.changed_since(began, str(start.get("described", ""))):
+        raise DataError(f"{changed}: put it back as it was, or start a new experiment.")
+    raise JobError(
+        f"The search began with scores of {began!r}, and would go on with {evaluation.protocol!r}, which cannot be "
+        f"ranked together: undo what has changed in the job, or start a new experiment."
+    )
 
 
 def open_job(
@@ -208,10 +235,12 @@ def open_job(
             f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
             f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
         )
-    meant = job_meant(job, folder) if resumed and folder is not None else job.stated()
+    start = _start_of(job, folder) if resumed and folder is not None else {}
+    meant = job.resumed(start)
     family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
+    check_unchanged(evaluation, start)
     evaluation.check(family)
     memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
     strategy = make_strategy(name, job, memory, options)
@@ -223,7 +252,7 @@ def open_job(
         experiment="" if folder is None else folder.id,
         task=job.task,
         folder=None if folder is None else folder.path,
-        carried=carried(type(evaluation), job.data, meant.data),
+        carried=carried(evaluation, job.data, meant.data),
     )
     if resumed:
         search.recall()
@@ -256,6 +285,9 @@ def announce(
         max_trials = search.strategy.planned(max_trials)
         for line in forecast_lines(search, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
+    if evaluation is not None:
+        for line in evaluation.describe_data():
+            print(f"nni-diffnas: {line}", flush=True)
     if search.memory is None:
         return
     body: dict[str, Any] = {
@@ -269,6 +301,7 @@ def announce(
         body["options"] = dict(options)
     if evaluation is not None:
         body["data"] = evaluation.resolved().get("data", {})
+        body["described"] = next(iter(evaluation.describe_data()), "")
     if job is not None:
         body["job"] = job.stated().model_dump(mode="json")
     search.memory.log("experiment", search.experiment, body)

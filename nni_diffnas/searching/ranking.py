@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..api.trial import BY_HAND, FAULTLESS, REFERENCE, Objective, Trial
+from ..api.trial import BY_HAND, FAULTLESS, REFERENCE, Objective, Trial, ranked_together
 from .formats import format_cost
 
 __all__ = ["Outcome", "why_broken"]
@@ -34,7 +34,7 @@ class Outcome:
 
     Args:
         objective: what ranks them.
-        ranked: successful trials, best first; without a `REFERENCE`.
+        ranked: successful trials that can be ranked together, best first; without a `REFERENCE`.
         failed: number of failed trials.
         ended: number of all that have ended, whether they can be ranked or not.
         default: the trial of the space's default architecture (or teacher), where it was measured.
@@ -50,8 +50,9 @@ class Outcome:
 
     @classmethod
     def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
-        """Rank trials; equal scores keep their order of submission."""
-        succeeded = [trial for trial in trials if trial.status == "succeeded" and objective.metric in trial.metrics]
+        """Rank trials, those that `ranked_together` lets; equal scores keep their order of submission."""
+        alike = ranked_together(trials)
+        succeeded = [trial for trial in alike if trial.status == "succeeded" and objective.metric in trial.metrics]
         scored = [(score, trial) for trial in succeeded if (score := objective.score(trial.metrics)) is not None]
         ranked = tuple(trial for _, trial in sorted(scored, key=lambda pair: pair[0], reverse=True))
         default = next((trial for trial in succeeded if trial.origin.kind in ("default", REFERENCE)), None)

@@ -30,6 +30,7 @@ from ..api.trial import (
     Origin,
     Suggestion,
     Trial,
+    ranked_together,
 )
 from ..memory import SearchMemory
 from ..trial.parameters import SETTING_PREFIX, parameters_of
@@ -301,7 +302,7 @@ class Search:
         halving as they are now.
         """
         halving = self.options.halving
-        stops = {} if halving is None else halving.settings(self.trials, self.options.objective)
+        stops = {} if halving is None else halving.settings(ranked_together(self.trials), self.options.objective)
         further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
         return {**parameters_of(trial, self.space), **further}
 

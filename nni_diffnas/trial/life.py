@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
 from ..api.trial import Metrics, Objective, standing
+from ..job import check_carried
 from .result_file import TrialRecord, finite
 from .watchdog import watched
 
@@ -127,7 +128,7 @@ class Life:
         self,
         make: Callable[[], tuple[Family | None, Evaluation]],
         architecture: Architecture | None,
-        settings: Mapping[str, Value],
+        settings: dict[str, Value],
         build: Callable[[Family | None, Architecture], torch.nn.Module],
     ) -> dict[str, Any]:
         """Run it and return its metrics; ``seconds`` is its whole wall-clock time.
@@ -138,7 +139,7 @@ class Life:
             make: what trains and, where it is known, what prices the network; whatever it refuses is the trial's
                 reason.
             architecture: all labels, absent ones perhaps too; ``None`` for the family's default.
-            settings: further scalars of the strategy.
+            settings: further scalars of the strategy and of the door, whose own leave it.
             build: the network, called after seeding, so that equal architectures get equal weights.
 
         Raises:
@@ -157,6 +158,7 @@ class Life:
             if family is not None:
                 chosen = family.space.validate(family.default if architecture is None else architecture)
             evaluation.prepare()
+            check_carried(evaluation, settings)
             if family is not None:
                 known |= family.cost(chosen).as_metrics()
             context = TrialContext(chosen, self.folder, self.seed, self.reports.intermediate, settings, family)

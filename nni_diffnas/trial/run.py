@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Value
-from ..job import Job, overruled
+from ..job import Job, take_up
 from .life import Life, Reports, inside_nni, trial_output
 from .parameters import TRIAL_ID, split_parameters
 
@@ -57,7 +57,7 @@ def run_trial(
 
         parameters = nni.get_next_parameter()
     architecture, settings = split_parameters(parameters or {})
-    job = job.model_copy(update={"data": overruled(job.data, settings)})
+    job = job.model_copy(update={"data": take_up(job.data, settings)})
     folder = output or trial_output()
     folder.mkdir(parents=True, exist_ok=True)
     life = Life(

@@ -9,12 +9,13 @@ Notation
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_diffnas.api.space import Space
+from nni_diffnas.api.space import Space, Value
 
 from .layers import Resample, Skips
 from .options import UNetOptions
@@ -32,40 +33,57 @@ _WORDS = {word: code for code, word in enumerate(sorted({word for kind in _KINDS
 """Arrays of words are slow: each stands for a number."""
 
 
-class _Columns:
-    """The chosen values of many networks, words as in `_WORDS`; a choice that is no label has its stock value.
+_FIXED: dict[str, Any] = {
+    **STOCK,
+    "block": STOCK["blocks"],
+    "kernel": STOCK["kernels"],
+    "heads": 1,
+    "inner_width": 1.0,
+}
+"""What a choice is that is no label; by label, without its level."""
 
-    Values of absent labels are whatever the row says: nothing reads them.
+
+@lru_cache(maxsize=64)
+def _table(choices: tuple[tuple[str, tuple[Value, ...]], ...]) -> tuple[dict[str, int], Array]:
+    """Place of each label, and of each fixed choice, in a table ``labels x values`` of numbers."""
+    rows: list[tuple[Any, ...]] = [*(values for _, values in choices), *((value,) for value in _FIXED.values())]
+    table = np.zeros((len(rows), max(map(len, rows))))
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = [_WORDS.get(str(value), value) for value in values]
+    places = {f"fixed.{name}": len(choices) + index for index, name in enumerate(_FIXED)}
+    return places | {label: index for index, (label, _) in enumerate(choices)}, table
+
+
+class _Columns:
+    """The chosen values of many networks as numbers, ``n x l`` or ``n x 1``, words as in `_WORDS`.
+
+    Values of absent labels are whatever the row says: nothing reads them. Whole numbers are exact up to 2 ** 53.
     """
 
     def __init__(self, o: UNetOptions, space: Space, rows: NDArray[np.integer[Any]]) -> None:
-        at = {label: index for index, label in enumerate(space.choices)}
+        places, table = _table(tuple(space.choices.items()))
+        at = np.zeros((len(rows), len(table)), dtype=np.int64)
+        at[:, : rows.shape[1]] = np.maximum(rows, 0)
+        chosen = table[np.arange(len(table)), at]
 
-        def column(label: str, stock: Any = None) -> Array:
-            if label not in at:
-                return np.full(len(rows), _WORDS.get(stock, stock))
-            values: Array = np.array([_WORDS.get(str(value), value) for value in space.choices[label]])
-            return values[rows[:, at[label]]]  # type: ignore[no-any-return]
+        def column(label: str) -> Array:
+            place = places.get(label, places.get(f"fixed.{label}"))
+            return chosen[:, place, None]
 
-        def levels(what: str, stock: Any = None) -> Array:
-            return np.stack([column(f"level{level}.{what}", stock) for level in range(o.levels)], axis=1)
+        def levels(what: str) -> Array:
+            fixed = places.get(f"fixed.{what}", -1)
+            return chosen[:, [places.get(f"level{level}.{what}", fixed) for level in range(o.levels)]]
 
-        self.widths, self.depths = levels("width"), levels("depth")
-        self.attention = levels("attention")
-        self.blocks, self.kernels = levels("block", STOCK["blocks"]), levels("kernel", STOCK["kernels"])
-        self.time = column("time_embedding")[:, None]
-        self.inner_width, self.expansion = (
-            column("inner_width", 1.0)[:, None],
-            column("expansion", STOCK["expansion"])[:, None],
+        self.widths, self.depths, self.attention = levels("width"), levels("depth"), levels("attention")
+        self.blocks, self.kernels = levels("block"), levels("kernel")
+        self.time, self.inner_width, self.expansion = (
+            column("time_embedding"),
+            column("inner_width"),
+            column("expansion"),
         )
-        self.middle, self.heads = column("middle"), column("heads", 1)[:, None]
-        self.resample = column("resample", STOCK["resample"])[:, None]
-        self.skips, self.up_depth = (
-            column("skips", STOCK["skips"])[:, None],
-            column("up_depth", STOCK["up_depth"])[:, None],
-        )
-        self.patch = column("patch", STOCK["patch"])[:, None]
-        self.sides = (o.sample_size // self.patch) >> np.arange(o.levels)
+        self.middle, self.heads, self.patch = column("middle"), column("heads"), column("patch")
+        self.resample, self.skips, self.up_depth = column("resample"), column("skips"), column("up_depth")
+        self.sides = np.floor(o.sample_size / self.patch / 2 ** np.arange(o.levels))
         up = np.select(
             [self.up_depth == _WORDS["more"], self.up_depth == _WORDS["same"]], [self.depths + 1, self.depths], 1
         )
@@ -81,11 +99,12 @@ def prices_of(o: UNetOptions, space: Space, rows: NDArray[np.integer[Any]]) -> P
         rows: ``n x labels`` indices of values; those of absent labels do not matter.
 
     Returns:
-        Two arrays of ``n`` integers.
+        Two arrays of ``n`` whole numbers.
     """
     c = _Columns(o, space, rows)
     parts = [_residuals(o, c), _attentions(c), _resamplings(c), _ends(o, c)]
-    return sum(macs for macs, _ in parts), sum(params for _, params in parts)  # type: ignore[return-value]
+    macs, params = (np.sum(each, axis=0).astype(np.int64) for each in zip(*parts, strict=True))
+    return macs, params
 
 
 def _residuals(o: UNetOptions, c: _Columns) -> Prices:
@@ -104,7 +123,7 @@ def _residuals(o: UNetOptions, c: _Columns) -> Prices:
     counts = [one, depth - 1, one, np.where(every, depth, up) - 1, one * every]
     last = np.s_[:, -1:]
     inputs.append(width[last])
-    counts.append(np.where(c.middle == _WORDS["none"], 0, 2)[:, None])
+    counts.append(np.where(c.middle == _WORDS["none"], 0, 2))
     slots = [np.s_[:, :]] * 5 + [last]
     outputs, side, kernel = (
         np.concatenate([each[slot] for slot in slots], axis=1) for each in (width, c.sides, c.kernels)
@@ -120,7 +139,7 @@ def _residual(
 ) -> Prices:
     """`Residual`, `Gated` and `ConvNeXt`, whichever each is."""
     multiple = o.width_multiple
-    inner = np.maximum(multiple, np.rint(outputs * c.inner_width / multiple).astype(np.int64) * multiple)
+    inner = np.maximum(multiple, np.rint(outputs * c.inner_width / multiple) * multiple)
     inner = np.where(c.inner_width == 1.0, outputs, inner)
     gated, convnext = kind == _WORDS["gated"], kind == _WORDS["convnext"]
     inner = np.where(convnext, c.expansion * outputs, inner)
@@ -146,7 +165,7 @@ def _attentions(c: _Columns) -> Prices:
     params = 4 * width * (width + 1) + 2 * width
     count = (c.depths + c.depths_up) * (c.attention != _WORDS["none"])
     macs = (np.where(c.attention == _WORDS["softmax"], softmax, linear) * count).sum(axis=1)
-    middle = c.middle == _WORDS["attention"]
+    middle = c.middle[:, 0] == _WORDS["attention"]
     return macs + middle * softmax[:, -1], (params * count).sum(axis=1) + middle * params[:, -1]
 
 

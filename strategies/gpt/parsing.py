@@ -22,7 +22,7 @@ MAX_PROPOSALS = 64
 """More than any question asks for; what follows is ignored."""
 
 _MAX_STARTS = 300
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Answered:
 
 def read_answer(text: str, space: Space) -> Answered:
     """Find proposals and lessons in an answer; never raises."""
-    text = _THOUGHTS.sub(" ", text)
+    text = _without_thoughts(text)
     proposals: list[dict[str, Any]] = []
     lessons: tuple[str, ...] = ()
     for value in _json_values(text):
@@ -50,6 +50,24 @@ def read_answer(text: str, space: Space) -> Answered:
     if not proposals:
         proposals = list(_pairs(text, space))
     return Answered(tuple(proposals[:MAX_PROPOSALS]), lessons)
+
+
+def _without_thoughts(text: str) -> str:
+    """What is left of an answer without what the model thought before it: drafts that it may have rejected.
+
+    Where only the end of a thought is marked, the server's template has begun it before the answer.
+    """
+    kept: list[str] = []
+    thinking, position = False, 0
+    for mark in _THOUGHT.finditer(text):
+        if mark.group(1):
+            if not thinking:
+                kept.clear()
+            thinking, position = False, mark.end()
+        elif not thinking:
+            kept.append(text[position : mark.start()])
+            thinking = True
+    return " ".join(kept if thinking else [*kept, text[position:]])
 
 
 def _json_values(text: str) -> Iterator[Any]:

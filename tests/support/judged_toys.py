@@ -1,8 +1,9 @@
-"""Families with networks by hand and an evaluation whose scores are known, as plug-ins of an installed package."""
+"""A family with networks by hand and an evaluation whose scores are known, as plug-ins of an installed package."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,9 @@ from toy_family import ToyFamily, score
 from nni_diffnas.api.cost import Budget
 from nni_diffnas.api.errors import TrialFailure
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.job import Job
-from nni_diffnas.search_spaces import UNetFamily
 
 BUDGET = 24_000
 """MACs; the default network needs 32,000, the two by hand 16,000."""
@@ -37,17 +38,8 @@ class ScaledToyFamily(ToyFamily):
 
         return nn.Identity()
 
-    def scaled(self, budget: Budget) -> dict[str, Architecture]:
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
         return {"narrower": NARROWER, "shallower": SHALLOWER, "unchanged": self.default}
-
-
-class ScaledUNetFamily(UNetFamily):
-    """The UNets of ``digits`` with two ways to scale the default below 3 million MACs."""
-
-    def scaled(self, budget: Budget) -> dict[str, Architecture]:
-        thin = {**self.space.complete(self.default), "inner_width": 0.5}
-        ways = {"shallower": {"level0.depth": 1, "level1.depth": 1}, "narrower": {"level1.width": 16}}
-        return {name: self.space.validate({**thin, **change}) for name, change in ways.items()}
 
 
 class KnownScores(Evaluation):
@@ -55,7 +47,7 @@ class KnownScores(Evaluation):
 
     Args:
         data: ``log``, a file; ``scatter``, deviation of the relative error; ``alike``, one score for all networks;
-            ``seconds``, to wait; ``fails``, a file while which exists every training but the default's fails.
+            ``seconds``, to wait; ``ends``, how all trainings end: ``failed`` or ``killed``.
     """
 
     def __init__(self, data: dict[str, Any], longer: float = 1.0, reference: str = "training") -> None:
@@ -78,8 +70,10 @@ class KnownScores(Evaluation):
         with Path(self.data["log"]).open("a") as log:
             log.write(f"{context.output.name} {self.protocol} {sorted(context.settings)}\n")
         time.sleep(self.data.get("seconds", 0.0))
-        if Path(self.data.get("fails", "/nowhere")).exists():
+        if self.data.get("ends") == "failed":
             raise TrialFailure("no memory")
+        if self.data.get("ends") == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         cost = ToyFamily().cost(context.architecture).macs
         rng = np.random.default_rng([context.seed, cost, int(context.architecture["level0.width"])])
         value = 10.0 if self.data.get("alike") else score(context.architecture)
@@ -105,7 +99,7 @@ def installed_toys(site: Path) -> Iterator[None]:
     record.mkdir(parents=True)
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: judged-toys\nVersion: 0\n")
     offers = {
-        "spaces": ["scaled-toy = judged_toys:ScaledToyFamily", "scaled-unet = judged_toys:ScaledUNetFamily"],
+        "spaces": ["scaled-toy = judged_toys:ScaledToyFamily"],
         "evaluators": ["known = judged_toys:KnownScores"],
     }
     text = "".join(f"[nni_diffnas.{kind}]\n" + "\n".join(listed) + "\n" for kind, listed in offers.items())
