@@ -68,6 +68,16 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
             halving=halving,
         )
 
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials of its search, for the script that ran it."""
+        return self.search.trials
+
+    @property
+    def objective(self) -> Objective:
+        """The metric that ranks them."""
+        return self.options.objective
+
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         self._opened, self._own_memory = open_search(self, model_space, engine)
         return model_space
