@@ -31,7 +31,8 @@ def evaluation(**options: Any) -> BlockwiseEvaluation:
 
 def context(family: BlockwiseUNetFamily, folder: Path, architecture: Any = None, **settings: Any) -> TrialContext:
     folder.mkdir(exist_ok=True)
-    return TrialContext(family.default if architecture is None else architecture, folder, 0, settings=settings)
+    chosen = family.default if architecture is None else architecture
+    return TrialContext(chosen, folder, 0, settings=settings, family=family)
 
 
 def run(judge: BlockwiseEvaluation, family: BlockwiseUNetFamily, asked: TrialContext) -> dict[str, Any]:
