@@ -79,11 +79,9 @@ class HeldOutLevels:
 
     def levels(self, device: torch.device) -> Iterator[Batch]:
         """One batch of ``count`` images for each noise level, the least noise first."""
-        chosen = self.chosen
-        clean = torch.from_numpy(self.images.pixels[chosen]).to(device).float().div_(127.5).sub_(1.0)
-        labels = None
-        if self.recipe.class_conditional and self.images.labels is not None:
-            labels = torch.from_numpy(self.images.labels[chosen]).to(device)
+        clean = torch.from_numpy(self.images.pixels[self.chosen]).to(device).float().div_(127.5).sub_(1.0)
+        numbers = self.images.numbers_of(self.chosen) if self.recipe.class_conditional else None
+        labels = None if numbers is None else torch.from_numpy(numbers).to(device)
         for level, timestep in enumerate(self.timesteps):
             generator = torch.Generator().manual_seed(NOISE_SEED + level)
             noise = torch.randn(clean.shape, generator=generator).to(device)

@@ -81,6 +81,18 @@ def test_all_networks_meet_the_same_images_and_noise(digits: ImageSet, small_den
     assert mean_loss(pieces) == pytest.approx(mean_loss(first), rel=1e-5)
 
 
+def test_a_class_conditional_network_hears_the_classes_that_it_was_trained_with(digits: ImageSet) -> None:
+    recipe = Recipe(images=1, class_conditional=True)
+    levels = HeldOutLevels(digits, digits.validation, recipe, 40)
+    batch = next(levels.levels(torch.device("cpu")))
+    numbers = digits.numbers_of(levels.chosen)
+    assert batch.labels is not None
+    assert numbers is not None
+    assert batch.labels.tolist() == numbers.tolist()
+    plain = next(HeldOutLevels(digits, digits.validation, Recipe(images=1), 40).levels(torch.device("cpu")))
+    assert plain.labels is None
+
+
 def test_images_that_rank_are_neither_trained_on_nor_judged_by(digits: ImageSet) -> None:
     assert len(digits.validation) == len(digits.held_out) // 4
     assert set(digits.validation) | set(digits.unseen) == set(digits.held_out)
