@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -90,6 +90,9 @@ class AskTellStrategy(Strategy):
         self._family: Family | None = None
         self.history = History()
         self._own_memory = False
+        self.wake: Callable[[], None] | None = None
+        """What a door that can be woken sets: called from any thread, it has the door call `update` with what has ended
+        meanwhile, perhaps nothing, and then `suggest` for the workers that are free."""
 
     # What a subclass writes ------------------------------------------------------------------------------------------
 
