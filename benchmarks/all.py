@@ -41,7 +41,17 @@ BENCHMARKS = (
         "convergence", "--steps 40 --seeds 1 --log {folder}/convergence.jsonl", "--log {folder}/convergence.jsonl"
     ),
     Benchmark(
-        "rfid_rank", "--folder {folder}/rank --images 240 --longer 2 --networks 1 --seeds 1", "--folder {folder}/rank"
+        "rfid_rank",
+        "--folder {folder}/rank --data {data} --quick",
+        "--folder {folder}/rank --data {data}",
+        needs=CIFAR[:2],
+    ),
+    Benchmark(
+        "recipes",
+        "--folder {folder}/rank --data {data} --journal {folder}/recipes.jsonl --images 128 --samples 70 --seeds 1 "
+        "--changes immiscible",
+        "--folder {folder}/rank --data {data}",
+        needs=CIFAR[:2],
     ),
     Benchmark(
         "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
@@ -51,6 +61,13 @@ BENCHMARKS = (
         "screen --images 128 --networks 2 --seeds 1 --folder {folder}/choices --data {data} "
         "--journal {folder}/choices/choices.jsonl",
         "screen --folder {folder}/choices --data {data}",
+        needs=SHARDS,
+    ),
+    Benchmark(
+        "pays",
+        "search --strategy RandomSearch --seed 0 --trials 6 --images 128 --samples 16 --folder {folder}/pays "
+        "--data {data} --journal {folder}/pays/pays.jsonl",
+        "search --folder {folder}/pays --data {data}",
         needs=SHARDS,
     ),
     Benchmark("gpt_controls", "--evaluations 8 --seeds 1", needs=(TABLE,)),
@@ -76,6 +93,7 @@ BENCHMARKS = (
         needs=(MNIST,),
     ),
     Benchmark("generator", "--networks 50 --training-steps 20"),
+    Benchmark("draws", "--networks 20"),
     Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),
     Benchmark("trial_overhead", "--pairs 1"),
     Benchmark("latency_table", "--networks 4 --rounds 1 --repeats 3"),

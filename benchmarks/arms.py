@@ -51,7 +51,7 @@ def main() -> None:
             shutil.rmtree(folders[-1], ignore_errors=True)
             job = job_of(arguments.table, arguments.dataset, seed)
             with contextlib.redirect_stdout(None):
-                run_search(job, name, folders[-1], arguments.evaluations, {"start_with_default": False})
+                run_search(job, name, folders[-1], arguments.evaluations, {"train_first": "none"})
     print(compare([read_source(str(folder)) for folder in folders]).describe())
 
 

@@ -36,6 +36,7 @@ from nni_diffnas.evaluators.blockwise.joint import macs_per_image
 from nni_diffnas.evaluators.blockwise.settings import BETAS
 from nni_diffnas.results.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import BlockwiseLocalSearch
 from nni_diffnas.trial.run import build_seeded
 
@@ -256,16 +257,16 @@ def students(
     strategy = BlockwiseLocalSearch(
         choice=["knapsack", "global", "random"], score_teacher=False, budget=budget, seed=seed
     )
-    strategy.bind(family.space, family, judge.protocol)
+    search = Search(strategy, family.space, family, judge.protocol)
     search_macs, block_seconds = 0.0, []
-    for trial in strategy.ask(len(family.blocks)):
+    for trial in search.ask(len(family.blocks)):
         block = str(trial.settings["block"])
         metrics = once(family, judge, trial.architecture, trial.settings, seed, folder / f"block-{block}")
         search_macs += metrics["train_macs"] + metrics["choosing_macs"] + metrics["teacher_macs"]
         block_seconds.append(metrics["seconds"])
-        strategy.tell(trial.id, metrics)
+        search.tell(trial.id, metrics)
     chosen = strategy.chosen()
-    chosen["local"] = local_within(strategy, budget, family)
+    chosen["local"] = local_within(search, budget, family)
     chosen = {kind: chosen.get(kind, chosen["knapsack"]) for kind in ("local", "knapsack", "global", "random")}
     asked = [(kind, beta, "soft target") for beta in ("constant1", "cosine") for kind in chosen]
     asked += [("knapsack", beta, "soft target") for beta in ("linear", "hard", "constant0")]
@@ -306,10 +307,11 @@ def budget_of(family: BlockwiseUNetFamily) -> Budget:
     return Budget({"macs": Window(max=MACS_KEPT * whole.macs), "params": Window(max=PARAMS_KEPT * whole.params)})
 
 
-def local_within(strategy: BlockwiseLocalSearch, budget: Budget, family: BlockwiseUNetFamily) -> dict[str, Any]:
+def local_within(search: Search, budget: Budget, family: BlockwiseUNetFamily) -> dict[str, Any]:
     """Local choice by the tolerance whose student uses most of the budget's MACs."""
-    free = BlockwiseLocalSearch(choice="local", score_teacher=False, seed=strategy.seed, warm_start=strategy.trials)
-    free.bind(family.space, family, strategy.protocol)
+    seed = search.options.seed
+    free = BlockwiseLocalSearch(choice="local", score_teacher=False, seed=seed, warm_start=search.trials)
+    Search(free, family.space, family, search.protocol)
     found = []
     for tolerance in np.linspace(0.4, 4.0, 145):
         free.tolerances = [float(tolerance)]

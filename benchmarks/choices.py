@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cifar16 import averaged
 from reporting import report
 from scipy.stats import t
 
@@ -120,18 +121,6 @@ class Protocol:
         return Recipe(images=self.images, learning_rate=self.learning_rate)
 
 
-def images(folder: Path, data: Path) -> Path:
-    """The 20,000 images of both shards, averaged 2x2 to 16x16, with their labels."""
-    file = folder / "cifar10_16.npz"
-    if not file.exists():
-        shards = [np.load(data / f"cifar10_train_{index}.npz") for index in range(2)]
-        pixels = np.concatenate([shard["images"] for shard in shards]).astype(np.float32)
-        means = pixels.reshape(len(pixels), 16, 2, 16, 2, 3).mean(axis=(2, 4))
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(file, images=np.rint(means).astype(np.uint8), labels=np.concatenate([s["labels"] for s in shards]))
-    return file
-
-
 def scaled(changes: Mapping[str, Any], macs: int) -> UNetConfig:
     """By hand with these changes, its widths scaled together to ``macs``.
 
@@ -216,7 +205,7 @@ class Study:
         self.journal = Journal(arguments.journal)
         self.configs = {name: scaled(changes, plan_of(BY_HAND).price[0]) for name, changes in EVERYTHING.items()}
         self.trains = not arguments.only_report
-        self.source = images(arguments.folder, arguments.data) if self.trains else Path()
+        self.source = averaged(arguments.folder, arguments.data) if self.trains else Path()
 
     def training(self, name: str, seed: int, protocol: Protocol) -> dict[str, Any] | None:
         """The result of a training, made now unless only a report is wanted."""

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cifar16 import averaged
 from reporting import report
 from torch import nn
 
@@ -110,8 +111,8 @@ class Case:
         return self.evaluation.scoring.score(to_uint8(generated).numpy())["rfid"]
 
 
-def cases(root: Path) -> dict[str, Case]:
-    """The two data sets, with networks that two cores can train."""
+def cases(root: Path, folder: Path) -> dict[str, Case]:
+    """The data sets, with networks that two cores can train; ``folder`` keeps the averaged images."""
     small = {
         "dropout": 0.0, "width_factors": [1.0], "width_multiple": 8, "depths": [1], "attention": [False],
         "middle": ["residual"], "heads": [2], "inner_width": [1.0], "norm_groups": 8, "default_depth": 1,
@@ -119,9 +120,11 @@ def cases(root: Path) -> dict[str, Case]:
     }  # fmt: skip
     grey = {"preset": "digits", "base_width": 8, "multipliers": [1, 2], "time_embedding": [4], **small}
     colour = {"preset": "cifar10", "base_width": 8, "multipliers": [1, 2, 4], "time_embedding": [8], **small}
+    narrow = {"sample_size": 16, "base_width": 16, "multipliers": [1, 1.5, 1.5], "time_embedding": [4]}
     return {
         "digits": Case({"source": "digits"}, grey, 400, 4, 250, 10),
         "cifar10": Case({"source": str(root / "cifar10_train_0.npz")}, colour, 500, 4, 300, 10),
+        "cifar16": Case({"source": str(folder / "cifar10_16.npz")}, {**colour, **narrow}, 500, 4, 300, 10),
     }
 
 
@@ -275,8 +278,8 @@ def throughput(case: Case, rounds: int = 7, steps: int = 12) -> float:
 def main() -> None:
     """Train, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("digits", "cifar10"), default="digits")
-    parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="folder of cifar10_train_0.npz")
+    parser.add_argument("--data", choices=("digits", "cifar10", "cifar16"), default="digits")
+    parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="folder of the CIFAR-10 shards")
     parser.add_argument("--log", type=Path, default=Path("convergence.jsonl"))
     parser.add_argument("--steps", type=int, help="of the baselines")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
@@ -284,7 +287,9 @@ def main() -> None:
     parser.add_argument("--rapid", type=json.loads, default={}, help="settings of rapid to try, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    case, log = cases(arguments.root)[arguments.data], Log(arguments.log)
+    if arguments.data == "cifar16":
+        averaged(arguments.log.parent, arguments.root)
+    case, log = cases(arguments.root, arguments.log.parent)[arguments.data], Log(arguments.log)
     steps, seeds = arguments.steps or case.steps, SEEDS[: arguments.seeds]
 
     def run(name: str, seed: int, settings: Mapping[str, Any], length: int) -> dict[str, Any]:

@@ -33,7 +33,8 @@ from nni_diffnas.api.cost import Budget, Cost, Window  # noqa: E402
 from nni_diffnas.api.errors import SpaceError  # noqa: E402
 from nni_diffnas.api.family import Family  # noqa: E402
 from nni_diffnas.api.space import Architecture, Space, Value  # noqa: E402
-from nni_diffnas.api.strategy import AskTellStrategy  # noqa: E402
+from nni_diffnas.doors.strategy import AskTellStrategy  # noqa: E402
+from nni_diffnas.searching.search import Search  # noqa: E402
 from nni_diffnas.strategies import GPTProposer, RandomSearch, RegularizedEvolution  # noqa: E402
 from nni_diffnas.strategies.gpt.template import DEFAULT_TEMPLATE  # noqa: E402
 
@@ -103,18 +104,20 @@ class Result:
     proposals: int
 
 
-def search(family: CellFamily, strategy: AskTellStrategy, evaluations: int, workers: int) -> Result:
+def result(family: CellFamily, strategy: AskTellStrategy, evaluations: int, workers: int) -> Result:
     """Run one search."""
-    strategy.bind(family.space, family, "table", task="image classification on CIFAR-10 with cells of NAS-Bench-201")
-    while len(strategy.trials) < evaluations:
-        for trial in strategy.ask(min(workers, evaluations - len(strategy.trials))):
-            strategy.tell(trial.id, {"accuracy": family.accuracy(trial.architecture)})
+    search = Search(
+        strategy, family.space, family, "table", task="image classification on CIFAR-10 with cells of NAS-Bench-201"
+    )
+    while len(search.trials) < evaluations:
+        for trial in search.ask(min(workers, evaluations - len(search.trials))):
+            search.tell(trial.id, {"accuracy": family.accuracy(trial.architecture)})
     rows = strategy.language_model.ledger.rows if isinstance(strategy, GPTProposer) else []
     return Result(
-        best=max(trial.metrics["accuracy"] for trial in strategy.trials),
+        best=max(trial.metrics["accuracy"] for trial in search.trials),
         repairs=sum(row.step > 0 for row in rows),
         requests=len(rows),
-        proposals=sum(trial.origin.kind == "proposal" for trial in strategy.trials),
+        proposals=sum(trial.origin.kind == "proposal" for trial in search.trials),
     )
 
 
@@ -125,14 +128,14 @@ def run(family: CellFamily, name: str, part: str, seed: int, given: argparse.Nam
         "direction": "maximize",
         "budget": BUDGET,
         "seed": seed,
-        "start_with_default": False,
+        "train_first": "none",
     }
     if name == "RandomSearch":
-        return search(family, RandomSearch(**options), given.evaluations, given.workers)
+        return result(family, RandomSearch(**options), given.evaluations, given.workers)
     if name == "climbing without a prompt":
         return Result(climb(family, given.evaluations, given.workers, seed), 0, 0, 0)
     if name == "RegularizedEvolution":
-        return search(family, RegularizedEvolution(**options), given.evaluations, given.workers)
+        return result(family, RegularizedEvolution(**options), given.evaluations, given.workers)
     with ChatServer(MODELS[name](seed), name=MODELS[name].name) as server:
         strategy = GPTProposer(
             model=name,
@@ -142,7 +145,7 @@ def run(family: CellFamily, name: str, part: str, seed: int, given: argparse.Nam
             repairs=20,  # so that nearly every trial is the model's own, however blind it is
             **options,
         )
-        return search(family, strategy, given.evaluations, given.workers)
+        return result(family, strategy, given.evaluations, given.workers)
 
 
 def climb(family: CellFamily, evaluations: int, workers: int, seed: int) -> float:

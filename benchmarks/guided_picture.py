@@ -25,6 +25,7 @@ from matplotlib.patches import Patch, Rectangle
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.search_spaces import TableFamily, UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.table import Table, load_table
 
@@ -59,26 +60,32 @@ def draw_rows(axes: Any, table: Table, architecture: Mapping[str, Any], colors: 
 
 
 def unets(family: UNetFamily, budget: Budget) -> list[dict[str, Any]]:
-    strategy = DiffusionGuided(objective="rfid", unguided=COLUMNS, start_with_default=False, budget=budget, seed=1)
-    strategy.bind(family.space, family)
-    return [trial.architecture for trial in strategy.ask(COLUMNS)]
+    search = Search(
+        DiffusionGuided(objective="rfid", unguided=COLUMNS, train_first="none", budget=budget, seed=1),
+        family.space,
+        family,
+    )
+    return [trial.architecture for trial in search.ask(COLUMNS)]
 
 
 def cells(table: Table, observations: int) -> list[dict[str, Any]]:
     objective = Objective("score", "maximize" if table.maximize else "minimize")
-    strategy = DiffusionGuided(objective=objective, unguided=COLUMNS, start_with_default=False, seed=1)
-    strategy.bind(table.space, TableFamily.of(table))
+    search = Search(
+        DiffusionGuided(objective=objective, unguided=COLUMNS, train_first="none", seed=1),
+        table.space,
+        TableFamily.of(table),
+    )
     rows = np.random.default_rng(1).choice(len(table.choices), observations, replace=False)
     origin = Origin("RandomSearch", "random")
     column = table.column(table.objective)
-    strategy.restore(
+    search.restore(
         [
             Trial(f"t{row}", "e", table.architecture(row), origin, "succeeded", {"score": float(column[row])})
             for row in rows.tolist()
         ],
         {},
     )
-    return [trial.architecture for trial in strategy.ask(COLUMNS)]
+    return [trial.architecture for trial in search.ask(COLUMNS)]
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from reporting import report
 
 from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     weights = rng.normal(size=family.space.shape)
     rows, results = [], []
     for trials in map(int, arguments.trials.split(",")):
-        strategy = DiffusionGuided(objective=Objective("score", "maximize"), start_with_default=False)
+        strategy = DiffusionGuided(objective=Objective("score", "maximize"), train_first="none")
         warm = []
         for i in range(trials):
             architecture = family.space.sample(rng)
@@ -36,8 +37,8 @@ def main() -> None:
             origin = Origin("RandomSearch", "random")
             trial = Trial(f"warm-{i}", "warm", architecture, origin, status="succeeded", metrics={"score": score})
             warm.append(trial)
-        strategy.bind(family.space, family)
-        strategy.restore(warm, {})
+        search = Search(strategy, family.space, family)
+        search.restore(warm, {})
         seconds, cpu = [], []
         for _ in range(arguments.repeats):
             started, used = time.monotonic(), time.process_time()

@@ -27,9 +27,10 @@ from reporting import report
 from nni_diffnas.api.trial import Objective
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.search_spaces import TableFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.table import Table, load_table
 
-Search = Callable[[Table, int, int, dict[str, Any]], Iterator[int | None]]
+Way = Callable[[Table, int, int, dict[str, Any]], Iterator[int | None]]
 """``(table, seed, evaluations, options)`` to the rows that are evaluated, in order; ``None`` for a row that lacks."""
 
 PLUGINS = {"guided": "DiffusionGuided", "evolution": "RegularizedEvolution", "random": "RandomSearch"}
@@ -41,26 +42,26 @@ def score(table: Table, row: int | None) -> float | None:
     return None if not np.isfinite(value) else float(value if table.maximize else -value)
 
 
-def plugin_search(name: str) -> Search:
-    def search(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
+def plugin_search(name: str) -> Way:
+    def rows(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
         objective = Objective("score", "maximize")
         strategy = find_plugin("strategies", PLUGINS[name])(
-            objective=objective, seed=seed, start_with_default=False, **options
+            objective=objective, seed=seed, train_first="none", **options
         )
-        strategy.bind(table.space, TableFamily.of(table))
+        search = Search(strategy, table.space, TableFamily.of(table))
         for _ in range(evaluations):
-            asked = strategy.ask(1)
+            asked = search.ask(1)
             if not asked:
                 return
             row = table.row(asked[0].architecture)
             value = score(table, row)
             if value is None:
-                strategy.tell_failed(asked[0].id, "the table has no such row")
+                search.tell_failed(asked[0].id, "the table has no such row")
             else:
-                strategy.tell(asked[0].id, {"score": value})
+                search.tell(asked[0].id, {"score": value})
             yield row
 
-    return search
+    return rows
 
 
 def gp_search(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
@@ -106,10 +107,10 @@ def tpe_search(table: Table, seed: int, evaluations: int, options: dict[str, Any
         yield row
 
 
-SEARCHES: dict[str, Search] = {**{name: plugin_search(name) for name in PLUGINS}, "gp": gp_search, "tpe": tpe_search}
+SEARCHES: dict[str, Way] = {**{name: plugin_search(name) for name in PLUGINS}, "gp": gp_search, "tpe": tpe_search}
 
 
-def run(table: Table, search: Search, seed: int, evaluations: int, options: dict[str, Any]) -> dict[str, Any]:
+def run(table: Table, search: Way, seed: int, evaluations: int, options: dict[str, Any]) -> dict[str, Any]:
     """One search: when it found the best entry, its regret after each evaluation, the report of its selection."""
     best = score(table, table.best)
     assert best is not None

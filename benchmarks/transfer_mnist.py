@@ -32,6 +32,7 @@ from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.evaluators.scores.scoring import Scoring
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.strategies.guided.transfer import Experience
 from nni_diffnas.trial.run import build_seeded
@@ -144,13 +145,14 @@ def trials_needed(row: NDArray[np.float64], seed: int, options: dict[str, Any]) 
     position = {FAMILY.space.key_of(architecture): i for i, architecture in enumerate(networks())}
     rank = np.argsort(np.argsort(row))
     objective = Objective("rfid", "minimize")
-    strategy = DiffusionGuided(objective=objective, seed=seed, start_with_default=False, **options)
-    strategy.bind(FAMILY.space, FAMILY)
+    search = Search(
+        DiffusionGuided(objective=objective, seed=seed, train_first="none", **options), FAMILY.space, FAMILY
+    )
     good = 0
     for number in range(1, len(row) + 1):
-        (asked,) = strategy.ask(1)
+        (asked,) = search.ask(1)
         column = position[FAMILY.space.key_of(asked.architecture)]
-        strategy.tell(asked.id, {"rfid": float(row[column])})
+        search.tell(asked.id, {"rfid": float(row[column])})
         good = good or (number if rank[column] < BEST else 0)
         if rank[column] == 0:
             return good, number

@@ -6,15 +6,13 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from nni_diffnas.api.errors import DataError, JobError
@@ -22,61 +20,28 @@ from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 
-from .images.image_set import DataSettings, ImageSet, images
+from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
+from .images.settings import DataSettings
 from .sampling.schedulers import Sampler, make_scheduler
 from .sampling.solvers import SOLVERS, initial_noise
 from .scores.curve import Curve, Stopped
-from .scores.features import ExtractorKind
-from .scores.scoring import ReferenceName, Scoring, make_extractor
-from .training.compute import DeviceName, Team, autocast, channels_last, choose_device, computing, place, threads
+from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
+from .scores.reference_denoiser import reference_denoiser
+from .scores.scoring import Scoring, make_extractor
+from .settings import Settings, validated
+from .training.compute import Team, autocast, channels_last, choose_device, computing, place, threads
 from .training.denoising import TrainingResult, call_network, train
 from .training.fitting import check_network
 from .training.recipe import Recipe
 
-__all__ = ["DiffusionEvaluation", "Settings", "validated"]
+__all__ = ["DiffusionEvaluation"]
 
-Model = TypeVar("Model", bound=BaseModel)
+RULES_OF_0_1: Mapping[str, Any] = {"split": "position", "class_numbers": "in_turn", "upright": False}
+"""Fields of the data whose default was another in version 0.1."""
+
 # Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
 SAMPLING_SEED = 0x5EED
-
-
-class Settings(BaseModel):
-    """The ``evaluator`` section of a job.
-
-    Args:
-        training: how networks are trained, and for how long.
-        extractor: feature space of the distance.
-        extractor_weights: file of the Inception weights.
-        extractor_seed: of the ``labels`` and ``random`` networks.
-        score_images: generated for the final score.
-        sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
-        sampler_steps: network evaluations an image.
-        sampling_batch: images generated at once; halved while the memory does not suffice.
-        reference: part of the data that samples are compared with.
-        reference_images: so many of them, drawn by chance. Unset: all.
-        curve_points: how many of the intermediate reports carry an RFID, evenly spread.
-        curve_images: generated for each of these.
-        threads: of the CPU. Unset: ``OMP_NUM_THREADS``, else 1, so that concurrent trials do not hinder each other.
-        device: ``auto`` takes a CUDA GPU where there is one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    training: Recipe = Recipe(images=16_000)
-    extractor: ExtractorKind = "labels"
-    extractor_weights: Path | None = None
-    extractor_seed: int = 0
-    score_images: int = Field(default=1000, ge=2)
-    sampler: str = "dpm-solver++"
-    sampler_steps: int = Field(default=10, ge=1)
-    sampling_batch: int = Field(default=256, ge=1)
-    reference: ReferenceName = "training"
-    reference_images: int | None = Field(default=None, ge=2)
-    curve_points: int = Field(default=3, ge=0)
-    curve_images: int = Field(default=200, ge=2)
-    threads: int | None = Field(default=None, ge=1)
-    device: DeviceName = "auto"
 
 
 class DiffusionEvaluation(Evaluation):
@@ -95,9 +60,9 @@ class DiffusionEvaluation(Evaluation):
         JobError: an unknown option, or a value out of range.
     """
 
-    measures = (
-        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "train_seconds", "sample_seconds", "seconds"),
-        *("images_per_second", "trained_images"),
+    measures: tuple[str, ...] = (
+        *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"),
+        *("train_seconds", "sample_seconds", "seconds", "images_per_second", "trained_images"),
     )
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
@@ -105,6 +70,10 @@ class DiffusionEvaluation(Evaluation):
     def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
+        self.family: Family | None = None
+        """Of the networks, once a trial has said it: its default is the reference of ``prediction_gap``."""
+        absent = {name for name, number in self._signals().items() if not number}
+        self.measures = tuple(name for name in self.measures if name not in absent)
         if self.settings.sampler_steps > self.settings.training.timesteps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, more than the "
@@ -115,13 +84,37 @@ class DiffusionEvaluation(Evaluation):
 
     @classmethod
     def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
-        """``data`` with its rule of splitting: version 0.1 held images out by their position."""
-        return {**data, "split": data.get("split", "position" if version.startswith("0.1.") else "content")}
+        """``data`` with the rules of splitting, numbering classes and turning photographs of that version."""
+        rules: dict[str, Any] = {name: DataSettings.model_fields[name].default for name in RULES_OF_0_1}
+        return {**rules, **(RULES_OF_0_1 if version.startswith("0.1.") else {}), **data}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the images and of the part that is trained on: the end of `protocol`."""
+        return self.images.split
+
+    def describe_data(self) -> list[str]:
+        """What the images are."""
+        return self.images.describe()
+
+    def pictures(self) -> bytes:
+        """Sixty-four of the images, spread over all of them, as PNG."""
+        content = self.images.pixels
+        chosen = np.unique(np.linspace(0, len(content) - 1, 64).round().astype(int))
+        return png(grid(content[chosen], side=640))
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """``rfid``, unless no report before the last one of the training carries it."""
-        return ("rfid",) if min(self.settings.curve_points, self.settings.training.reports - 1) > 0 else ()
+        """``rfid`` and the signals without samples, unless no report before the last of the training carries them."""
+        if min(self.settings.curve_points, self.settings.training.reports - 1) <= 0:
+            return ()
+        measured = {"rfid": self.settings.curve_images, **self._signals()}
+        return tuple(name for name, number in measured.items() if number)
+
+    def _signals(self) -> dict[str, float]:
+        """Scores that need no samples, with a number that is 0 where they are not measured."""
+        images = self.settings.loss_images * self.data.held_out
+        return {"held_out_loss": images, "prediction_gap": images * self.settings.gap_training}
 
     @cached_property
     def images(self) -> ImageSet:
@@ -139,14 +132,56 @@ class DiffusionEvaluation(Evaluation):
         device, count = choose_device(settings.device), settings.reference_images
         return Scoring(self.images, settings.reference, extractor, device, count)
 
+    @cached_property
+    def held_out_loss(self) -> HeldOutLoss | None:
+        """What measures the loss on held-out images; ``None`` where it is switched off or there are too few of them."""
+        return self._compared(None) if self.settings.loss_images and len(self.images.validation) else None
+
+    @property
+    def _reference_recipe(self) -> Recipe:
+        return self.longer(self.settings.gap_training).settings.training
+
+    @cached_property
+    def prediction_gap(self) -> HeldOutLoss | None:
+        """What compares with the reference denoiser, which is trained now where it was not before; ``None``: nothing.
+
+        Raises:
+            JobError: it is wanted, and nobody said what family the networks are of.
+        """
+        if not self.settings.gap_training or self.held_out_loss is None:
+            return None
+        if self.family is None:
+            raise JobError(
+                "evaluator.gap_training compares networks with the default of their search space, and this network is "
+                "of none: leave gap_training out."
+            )
+        device = choose_device(self.settings.device)
+        data = partial(self._resident, device)
+        return self._compared(reference_denoiser(self.images, self._reference_recipe, self.family, device, data))
+
+    def _compared(self, reference: nn.Module | None) -> HeldOutLoss:
+        """Loss, or gap to a reference, on images that rank; where samples are judged by the others, on these."""
+        settings, images = self.settings, self.images
+        part = images.unseen if settings.reference == "held_out" else images.validation
+        return HeldOutLoss(images, part, settings.training, settings.loss_images, settings.sampling_batch, reference)
+
+    @cached_property
+    def signals_by_level(self) -> dict[str, HeldOutLoss]:
+        """Scores that need no samples, by name; less is better."""
+        found = {"held_out_loss": self.held_out_loss, "prediction_gap": self.prediction_gap}
+        return {name: signal for name, signal in found.items() if signal is not None}
+
     @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
+        default = type(settings).model_fields["loss_images"].default
+        losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
+        losses += f"/gap to the default after {self._reference_recipe.budget}" if settings.gap_training else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
             f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
-            f"{settings.reference} {settings.reference_images or ''}{self.images.split}"
+            f"{self.scoring.part} {settings.reference_images or ''}{self.images.split}{losses}"
         )
 
     def prepare(self) -> None:
@@ -177,18 +212,22 @@ class DiffusionEvaluation(Evaluation):
         )
         seconds = None if training.seconds is None else training.seconds * factor
         budget = {"images": images, "steps": steps, "seconds": seconds}
-        return self.changed(training={**training.model_dump(exclude_unset=True), **budget})
+        # The reference denoiser stays the same.
+        gap = {"gap_training": self.settings.gap_training / factor} if self.settings.gap_training else {}
+        return self.changed(training={**training.model_dump(exclude_unset=True), **budget}, **gap)
 
     def changed(self, **options: Any) -> Self:
         """The same with other fields of `Settings`."""
         # Only what was set: a subclass may refuse an option that is named, were it at its default.
-        return type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
+        made = type(self)(self.data.model_dump(), **{**self.settings.model_dump(exclude_unset=True), **options})
+        made.family = self.family
+        return made
 
     def check(self, family: Family) -> None:
         """Refuse networks that the images or the recipe do not fit; nothing is allocated for it."""
         with torch.device("meta"):
             model = family.build(family.default)
-        check_network(model, self.images.shape, self.settings.training)
+        check_network(model, self.images.shape, self.settings.training, self.images.last_class)
 
     def scheduler_config(self) -> dict[str, Any] | None:
         """Configuration of the diffusers scheduler that samples the trained network in a stock ``DDPMPipeline``.
@@ -223,6 +262,9 @@ class DiffusionEvaluation(Evaluation):
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         """Train and score ``model``; writes weights, samples, the TensorBoard log and ``evaluation.json``."""
+        self.family = context.family or self.family
+        with threads(self.settings.threads):
+            _ = self.signals_by_level  # what one trial trains for all is not that trial's time
         began = time.monotonic()
         with threads(self.settings.threads), TensorBoardLog(context.output / "tensorboard") as log:
             check_network(model, self.images.shape, self.settings.training)
@@ -234,12 +276,14 @@ class DiffusionEvaluation(Evaluation):
                 return self._stopped(str(stopped), context, curve, began)
             if Team.number() > 0:
                 return {}
+            levels = {name: signal.levels(model) for name, signal in self.signals_by_level.items()}
             sampling = time.monotonic()
             pixels = self.generate(model, self.settings.score_images, context.seed)
             sample_seconds = time.monotonic() - sampling
             metrics = {
                 **self.scoring.score(pixels),
                 "loss": training.loss,
+                **{name: mean_loss(found) for name, found in levels.items()},
                 "train_seconds": training.seconds,
                 "sample_seconds": sample_seconds,
                 "images_per_second": training.images / max(training.seconds, 1e-9),
@@ -256,7 +300,7 @@ class DiffusionEvaluation(Evaluation):
             "micro_batch": training.micro_batch,
             "compiled": training.compiled,
         }
-        self._write(model, context, metrics, png(picture), how)
+        self._write(model, context, metrics, png(picture), how, levels)
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)
         return metrics
@@ -276,7 +320,8 @@ class DiffusionEvaluation(Evaluation):
         """
         device, recipe = next(model.parameters()).device, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
-        labels = torch.arange(count) % max(self.images.classes, 1) if recipe.class_conditional else None
+        numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
+        labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
@@ -289,7 +334,7 @@ class DiffusionEvaluation(Evaluation):
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels
 
-    def forecast(self, model: nn.Module) -> tuple[float, float]:
+    def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
         settings, recipe = self.settings, self.settings.training
         trial = copy.deepcopy(model).to(choose_device(self.settings.device))
@@ -306,6 +351,8 @@ class DiffusionEvaluation(Evaluation):
         steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
         training = recipe.seconds or steps * timed.seconds / timed.steps
         images = settings.score_images + settings.curve_points * settings.curve_images
+        passes = LEVELS * settings.loss_images * (1 + settings.curve_points) * len(self.signals_by_level)
+        images += math.ceil(passes / settings.sampler_steps)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
         return training + images * an_image + scoring, float(weights + pictures)
@@ -325,13 +372,17 @@ class DiffusionEvaluation(Evaluation):
     def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
         """Scores ``model`` on its way, as the settings say."""
         settings = self.settings
+        generate = (
+            (lambda: self.generate(model, settings.curve_images, context.seed)) if settings.curve_images else None
+        )
         return Curve(
             settings.curve_points,
-            lambda: self.generate(model, settings.curve_images, context.seed),
+            generate,
             self.scoring.score,
             context.report,
             log,
             context.settings,
+            lambda: {name: mean_loss(signal.levels(model)) for name, signal in self.signals_by_level.items()},
         )
 
     def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
@@ -343,8 +394,8 @@ class DiffusionEvaluation(Evaluation):
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Pixels and labels of the training images, on the device for the whole training."""
         chosen = self.images.training
-        labels = self.images.labels if self.settings.training.class_conditional else None
-        on_device = None if labels is None else torch.from_numpy(labels[chosen]).to(device)
+        labels = self.images.numbers_of(chosen) if self.settings.training.class_conditional else None
+        on_device = None if labels is None else torch.from_numpy(labels).to(device)
         return torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(device), on_device
 
     def _write(
@@ -354,6 +405,7 @@ class DiffusionEvaluation(Evaluation):
         metrics: Mapping[str, float],
         picture: bytes,
         how: Mapping[str, Any],
+        levels: Mapping[str, Sequence[Level]] | None = None,
     ) -> None:
         from safetensors.torch import save_model
 
@@ -364,6 +416,7 @@ class DiffusionEvaluation(Evaluation):
             "metrics": dict(metrics),
             "architecture": dict(context.architecture),
             "seed": context.seed,
+            "levels": {name: [level.as_dict() for level in found] for name, found in (levels or {}).items()},
             **self.resolved(),
             "computing": dict(how),
             "torch": torch.__version__,
@@ -373,20 +426,3 @@ class DiffusionEvaluation(Evaluation):
 
 def _steps(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
-
-
-def validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:
-    """Settings from what a job says in a section.
-
-    Raises:
-        JobError: an unknown field, or a value out of range.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join([section, *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields)
-            raise JobError(f"{field} is no option: the options of {section} are {known}.") from error
-        raise JobError(f"{field} is {first['input']!r}, which does not fit: {first['msg']}.") from error

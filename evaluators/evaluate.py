@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.job import load_job
-from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.formats import format_seconds
 from nni_diffnas.searching.progress import progress_bar
 
-from .diffusion import validated
-from .images.image_set import DataSettings, images
+from .images.image_set import images
+from .images.settings import DataSettings
 from .sampling.pipelines import Generator
 from .scores.features import ExtractorKind
 from .scores.scoring import ReferenceName, Scoring, make_extractor
+from .settings import validated
 from .training.compute import choose_device, threads
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate", "score_name"]
@@ -125,7 +126,8 @@ def evaluate(
         space = make_extractor(plan.extractor, content, options.get("extractor_seed", 0), Path(file) if file else None)
         scoring = Scoring(content, plan.reference, space, device, plan.reference_images)
         scoring.prepare()
-        generator = Generator.load(pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code)
+        demanded = sampler is not None or "sampler" in options
+        generator = Generator.load(pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded)
         generator.check(content.shape)
         about = {
             "pipeline": generator.fingerprint, "steps": generator.steps, "sampler": generator.sampler, "seed": seed,
@@ -147,7 +149,7 @@ def evaluate(
         f"{name} {metrics['rfid']:.5g} +- {metrics['rfid_se']:.2g}{beyond}; KID {metrics['kid']:.4g}\n"
         f"{plan.images} images of {generator.steps} {generator.sampler} steps against {len(scoring.indices)} "
         f"({plan.reference}) of {content.source!r}, features {space.name}. The standard error is that of other images "
-        f"of the same pipeline."
+        f"of the same pipeline.{generator.remark and ' ' + generator.remark}"
     )
     return text, {**result, **metrics}
 

@@ -16,31 +16,44 @@ from .api.errors import DataError
 __all__ = ["cache_folder", "cached_bytes", "cached_folder", "fingerprint"]
 
 
+_REMEDY = "set NNI_DIFFNAS_CACHE to a folder that you may write to"
+
+
 def cache_folder() -> Path:
     """Return the cache folder, made where missing.
 
     ``NNI_DIFFNAS_CACHE`` where it is set, else ``nni-diffnas`` in the platform's folder for caches.
 
     Raises:
-        DataError: the folder cannot be made.
+        DataError: the folder cannot be made, or nobody knows where.
     """
+    try:
+        folder = _place()
+    except RuntimeError as error:
+        raise DataError(f"This user has no home folder to keep the cache in ({error}): {_REMEDY}.") from error
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _place() -> Path:
     named = os.environ.get("NNI_DIFFNAS_CACHE")
     if named:
-        folder = Path(named).expanduser()
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "nni-diffnas" / "Cache"
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches" / "nni-diffnas"
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-diffnas"
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nni-diffnas" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nni-diffnas"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-diffnas"
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Say in a sentence that a part of the cache cannot be written, and what helps."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise DataError(
-            f"The cache folder {str(folder)!r} cannot be made ({error.strerror}): "
-            f"set NNI_DIFFNAS_CACHE to a folder that you may write to."
-        ) from error
-    return folder
+        raise DataError(f"The cache {str(place)!r} cannot be written ({error.strerror}): {_REMEDY}.") from error
 
 
 def fingerprint(*parts: object) -> str:
@@ -53,8 +66,14 @@ def _lock(path: Path) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system releases it even when the holder is killed."""
     from filelock import FileLock
 
-    with FileLock(path):
+    # Whoever shares the cache has to take the same lock; what may really be written there, the folder says.
+    lock = FileLock(path, mode=0o666)
+    with _writing(path.parent):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
@@ -67,14 +86,18 @@ def cached_folder(name: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder() / name
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder.with_name(folder.name + ".lock")):
         if folder.is_dir():
             return folder
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        with _writing(folder.parent):
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             make(unfinished)
-            unfinished.rename(folder)
+            with _writing(folder.parent):
+                unfinished.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp's is for its maker's eyes only
+                unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder

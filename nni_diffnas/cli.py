@@ -86,6 +86,7 @@ def register() -> None:
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
     port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
+    pictures: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet of the images.")] = None,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
     from itertools import chain
@@ -93,7 +94,7 @@ def doctor(
     from .doors.doctor import check_config, check_environment
 
     failed = False
-    for finding in chain(check_environment(), check_config(config, port) if config else ()):
+    for finding in chain(check_environment(), check_config(config, port, pictures) if config else ()):
         print(finding, flush=True)
         failed = failed or finding.level == "FAIL"
     if failed:
@@ -110,7 +111,7 @@ def space(
     import numpy as np
 
     from .job import load_job
-    from .searching.ranking import format_count
+    from .searching.formats import format_count
 
     family = load_job(job).make_family()
     text = json.dumps(family.space.to_nni(), indent=2)
@@ -154,7 +155,7 @@ def cost(
 
     from .api.family import choice_costs, sample_within
     from .job import load_job
-    from .searching.ranking import format_cost
+    from .searching.formats import format_cost
 
     loaded = load_job(job)
     family, budget = loaded.make_family(), loaded.make_budget()
@@ -213,7 +214,7 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Write the network as ONNX too, and check it.")] = False,
 ) -> None:
     """Write the winner (or a given trial) as a diffusers pipeline with a model card; also while the search runs."""
-    from .doors.experiment import find_experiment
+    from .memory.experiment_folder import find_experiment
     from .results.read import export_trial, read_search
 
     search = read_search(find_experiment(experiment))
@@ -222,31 +223,70 @@ def export(
     _folder(target.parent)
     pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
+    if changed := search.data_changed():
+        print(f"{changed}: the network was trained on what it was then.", file=sys.stderr)
     if onnx:
         from .results.onnx_export import export_onnx
 
         print(export_onnx(pipeline))
 
 
+def _looks(seeds: str) -> tuple[int, ...]:
+    from .api.errors import JobError
+    from .results.intervals import LOOKS
+
+    if seeds == "auto":
+        return LOOKS
+    if not seeds.isdecimal() or int(seeds) < 2:
+        raise JobError(f"--seeds is {seeds!r}: give a number of at least 2, or auto.")
+    return (int(seeds),)
+
+
 @app.command()
 def verdict(
     experiment: ExperimentArgument,
-    seeds: Annotated[int, typer.Option(help="Fresh seeds for which both networks are trained.", min=2)] = 3,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            help="Fresh seeds for which each network is trained; 'auto' takes 3, and 3 more until winner and by hand "
+            "are told apart, 12 at most.",
+            metavar="N|auto",
+        ),
+    ] = "3",
+    longer: Annotated[float, typer.Option(help="Training as a multiple of a trial's.", min=0.01)] = 1.0,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Intervals of differences seed by seed: where common seeds help.")
+    ] = False,
+    arch: Annotated[
+        list[Path] | None, typer.Option(help="Architecture file (JSON) that is judged, too; may be repeated.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 2,
     output: Annotated[Path | None, typer.Option(help="Folder; <experiment>/verdict without it.")] = None,
     trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
 ) -> None:
-    """Train winner and default again with fresh seeds, score them on held-out images, and say which is better."""
-    from .doors.experiment import find_experiment
-    from .results.read import read_search
-    from .results.verdict import judge
+    """Say what the search gained over doing it by hand: winner, by hand and default trained with fresh seeds.
 
+    All are scored on held-out images. A verdict that was killed goes on by the same command.
+    """
+    from .memory.experiment_folder import find_experiment
+    from .results.judging import challenger, judge
+    from .results.read import read_search
+    from .results.verdict_text import describe_verdict, look_in_words
+
+    looks = _looks(seeds)
     search = read_search(find_experiment(experiment))
+    also = {file.stem: _read_architecture(file) for file in arch or ()}
     folder = _folder(output or search.folder.path / "verdict")
-    chosen = search.pick(trial) if trial else search.challenger
-    if not trial and chosen is not search.outcome.best:
-        print(f"The default network itself is the best trial: the next best, {chosen.id}, is compared with it.")
-    print(judge(search.job, chosen, folder, range(seeds), workers).describe())
+    chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
+    best = search.outcome.best
+    if not trial and best is not None and chosen is not best:
+        print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
+    found = judge(
+        search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
+        described=search.described,
+        watch=lambda verdict: print(look_in_words(verdict), flush=True) if len(looks) > 1 else None,
+    )  # fmt: skip
+    print(describe_verdict(found))
 
 
 @app.command()
@@ -262,6 +302,8 @@ def report(
     source = read_source(experiment, job)
     page = render_report(source, read_source(against, job) if against else None)
     _write(output, page)
+    if source.data_changed:
+        print(f"{source.data_changed}: all scores are of what it was then.", file=sys.stderr)
     print(output)
 
 
@@ -309,7 +351,7 @@ def train(
     def report(metrics: Any) -> None:
         print("  ".join(f"{name} {value:.4g}" for name, value in metrics.items()), file=sys.stderr, flush=True)
 
-    context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report)
+    context = TrialContext(chosen, output, loaded.seed if seed is None else seed, report, family=family)
     metrics = evaluation.evaluate(build_seeded(family, chosen, context.seed), context)
     scheduler = evaluation.scheduler_config()
     if scheduler is not None:

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -23,7 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .api.cost import Budget, Cost, Window
-from .api.errors import DiffNASError, JobError, PluginError
+from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
 from .api.evaluation import Evaluation
 from .api.family import Family
 from .api.space import Value
@@ -31,7 +32,10 @@ from .api.trial import Direction, Objective
 from .language_model.redaction import LOOKS_LIKE_A_KEY
 from .plugins import find_plugin
 
-__all__ = ["DATA_PREFIX", "Job", "begun_by", "carried", "data_resumed", "load_job", "overruled"]
+__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "take_up"]
+
+FINGERPRINT = "fingerprint"
+"""Setting of a trial: the first digits of `Evaluation.fingerprint`."""
 
 DATA_PREFIX = "data."
 """Settings of a trial under this prefix overrule fields of the job file's ``data``, which the trial reads again."""
@@ -39,6 +43,9 @@ DATA_PREFIX = "data."
 _PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "template", "transcript")
 """Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
 trialCodeDirectory."""
+
+NAMED_SOURCES = ("digits", "cifar10", "mnist")
+"""Data sets that are meant by their names; a folder beside the job that is called so is written ``./digits``."""
 
 _SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
 
@@ -205,16 +212,41 @@ def data_resumed(evaluator: type[Evaluation], data: Mapping[str, Any], start: Ma
     return {name: data.get(name, rules.get(name, value)) for name, value in evaluator.stated(data).items()}
 
 
-def carried(evaluator: type[Evaluation], data: Mapping[str, Any], meant: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by which a trial, which reads ``data`` again, learns what is ``meant``; see `overruled`."""
-    known = evaluator.stated(data)
-    return {f"{DATA_PREFIX}{name}": value for name, value in meant.items() if value != known.get(name)}
+def carried(evaluation: Evaluation, data: Mapping[str, Any], meant: Mapping[str, Any]) -> dict[str, Value]:
+    """Settings by which a trial, which reads ``data`` again, learns what is ``meant``; see `take_up`.
+
+    Args:
+        evaluation: of the search, with the data that is meant.
+        data: as a trial will find it written.
+        meant: the same section with the search's rules.
+    """
+    known = type(evaluation).stated(data)
+    named = {f"{DATA_PREFIX}{name}": value for name, value in meant.items() if value != known.get(name)}
+    return {**named, FINGERPRINT: evaluation.fingerprint[:8]} if evaluation.fingerprint else named
 
 
-def overruled(data: Mapping[str, Any], settings: Mapping[str, Value]) -> dict[str, Any]:
-    """A ``data`` section with the fields that came among a trial's settings."""
-    came = {name.removeprefix(DATA_PREFIX): value for name, value in settings.items() if name.startswith(DATA_PREFIX)}
-    return {**data, **came}
+def take_up(data: Mapping[str, Any], settings: dict[str, Value]) -> dict[str, Any]:
+    """A ``data`` section with the fields that came among a trial's settings, which they leave."""
+    came = {name: settings.pop(name) for name in list(settings) if name.startswith(DATA_PREFIX)}
+    return {**data, **{name.removeprefix(DATA_PREFIX): value for name, value in came.items()}}
+
+
+def check_carried(evaluation: Evaluation, settings: dict[str, Value]) -> None:
+    """Fail a trial that finds other data than its search: its score could not be ranked with the others.
+
+    Args:
+        evaluation: prepared.
+        settings: of the trial; what is checked leaves them.
+
+    Raises:
+        TrialFailure: as said.
+    """
+    wanted = str(settings.pop(FINGERPRINT, ""))
+    if not evaluation.fingerprint.startswith(wanted):
+        raise TrialFailure(
+            f"The data is not what the search began with (here {next(iter(evaluation.describe_data()), 'unknown')}): "
+            f"put it back as it was, or start a new experiment."
+        )
 
 
 def _construct(kind: Any, section: str, plugin: _Plugin, given: dict[str, Any]) -> Any:
@@ -261,11 +293,12 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
         return {key: resolve_paths(value, folder, str(key)) for key, value in content.items()}
     if isinstance(content, list):
         return [resolve_paths(value, folder, name) for value in content]
+    named = name in _PATH_NAMES or name in ("warm_start", "source")
+    if not isinstance(content, str) or not named or (name == "source" and content in NAMED_SOURCES):
+        return content
+    path = folder / os.path.expanduser(content)
     # A source is a name or a path: a path where there is something of that name.
-    named = name in _PATH_NAMES or name == "warm_start" or (name == "source" and (folder / str(content)).exists())
-    if isinstance(content, str) and named:
-        return str((folder / Path(content).expanduser()).resolve())
-    return content
+    return content if name == "source" and not path.exists() else str(path.resolve())
 
 
 def load_job(path: str | Path) -> Job:

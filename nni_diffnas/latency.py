@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .api.cost import Cost
+from .api.cost import Budget, Cost
 from .api.errors import JobError
 from .api.family import Family, Part
 from .api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["Latency", "LatencyTable", "TimedFamily", "device_name", "measure_latency"]
 
@@ -237,6 +239,14 @@ class TimedFamily(Family):
         """The family's cost with the table's latency; the first network with a new layer waits for its timing."""
         latency = self.table.estimate(self.family.parts(architecture))
         return replace(self.family.cost(architecture), latency_ms=latency)
+
+    def costs(self, space: Space, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
+        """What the family says of many networks at once; latency is not among it."""
+        return self.family.costs(space, rows)
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The family's, by costs that state the latency."""
+        return self.family.scaled(budget, within or self)
 
     def describe(self, label: str) -> str:
         """The family's description."""

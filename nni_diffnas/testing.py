@@ -27,11 +27,11 @@ from .api.evaluation import Evaluation, TrialContext
 from .api.family import Family
 from .api.space import Architecture, Space, Value, digest
 from .api.trial import Trial
+from .doors.strategy import AskTellStrategy
+from .searching.search import Search
 
 if TYPE_CHECKING:
     import torch
-
-    from .api.strategy import AskTellStrategy
 
 __all__ = ["EvaluationCases", "FamilyCases", "SmallFamily", "StrategyCases"]
 
@@ -85,92 +85,90 @@ class StrategyCases:
         """Final metrics of a trial, the same whenever it is asked."""
         return {"rfid": int(digest(dict(trial.architecture))[:6], 16) / 2**24}
 
-    def bound(self, experiment: str = "cases", **options: Any) -> AskTellStrategy:
-        """The strategy, ready to be asked, in an experiment of this id."""
-        strategy, family = self.make(**options), self.family()
-        strategy.experiment = experiment
-        strategy.bind(family.space, family, "cases/1", task="cases")
-        return strategy
+    def search(self, experiment: str = "cases", **options: Any) -> Search:
+        """A search by the strategy, ready to be asked, in an experiment of this id."""
+        family = self.family()
+        return Search(self.make(**options), family.space, family, "cases/1", experiment=experiment, task="cases")
 
-    def run(self, strategy: AskTellStrategy, count: int) -> list[Architecture]:
+    def run(self, search: Search, count: int) -> list[Architecture]:
         """Train ``count`` trials, one at a time; return what was suggested."""
         seen = []
         for _ in range(count):
-            for trial in strategy.ask(1):
+            for trial in search.ask(1):
                 seen.append(trial.architecture)
-                strategy.tell(trial.id, self.measure(trial))
+                search.tell(trial.id, self.measure(trial))
         return seen
 
     def test_suggestions_are_of_the_space_and_never_repeat(self) -> None:
-        strategy = self.bound()
-        seen = self.run(strategy, self.trials)
+        search = self.search()
+        seen = self.run(search, self.trials)
         assert len(seen) == self.trials
-        assert all(strategy.space.validate(architecture) == architecture for architecture in seen)
+        assert all(search.space.validate(architecture) == architecture for architecture in seen)
         assert len({json.dumps(dict(architecture)) for architecture in seen}) == self.trials
 
     def test_several_workers_get_different_architectures(self) -> None:
-        strategy = self.bound()
-        self.run(strategy, 6)
-        asked = strategy.ask(3) + strategy.ask(1)
+        search = self.search()
+        self.run(search, 6)
+        asked = search.ask(3) + search.ask(1)
         assert len({json.dumps(dict(trial.architecture)) for trial in asked}) == len(asked)
         for trial in reversed(asked):  # they end in any order
-            strategy.tell(trial.id, self.measure(trial))
-        assert strategy.pending == []
-        assert len(self.run(strategy, 3)) == 3
+            search.tell(trial.id, self.measure(trial))
+        assert search.pending == []
+        assert len(self.run(search, 3)) == 3
 
     def test_the_budget_is_kept(self) -> None:
         budget = Budget({"macs": Window(max=40_000)})
-        strategy = self.bound(budget=budget)
-        assert self.run(strategy, 8)
-        assert all(trial.cost is not None and budget.admits(trial.cost) for trial in strategy.trials)
+        search = self.search(budget=budget)
+        assert self.run(search, 8)
+        assert all(trial.cost is not None and budget.admits(trial.cost) for trial in search.trials)
 
     def test_the_same_seed_and_history_give_the_same_suggestions(self) -> None:
-        assert self.run(self.bound(seed=3), self.trials) == self.run(self.bound(seed=3), self.trials)
+        assert self.run(self.search(seed=3), self.trials) == self.run(self.search(seed=3), self.trials)
 
     def test_a_resume_goes_on_as_if_nothing_had_happened(self) -> None:
-        strategy = self.bound(seed=4)
-        self.run(strategy, self.trials // 2)
-        (pending,) = strategy.ask(1)
-        snapshot = json.loads(json.dumps(strategy.snapshot()))  # primitives only: that is what the memory keeps
-        trials = [Trial.from_json(json.loads(json.dumps(trial.to_json()))) for trial in strategy.trials]
-        resumed = self.bound(seed=4)
+        search = self.search(seed=4)
+        self.run(search, self.trials // 2)
+        (pending,) = search.ask(1)
+        snapshot = json.loads(json.dumps(search.snapshot()))  # primitives only: that is what the memory keeps
+        trials = [Trial.from_json(json.loads(json.dumps(trial.to_json()))) for trial in search.trials]
+        resumed = self.search(seed=4)
         resumed.restore(trials, snapshot)
-        for one in (strategy, resumed):
+        for one in (search, resumed):
             one.tell(pending.id, self.measure(pending))
-        assert self.run(resumed, 5) == self.run(strategy, 5)
+        assert self.run(resumed, 5) == self.run(search, 5)
 
     def test_failed_trials_are_learnt_and_the_search_goes_on(self) -> None:
-        strategy = self.bound()
+        search = self.search()
         for number in range(self.trials):
-            for trial in strategy.ask(1):
+            for trial in search.ask(1):
                 if number % 2:
-                    strategy.tell_failed(trial.id, "out of memory")
+                    search.tell_failed(trial.id, "out of memory")
                 else:
-                    strategy.tell(trial.id, self.measure(trial))
-        assert len([trial for trial in strategy.trials if trial.status == "failed"]) == self.trials // 2
+                    search.tell(trial.id, self.measure(trial))
+        assert len([trial for trial in search.trials if trial.status == "failed"]) == self.trials // 2
 
     def test_nothing_but_failures_breaks_nothing(self) -> None:
-        strategy = self.bound()
+        search = self.search()
         for _ in range(8):
-            for trial in strategy.ask(1):
-                strategy.tell_failed(trial.id, "the loss is nan")
-        assert len(strategy.trials) == 8
+            for trial in search.ask(1):
+                search.tell_failed(trial.id, "the loss is nan")
+        assert len(search.trials) == 8
 
     def test_an_exhausted_space_ends_the_search(self) -> None:
-        strategy = self.bound(budget=Budget({"macs": Window(max=16_000)}))
+        search = self.search(budget=Budget({"macs": Window(max=16_000)}))
         asked = 0
-        while trials := strategy.ask(2):
+        while trials := search.ask(2):
             asked += len(trials)
-            assert asked <= strategy.space.size
+            assert asked <= search.space.size
             for trial in trials:
-                strategy.tell(trial.id, self.measure(trial))
+                search.tell(trial.id, self.measure(trial))
         assert asked > 0
 
     def test_trials_of_an_earlier_search_are_used(self) -> None:
-        earlier = self.bound("earlier", seed=5)
+        earlier = self.search("earlier", seed=5)
         known = self.run(earlier, 8)
-        strategy = self.bound(seed=6, warm_start=earlier.trials, start_with_default=False)
-        assert not [architecture for architecture in self.run(strategy, 6) if architecture in known]
+        search = self.search(seed=6, warm_start=earlier.trials, train_first="none")
+        assert not [architecture for architecture in self.run(search, 6) if architecture in known]
 
 
 class FamilyCases:
@@ -207,6 +205,20 @@ class FamilyCases:
         costs = [family.cost(architecture) for architecture in self.architectures()]
         assert all(cost.macs >= 0 and cost.params >= 0 for cost in costs)
         assert [family.cost(architecture) for architecture in self.architectures()] == costs
+
+    def test_costs_of_many_are_those_of_each(self) -> None:
+        family = self.make()
+        rows = family.space.draw(self.samples, np.random.default_rng(1))
+        for name, values in family.costs(family.space, rows).items():
+            each = [family.cost(family.space.at(row)).as_metrics()[name] for row in rows]
+            assert values.tolist() == each, name
+
+    def test_what_is_scaled_by_hand_meets_the_budget(self) -> None:
+        family = self.make()
+        budget = Budget({"macs": Window(max=max(family.cost(family.default).macs // 2, 1))})
+        for architecture in family.scaled(budget).values():
+            assert family.space.validate(architecture) == architecture
+            assert budget.admits(family.cost(architecture))
 
     def test_the_stated_parameters_are_those_of_the_network(self) -> None:
         import torch

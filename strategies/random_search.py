@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 
 __all__ = ["RandomSearch"]
 
@@ -17,7 +17,7 @@ class RandomSearch(AskTellStrategy):
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Draw ``count`` architectures; fewer once the space is exhausted."""
         drawn: list[Architecture] = []
-        while len(drawn) < count and (architecture := self.draw(drawn)) is not None:
+        while len(drawn) < count and (architecture := self.search.draw(drawn)) is not None:
             drawn.append(architecture)
         return [Suggestion(architecture, "random") for architecture in drawn]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 
 __all__ = ["RegularizedEvolution"]
 
@@ -54,20 +54,20 @@ class RegularizedEvolution(AskTellStrategy):
         if self._started >= self.population_size and self._population:
             for _ in range(100):
                 parent = self._tournament()
-                child = self.space.mutate(parent.architecture, self.rng)
-                if child not in taken and not self.rejection(child):
+                child = self.search.space.mutate(parent.architecture, self.search.rng)
+                if child not in taken and not self.search.refusal(child):
                     return Suggestion(child, "mutation", parent.id)
-        drawn = self.draw(taken)
+        drawn = self.search.draw(taken)
         return None if drawn is None else Suggestion(drawn, "random")
 
     def _tournament(self) -> Trial:
         members = list(self._population)
         size = min(self.sample_size, len(members))
-        drawn = [members[int(i)] for i in self.rng.choice(len(members), size=size, replace=False)]
-        by_id = {trial.id: trial for trial in self.trials}
+        drawn = [members[int(i)] for i in self.search.rng.choice(len(members), size=size, replace=False)]
+        by_id = {trial.id: trial for trial in self.search.trials}
 
         def score(trial: Trial) -> float:
-            value = self.objective.score(trial.metrics)
+            value = self.search.objective.score(trial.metrics)
             return -float("inf") if value is None else value
 
         return max((by_id[name] for name in drawn), key=score)
@@ -75,7 +75,7 @@ class RegularizedEvolution(AskTellStrategy):
     def update(self, trials: Sequence[Trial]) -> None:
         """Let successful trials live; failed ones leave no children."""
         for trial in trials:
-            if self.objective.score(trial.metrics) is not None:
+            if self.search.objective.score(trial.metrics) is not None:
                 self._population.append(trial.id)
 
     def state(self) -> dict[str, Any]:

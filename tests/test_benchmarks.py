@@ -11,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import gpt_controls
+import numpy as np
 import pytest
+from rank_signals import with_derived
 
 from nni_diffnas.api.cost import Cost
+from nni_diffnas.evaluators.calibration.ranking import agreement, read
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -46,3 +49,32 @@ def test_controls_of_one_seed_judge_nothing(
     monkeypatch.setattr(sys, "argv", ["gpt_controls.py", "--seeds", str(seeds)])
     assert gpt_controls.main() == code
     assert said in capsys.readouterr().out
+
+
+def test_signals_of_several_measurements() -> None:
+    """Two levels tell the distance together and neither does alone; the loss falls by a power law."""
+    rng = np.random.default_rng(0)
+
+    def record(network: int, first: float, second: float, factor: float, seed: int) -> dict[str, Any]:
+        distance = first * second if factor == 1 else first * second * (1 + 1e-3 * seed)
+        signal = {"value": first, "levels": {"62": first, "937": second}, "seconds": 1.0}
+        curve = [{"images": 50, "loss": 1.0, "held_out_loss": 2.0 * first}]
+        return {
+            "architecture": {"network": network}, "seed": seed, "factor": factor, "macs": 10, "params": 10,
+            "images": 100, "train_seconds": 10.0 * factor, "loss": 1.0, "curve": curve,
+            "signals": {"held_out_loss": signal}, "untrained": {"gradient_norm": 1.0, "naswot": 1.0, "seconds": 0.0},
+            "scores": [{"steps": 4, "images": 10, "seconds": 3.0, "rfid": distance}],
+        }  # fmt: skip
+
+    levels = np.exp(rng.normal(size=(12, 2)))
+    runs = [(0.5, 0), (1.0, 0), (4.0, 1000), (4.0, 1001)]
+    records = [record(row, *map(float, both), *run) for row, both in enumerate(levels) for run in runs]
+    measured = with_derived(read(records), records, trial=1.0, longest=4.0)
+    found = {name: agreement(proxy, measured, bootstraps=2).tau for name, proxy in measured.proxies.items()}
+    assert found["held_out_loss at timestep 62, training x 0.5"] < 0.9
+    assert found["ridge of held_out_loss, training x 0.5"] > 0.95
+    assert measured.proxies["ridge of held_out_loss, training x 0.5"].seconds == 6.0
+    assert measured.proxies["ridge of losses and rfid, training x 0.5"].seconds == 9.0
+    extrapolated = measured.proxies["held_out_loss extrapolated, training x 0.5"].values[:, 0]
+    assert extrapolated == pytest.approx(levels[:, 0] / 8), "halved by each of three doublings"
+    assert "held_out_loss of the reference" in found

@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 
+import pytest
+import trial_overhead
+
 TRIAL = """
 import json, sys
 import nni
@@ -29,3 +32,15 @@ def test_a_trial_imports_only_what_training_needs() -> None:
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     assert {"nni", "torch", "nni_diffnas.trial.run"} <= loaded
     assert sorted(loaded & set(HEAVY)) == []
+
+
+def test_a_trial_has_imported_nothing_heavy_by_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trial_overhead.py", "--pairs", "0"])
+    trial_overhead.main()
+
+
+def test_a_heavy_module_in_a_trial_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trial_overhead.py", "--pairs", "0"])
+    monkeypatch.setattr(trial_overhead, "NEEDED", ())
+    with pytest.raises(SystemExit, match=r"A trial imports diffusers.* by its first step"):
+        trial_overhead.main()

@@ -16,8 +16,8 @@ import yaml
 from nni_experiment import Running, created, free_port, run, write_config
 from version_0_1 import Recorded, unpack
 
-from nni_diffnas.doors.experiment import find_experiment
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.results.read import read_search
 
 FINISHED = ("tuner", "python")
@@ -136,10 +136,12 @@ def test_verdict(recording: Callable[[str], Recorded], name: str) -> None:
     said = command(recorded, "verdict", recorded.id, "--seeds", "2", "--workers", "1")
     assert "rfid on held-out images, 2 fresh seeds" in said
     verdict = json.loads((recorded.experiment / "verdict" / "verdict.json").read_text())
-    assert verdict["trial"] == WINNER[name]
+    winner = verdict["networks"][0]
+    assert winner["trial"] == WINNER[name]
     costs = {row["id"]: row["cost"] for row in recorded.rows()}
-    assert verdict["costs"][0] == costs[WINNER[name]]
-    assert len(verdict["winner"]) == len(verdict["default"]) == 2
+    assert winner["cost"] == costs[WINNER[name]]
+    assert {"winner", "default"} <= {network["name"] for network in verdict["networks"]}
+    assert all(len(network["scores"]) == 2 for network in verdict["networks"])
 
 
 def assert_gone_on(recorded: Recorded, name: str, count: int) -> None:

@@ -20,11 +20,12 @@ from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import cache_folder, fingerprint
 
-from ..diffusion import SAMPLING_SEED, DiffusionEvaluation, Settings
+from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
+from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
 from .choosing import compare, front_of
 from .duration import forecast_seconds
@@ -64,7 +65,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
-            "compile",
+            "compile", "pairing",
         }  # fmt: skip
         for name in sorted(named & self.settings.training.model_fields_set):
             raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")
@@ -89,7 +90,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 f"'blockwise'."
             )
         teacher = self._pipeline(family)
-        teacher.check(self.images.shape, self.images.classes)
+        teacher.check(self.images)
         steps = len(teacher.alpha_bar)
         if self.settings.sampler_steps > steps:
             raise JobError(
@@ -101,13 +102,14 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         return {}
 
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, Any]:
-        """Do what ``context.settings["task"]`` says; ``model`` is a network of a `BlockFamily`.
+        """Do what ``context.settings["task"]`` says; ``context.family`` is a `BlockFamily`.
 
         Raises:
             JobError: an unknown task or block, or a network of another family.
             TrialFailure: the training diverged.
         """
-        family = _family_of(model)
+        family = _block_family(context.family)
+        self.check(family)
         task = context.settings.get("task", "retrain")
         if task not in TASKS:
             raise JobError(f"The trial's task is {task!r}: {', '.join(TASKS)} are known.")
@@ -126,16 +128,16 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             (context.output / "evaluation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         return metrics
 
-    def forecast(self, model: nn.Module) -> tuple[float, float]:
+    def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Mean seconds and bytes over one trial of each kind (every block, and a student), from a few timed steps."""
-        family = _family_of(model)
+        blocks = _block_family(family)
         device = choose_device(self.settings.device)
-        teacher = self._pipeline(family).to(device)
+        teacher = self._pipeline(blocks).to(device)
         with threads(self.settings.threads), torch.random.fork_rng():
             images = NoisedImages(teacher, *self._clean(teacher, 4 * self.settings.training.batch_size), 0)
-            seconds = forecast_seconds(family, teacher, images, self.settings, lambda m, n: self.generate(m, n, 0))
-        weights = 4.0 * family.teacher_cost.params + 64 * math.prod(self.images.shape) + 20_000
-        return seconds, weights / (len(family.blocks) + 1)
+            seconds = forecast_seconds(blocks, teacher, images, self.settings, lambda m, n: self.generate(m, n, 0))
+        weights = 4.0 * blocks.teacher_cost.params + 64 * math.prod(self.images.shape) + 20_000
+        return seconds, weights / (len(blocks.blocks) + 1)
 
     # The three tasks -------------------------------------------------------------------------------------------------
 
@@ -236,12 +238,12 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             count: of the images.
             seed: of the noise, equal for all networks.
         """
-        family = model.family
-        assert isinstance(family, BlockFamily)
+        assert self._teacher is not None, "evaluate and forecast open the teacher's pipeline"
         device = next(model.parameters()).device
-        teacher = self._pipeline(family).to(device)
+        teacher = self._teacher.to(device)
         noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
-        labels = torch.arange(count) % max(self.images.classes, 1)
+        numbers = self.images.numbers_in_turn(count)
+        labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
 
         def denoise(noised: Tensor, times: Tensor, classes: Tensor | None) -> Tensor:
@@ -262,9 +264,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
     def _clean(self, teacher: TeacherPipeline, count: int | None = None) -> tuple[Tensor, Tensor | None]:
         """x_0 and labels of all training images, or the first ``count``, on the device."""
-        chosen, labels = self.images.training[:count], self.images.labels
+        chosen = self.images.training[:count]
+        numbers = self.images.numbers_of(chosen)
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(teacher.device)
-        classes = None if labels is None else torch.from_numpy(labels[chosen]).to(teacher.device)
+        classes = None if numbers is None else torch.from_numpy(numbers).to(teacher.device)
         return teacher.encode(pixels), classes
 
     def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
@@ -317,13 +320,13 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         return supernet
 
 
-def _family_of(model: nn.Module) -> BlockFamily:
+def _block_family(family: Family | None) -> BlockFamily:
     """The family that knows the student's teacher.
 
     Raises:
-        JobError: a network without a teacher.
+        JobError: another family.
     """
-    family = getattr(model, "family", None)
     if not isinstance(family, BlockFamily):
-        raise JobError(f"Evaluator 'blockwise' needs a student of a teacher, not a {type(model).__name__}.")
+        kind = "network of a stranger's space" if family is None else f"network of {type(family).__name__}"
+        raise JobError(f"Evaluator 'blockwise' needs a student of a teacher, not a {kind}.")
     return family

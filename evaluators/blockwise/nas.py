@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 import nni
 
-from nni_diffnas.api.family import Family
-
-from ..nas import DiffusionEvaluator
-from .evaluation import BlockwiseEvaluation
+from nni_diffnas.doors.evaluator import EvaluationDoor
 
 __all__ = ["BlockwiseEvaluator"]
 
 
 @nni.trace
-class BlockwiseEvaluator(DiffusionEvaluator):
+class BlockwiseEvaluator(EvaluationDoor):
     """Trains blocks and students in a `NasExperiment` over a `BlockwiseUNetSpace`, with a `BlockwiseLocalSearch`.
 
     Example:
@@ -26,16 +24,10 @@ class BlockwiseEvaluator(DiffusionEvaluator):
         >>> NasExperiment(space, evaluator, BlockwiseLocalSearch()).run(8080)
 
     Args:
-        data, metric, direction, seed: see `DiffusionEvaluator`.
-        options: fields of `BlockwiseSettings`, JSON values only.
+        data: fields of `DataSettings`, JSON values only.
+        options: ``metric``, ``direction``, ``seed``, ``max_trial_seconds``, see `EvaluationDoor`; and fields of
+            `BlockwiseSettings`, JSON values only.
     """
 
-    plugin: ClassVar[str] = "blockwise"
-
-    def evaluation(self) -> BlockwiseEvaluation:
-        """A new evaluation with these settings."""
-        return BlockwiseEvaluation(self.data, **self.options)
-
-    def check(self, family: Family) -> None:
-        """Refuse a teacher that does not fit the data; call it before the experiment, so that it is known at once."""
-        self.evaluation().check(family)
+    def __init__(self, data: Mapping[str, Any], *positional: Any, **options: Any) -> None:
+        super().__init__("blockwise", data, *positional, **options)

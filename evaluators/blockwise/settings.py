@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..diffusion import Settings
+from ..settings import Settings
 
 __all__ = ["BETAS", "BlockwiseSettings", "Inherit", "SupernetSettings"]
 
@@ -72,8 +72,10 @@ class BlockwiseSettings(Settings):
             itself, as in the paper.
         prompts: text for each class of the data (or one text for all), for a text-conditioned teacher.
         trust_remote_code: whether code in the teacher's folder may run, e.g. to encode the prompts.
+        loss_images: 0; students are not judged by their loss on held-out images.
     """
 
+    loss_images: int = Field(default=0, ge=0, le=0)
     supernet: SupernetSettings = SupernetSettings()
     beta: BetaName = "cosine"
     inherit: Inherit = "teacher"

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import DataError, JobError
+from nni_diffnas.pipeline_parts import check_parts, load_part, variant_of
 
+from ..images.image_set import ImageSet
+from ..sampling.schedulers import NOISE, kind_of
 from ..training.losses import EpsilonPrediction, Parameterisation, VPrediction
 
 __all__ = ["Noised", "NoisedImages", "TeacherPipeline", "weights_hash"]
@@ -94,6 +97,11 @@ class TeacherPipeline:
                 f"The teacher's scheduler {name} has no discrete noise levels (alphas_cumprod): save the pipeline with "
                 f"a DDPM- or DDIM-like scheduler."
             )
+        if (found := kind_of(made)) != NOISE:
+            raise JobError(
+                f"The teacher's scheduler {name} is for {found}: block-wise search takes a network that predicts noise "
+                f"or velocity, saved with a DDPM- or DDIM-like scheduler."
+            )
         # a terminal signal-to-noise ratio of exactly zero has no logarithm, which the sampler needs
         return torch.as_tensor(alphas, dtype=torch.float64).clamp(min=1e-8)
 
@@ -104,7 +112,10 @@ class TeacherPipeline:
         Raises:
             JobError: something else than noise or velocity.
         """
-        name = self.scheduler.get("prediction_type", "epsilon")
+        import diffusers
+
+        made = getattr(diffusers, str(self.scheduler.get("_class_name"))).from_config(self.scheduler)
+        name = made.config.get("prediction_type")  # where the file does not say it, what the scheduler itself takes
         if name not in PREDICTIONS:
             raise JobError(
                 f"The teacher's scheduler has prediction_type {name!r}: {' and '.join(PREDICTIONS)} are known."
@@ -123,18 +134,14 @@ class TeacherPipeline:
         config: dict[str, Any] = json.loads((self.folder / self.autoencoder[0] / "config.json").read_text())
         return config
 
-    def check(self, shape: tuple[int, int, int], classes: int) -> None:
+    def check(self, images: ImageSet) -> None:
         """Refuse images that do not fit.
-
-        Args:
-            shape: channels, height and width of the images.
-            classes: of the data; 0 without labels.
 
         Raises:
             DataError: size, channels or classes do not fit the teacher.
             JobError: a part of the pipeline that cannot be used.
         """
-        wanted, factor, what = self.shape, 1, "images"
+        shape, wanted, factor, what = images.shape, self.shape, 1, "images"
         if self.autoencoder is not None:
             config = self._codec_config()
             factor, what = 2 ** (len(config["block_out_channels"]) - 1), "images for its autoencoder"
@@ -150,17 +157,31 @@ class TeacherPipeline:
                 f"The images are {shape[2]}x{shape[1]} with {shape[0]} channels, the teacher takes {what} of "
                 f"{wanted[2]}x{wanted[1]} with {wanted[0]}: set data.size and data.channels, or take another teacher."
             )
-        if self.conditioned_on == "classes" and not 0 < classes <= int(self.config["num_class_embeds"]):
-            raise DataError(
-                f"The teacher is conditioned on {self.config['num_class_embeds']} classes, the data has {classes}: "
-                f"give labels for at most as many."
-            )
-        if self.conditioned_on == "text" and len(self.prompts) not in (1, classes):
+        if self.conditioned_on == "classes":
+            self._check_classes(images, int(self.config["num_class_embeds"]))
+        if self.conditioned_on == "text" and len(self.prompts) not in (1, max(1, images.last_class + 1)):
             raise JobError(
-                f"evaluator.prompts holds {len(self.prompts)} texts, the data has {classes} classes: give one text for "
-                f"each class, or one for all images."
+                f"evaluator.prompts holds {len(self.prompts)} texts, the data has {images.classes} classes, numbered "
+                f"up to {images.last_class}: give one text for each number from 0 on, or one for all images, or set "
+                f"data.class_numbers to in_turn, which numbers those that occur from 0."
             )
         _ = self.alpha_bar, self.parameterisation
+
+    def _check_classes(self, images: ImageSet, known: int) -> None:
+        teachers = f"The teacher is conditioned on {known} classes, 0 to {known - 1}"
+        if not images.classes:
+            raise DataError(f"{teachers}, the data has 0: give labels that are the teacher's class numbers.")
+        if images.last_class >= known:
+            raise DataError(
+                f"{teachers}, the data has labels up to {images.last_class}: give labels that are the teacher's class "
+                f"numbers, or set data.class_numbers to in_turn where those that occur are its classes in order."
+            )
+        if not images.numbered_by_source and images.classes != known and not images.in_turn:
+            raise DataError(
+                f"{teachers}, and nothing says which of them {', '.join(images.class_names[:5])} are: name the class "
+                f"folders by the teacher's class numbers, or set data.class_numbers to in_turn where they are its "
+                f"first {images.classes} in order."
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -189,9 +210,7 @@ class TeacherPipeline:
 
             assert self.autoencoder is not None
             name, kind = self.autoencoder
-            loaded = getattr(diffusers, kind).from_pretrained(
-                self.folder / name, local_files_only=True, low_cpu_mem_usage=False
-            )
+            loaded = load_part(getattr(diffusers, kind), self.folder / name)
             self._codec = loaded.to(self.device).requires_grad_(False).eval()
         return self._codec
 
@@ -249,8 +268,14 @@ class TeacherPipeline:
             try:
                 loader: Any = diffusers.DiffusionPipeline
                 pipeline = loader.from_pretrained(
-                    self.folder, local_files_only=True, trust_remote_code=self.trust_remote_code
+                    self.folder,
+                    local_files_only=True,
+                    trust_remote_code=self.trust_remote_code,
+                    variant=variant_of(self.folder),
                 )
+                check_parts(pipeline, self.folder)
+            except JobError:
+                raise
             except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:
                 raise JobError(
                     f"The teacher's pipeline cannot be loaded to encode the prompts "

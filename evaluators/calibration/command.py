@@ -3,102 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nni_diffnas.api.errors import JobError, TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.job import Job
-from nni_diffnas.searching.forecast import format_seconds
+from nni_diffnas.searching.formats import format_seconds
 
-from ..diffusion import DiffusionEvaluation, Settings
+from ..diffusion import DiffusionEvaluation
+from ..settings import Settings
+from .findings import compare
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
-from .ranking import Agreement, Measured, agreement, ceiling, noise, read, recommend
+from .ranking import read
 
-__all__ = ["Calibration", "calibrate", "compare", "planned_runs"]
+__all__ = ["calibrate", "planned_runs"]
 
 # The reference generates this many times the images of the job.
 MORE_IMAGES = 3
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What a calibration found.
-
-    Args:
-        measured: everything, network by network.
-        agreements: of each proxy with the reference.
-        ceiling: tau of a score free of noise, bounded by the reference's own; NaN with one seed.
-        wanted: tau that the recommendation has to reach.
-    """
-
-    measured: Measured
-    agreements: Mapping[str, Agreement]
-    ceiling: float
-    wanted: float
-
-    @property
-    def recommended(self) -> str | None:
-        """Name of the cheapest protocol that reaches the wanted tau."""
-        return recommend(self.agreements, self.measured.proxies, self.wanted)
-
-    @property
-    def best(self) -> str | None:
-        """Name of the protocol with the highest tau."""
-        usable = [name for name in self.agreements if self.measured.proxies[name].settings]
-        return max(usable, key=lambda name: self.agreements[name].tau, default=None)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row a proxy, the cheapest first: its agreement, cost relative to the reference, and noise over spread."""
-        rows = []
-        for name, proxy in sorted(self.measured.proxies.items(), key=lambda item: item[1].seconds):
-            if name in self.agreements:
-                share = proxy.seconds / self.measured.reference_seconds
-                spread = noise(proxy.values).ratio if len(proxy.seeds) > 1 else math.nan
-                rows.append({"proxy": name, **asdict(self.agreements[name]), "cost": share, "noise": spread})
-        return rows
-
-    def describe(self) -> str:
-        """Write the table and the recommendation for the terminal."""
-        measured = self.measured
-        lines = [f"{'proxy':56} {'tau':>5}  95 % interval  top-1 regret   cost  noise/spread"]
-        for row in self.rows():
-            lines.append(
-                f"{row['proxy']:56} {row['tau']:5.2f}  [{row['low']:5.2f}, {row['high']:4.2f}]  "
-                f"{row['regret']:7.3g} {row['relative_regret']:4.0%}  {row['cost']:5.1%}  {row['noise']:5.2f}"
-            )
-        spread = noise(measured.reference)
-        lines += [
-            f"{len(measured.macs)} networks, {len(measured.seeds)} seeds of the reference, which takes "
-            f"{format_seconds(measured.reference_seconds)} each; its noise is {spread.common_seeds:.3g}, the spread of "
-            f"the networks {spread.networks:.3g}; a score free of noise would reach a tau of {self.ceiling:.2f}.",
-            "Regret: of the network that the score puts first, in units of the distance and relative to one drawn at "
-            "random. Cost: relative to the reference.",
-        ]
-        if self.recommended:
-            settings = measured.proxies[self.recommended].settings
-            lines.append(
-                f"Recommended, as the cheapest protocol with a tau of {self.wanted:g} or more: {self.recommended}. Set "
-                f"evaluator.score_images to {settings['score_images']:g}, evaluator.sampler_steps to "
-                f"{settings['sampler_steps']:g}, and train for {settings['factor']:g} times as long as the job says."
-            )
-        elif self.best:
-            lines.append(
-                f"No protocol reaches a tau of {self.wanted:g}; the best is {self.best} with "
-                f"{self.agreements[self.best].tau:.2f}: train longer than the job says."
-            )
-        return "\n".join(lines)
-
-
-def compare(measured: Measured, wanted: float) -> Calibration:
-    """Agreement of every proxy with the reference."""
-    agreements = {name: agreement(proxy, measured) for name, proxy in measured.proxies.items()}
-    known = {name: found for name, found in agreements.items() if math.isfinite(found.tau)}
-    return Calibration(measured, known, ceiling(measured.reference), wanted)
 
 
 def planned_runs(
@@ -156,7 +78,7 @@ def calibrate(
     architectures = spread_over(family, job.make_budget(), networks, job.seed)
     runs = planned_runs(architectures, evaluation.settings, longer, seeds, job.seed)
     if dry_run:
-        seconds, _ = evaluation.forecast(family.build(family.default))
+        seconds, _ = evaluation.forecast(family.build(family.default), family)
         mean = sum(family.cost(each).macs for each in architectures) / networks / family.cost(family.default).macs
         total = sum(run.factor for run in runs) * seconds * mean
         low, high = (family.cost(each).macs / 1e6 for each in (architectures[0], architectures[-1]))

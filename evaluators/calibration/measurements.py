@@ -27,6 +27,7 @@ from nni_diffnas.searching.progress import progress_bar
 from nni_diffnas.trial.run import build_seeded
 
 from ..diffusion import DiffusionEvaluation
+from ..scores.held_out_loss import HeldOutLoss, mean_loss
 from ..scores.zero_cost import gradient_norm, naswot
 from ..training.compute import choose_device, threads
 
@@ -147,11 +148,13 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Train and score what the journal does not hold yet, and show it; yields the results in the order of ``runs``.
 
-    A result holds the architecture, its cost, the seed, the factor, the last loss, the seconds of training, ``scores``
+    A result holds the architecture, its cost, the seed, the factor, the last loss, the seconds of training, ``signals``
+    (scores that need no samples: value, value at each noise level, and the seconds they took), ``scores``
     (the metrics of `Scoring.score_features` for each number of steps and images, with the seconds they took) and
     ``curve`` (what was reported while training). Seconds are of the CPU where it computes, else of the clock. A
     training that fails is a result too, with its reason as ``failure``.
     """
+    evaluation.family = family
     evaluation.scoring.score(evaluation.images.pixels[:WARM_UP])  # so that no network pays for the imports
     judges = [evaluation.longer(run.factor).changed(curve_points=run.curve) for run in runs]
     keys = [
@@ -176,18 +179,29 @@ def _trained(family: Family, evaluation: DiffusionEvaluation, run: Run) -> dict[
     curve: list[dict[str, float]] = []
     model = build_seeded(family, run.architecture, run.seed)
     with threads(evaluation.settings.threads):
+        signals = evaluation.signals_by_level  # what one training pays for all is not its own time
         record["untrained"] = _untrained(evaluation, model, run.seed)
         began, wall = clock(), time.monotonic()
-        context = TrialContext(run.architecture, Path(), run.seed, lambda metrics: curve.append(dict(metrics)))
+        context = TrialContext(
+            run.architecture, Path(), run.seed, lambda metrics: curve.append(dict(metrics)), family=family
+        )
         try:
             result = evaluation.fit(model, context)
             # The clock of the training stands still while it reports; this is its share of the time measured here.
             share = (clock() - began) / max(time.monotonic() - wall, 1e-9)
             record |= {"loss": result.loss, "images": result.images, "train_seconds": result.seconds * share}
-            record |= {"curve": curve, "scores": list(_scores(evaluation, model, run, clock))}
+            record |= {"curve": curve, "signals": {name: _measured(one, model, clock) for name, one in signals.items()}}
+            record["scores"] = list(_scores(evaluation, model, run, clock))
         except TrialFailure as error:
             record["failure"] = str(error)
     return record
+
+
+def _measured(signal: HeldOutLoss, model: torch.nn.Module, clock: Callable[[], float]) -> dict[str, Any]:
+    began = clock()
+    levels = signal.levels(model)
+    errors = {str(level.timestep): level.squared_error for level in levels}
+    return {"value": mean_loss(levels), "levels": errors, "seconds": clock() - began}
 
 
 def _scores(

@@ -29,15 +29,15 @@ class Proxy:
         values: float64 ``[networks, seeds]``, NaN where it was not measured.
         seeds: of the columns; none of a score that has no seed.
         seconds: that it takes, mean over networks.
-        settings: of a protocol that a job can ask for: ``factor`` of the training, ``score_images``,
-            ``sampler_steps``; empty for other scores.
+        settings: of a protocol that a job can ask for: ``factor`` of the training, ``metric``, and ``score_images`` and
+            ``sampler_steps`` where it takes samples; empty for other scores.
     """
 
     name: str
     values: Matrix
     seeds: tuple[int, ...]
     seconds: float
-    settings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read(records: Iterable[Mapping[str, Any]]) -> Measured:
     reference: dict[tuple[int, int], float] = {}
     spent: list[float] = []
     scores: dict[str, dict[tuple[int, int], tuple[float, float]]] = defaultdict(dict)
-    offered: dict[str, Mapping[str, float]] = {}
+    offered: dict[str, Mapping[str, float | str]] = {}
     for record in sorted(done, key=lambda record: -float(record["factor"])):
         name, seed = repr(sorted(record["architecture"].items())), int(record["seed"])
         if name not in names:
@@ -119,25 +119,33 @@ def read(records: Iterable[Mapping[str, Any]]) -> Measured:
     )
 
 
-def _proxies(record: Mapping[str, Any], longest: float) -> Iterable[tuple[str, float, float, Mapping[str, float]]]:
+def _proxies(
+    record: Mapping[str, Any], longest: float
+) -> Iterable[tuple[str, float, float, Mapping[str, float | str]]]:
     """Name, value, seconds and settings of each score that one result offers."""
     factor, seconds = record["factor"], record["train_seconds"]
+    signals = record.get("signals", {})
     if factor == longest:
         best = max(record["scores"], key=lambda score: (score["images"], score["steps"]))
         for point in record["curve"]:
-            if "rfid" in point:
-                share = point["images"] / record["images"]
-                yield f"rfid on the way, at {share:.2f} of the reference", point["rfid"], seconds * share, {}
+            share = point["images"] / record["images"]
+            for name in ("rfid", *signals):
+                if name in point:
+                    yield f"{name} on the way, at {share:.2f} of the reference", point[name], seconds * share, {}
         yield "one seed of the reference", best["rfid"], seconds + best["seconds"], {}
         return
     untrained = record["untrained"]
     for name in ("gradient_norm", "naswot"):
         yield name, -untrained[name], untrained["seconds"], {}
     yield f"loss, training x {factor:g}", record["loss"], seconds, {}
+    for name, found in signals.items():
+        settings: Mapping[str, float | str] = {"factor": factor, "metric": name}
+        yield f"{name}, training x {factor:g}", found["value"], seconds + found["seconds"], settings
     for score in record["scores"]:
         for name in ("rfid", "rfid_inf", "kid"):
             if name in score:
-                settings = {"factor": factor, "score_images": score["images"], "sampler_steps": score["steps"]}
+                settings = {"factor": factor, "metric": name}
+                settings |= {"score_images": score["images"], "sampler_steps": score["steps"]}
                 label = f"{name}, training x {factor:g}, {score['images']} images of {score['steps']} steps"
                 yield label, score[name], seconds + score["seconds"], settings
 

@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from nni_diffnas.api.errors import DataError
 from nni_diffnas.cache import cache_folder, cached_folder, fingerprint
 
-from .sources import DataSettings, decode, source_state
+from .settings import DataSettings
+from .sources import decode, source_state
 
-__all__ = ["DataSettings", "ImageSet", "images"]
+__all__ = ["ImageSet", "images"]
 
+# At most so many held-out images rank candidates; the others are left to a verdict.
+RANKING_IMAGES = 256
 _SOURCES, _CONTENTS = "sources-2", "images-2"
 """Folders of the cache; their number rises with what lies in them."""
+
+_NAMED = 12
+"""Of more classes only the first are named."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +34,31 @@ class ImageSet:
 
     Args:
         pixels: uint8 ``[images, channels, height, width]``.
-        labels: int64 ``[images]``; ``None`` where the source has none.
-        classes: number of classes; 0 without labels.
+        labels: int64 ``[images]``, 0 to below ``classes``; ``None`` where the source has none.
+        classes: number of classes that occur; 0 without labels.
+        class_names: what the source calls them, by label.
+        class_numbers: what networks and prompts that count from 0 call them, by label; int64 ``[classes]``.
+        in_turn: whether it was asked for that they are numbered in turn.
         content: hash of pixels and labels.
         training: indices of the images to train on, ascending.
         held_out: indices of the images that are never trained on, ascending.
-        skipped: files that could not be decoded.
+        left_out: files of the source that are not among the images, in words; empty where there are none.
+        levels: darkest, brightest and mean value of all pixels.
         source: their name or path, for messages.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     classes: int
+    class_names: tuple[str, ...]
+    class_numbers: NDArray[np.int64]
+    in_turn: bool
     content: str
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    skipped: tuple[str, ...] = ()
-    source: str = ""
+    left_out: str
+    levels: tuple[int, int, float]
+    source: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -54,8 +68,62 @@ class ImageSet:
 
     @property
     def split(self) -> str:
-        """Name of the content and of the part that is trained on."""
-        return fingerprint(self.content, self.training.tobytes())
+        """Name of the content, of the part that is trained on, and of what its classes are called."""
+        in_turn = np.array_equal(self.class_numbers, np.arange(self.classes))
+        return fingerprint(self.content, self.training.tobytes(), *([] if in_turn else self.class_numbers.tolist()))
+
+    def numbers_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Class numbers of the images at ``indices``, the same shape; ``None`` without labels."""
+        return None if self.labels is None else self.class_numbers[self.labels[indices]]
+
+    def numbers_in_turn(self, count: int) -> NDArray[np.int64] | None:
+        """Class numbers ``[count]`` for images to be generated: every class in turn; ``None`` without labels."""
+        return None if self.labels is None else self.class_numbers[np.arange(count) % self.classes]
+
+    @property
+    def last_class(self) -> int:
+        """Highest class number; -1 without labels."""
+        return int(self.class_numbers.max()) if self.classes else -1
+
+    @property
+    def numbered_by_source(self) -> bool:
+        """Whether the class numbers are the source's own, and no order of names."""
+        return all(
+            name.isdigit() and int(name) == n for name, n in zip(self.class_names, self.class_numbers, strict=True)
+        )
+
+    def describe(self) -> list[str]:
+        """What the images are, in lines for a person; the last one names what is left out, where something is."""
+        channels, height, width = self.shape
+        darkest, brightest, mean = self.levels
+        kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+        lines = [
+            f"{len(self.pixels):,} images of {width}x{height} pixels in {kind}, {len(self.held_out):,} of them held "
+            f"out; pixels are {darkest} to {brightest}, {mean:.0f} on average"
+        ]
+        if self.labels is not None:
+            named = [
+                name if name == str(number) else f"{name} as {number}"
+                for name, number in zip(self.class_names, self.class_numbers, strict=True)
+            ]
+            more = ", ..." if self.classes > _NAMED else ""
+            lines.append(f"{self.classes} classes: {', '.join(named[:_NAMED])}{more}")
+        if self.left_out:
+            lines.append(f"left out of {self.source}: {self.left_out}")
+        return lines
+
+    @property
+    def validation(self) -> NDArray[np.int64]:
+        """Indices of the held-out images that candidates may be ranked by, in random order: a quarter, 256 at most."""
+        return self._shuffled()[: min(len(self.held_out) // 4, RANKING_IMAGES)]
+
+    @property
+    def unseen(self) -> NDArray[np.int64]:
+        """Indices of the held-out images by which nothing is ranked, ascending: a verdict is found on these alone."""
+        return np.sort(self._shuffled()[len(self.validation) :])
+
+    def _shuffled(self) -> NDArray[np.int64]:
+        return np.random.default_rng(0).permutation(self.held_out)
 
 
 def images(settings: DataSettings) -> ImageSet:
@@ -64,7 +132,7 @@ def images(settings: DataSettings) -> ImageSet:
     Raises:
         DataError: the source does not exist, is empty, has images of several sizes, cannot be decoded...
     """
-    described = settings.model_dump(mode="json", exclude={"held_out", "split_seed", "split"})
+    described = settings.model_dump(mode="json", exclude={"held_out", "split_seed", "split", "class_numbers"})
     state = fingerprint(sorted(described.items()), source_state(settings))
 
     def make_index(folder: Path) -> None:
@@ -81,7 +149,10 @@ def images(settings: DataSettings) -> ImageSet:
                 np.save(content_folder / "labels.npy", decoded.labels)
 
         cached_folder(f"{_CONTENTS}/{content}", make_content)
-        index = {"content": content, "classes": decoded.classes, "skipped": decoded.skipped}
+        pixels = decoded.pixels
+        levels = int(pixels.min()), int(pixels.max()), float(pixels.mean(dtype=np.float64))
+        left_out = decoded.left_out.describe()
+        index = {"content": content, "classes": decoded.names, "left_out": left_out, "levels": levels}
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
     index_file = cached_folder(f"{_SOURCES}/{state}", make_index) / "index.json"
@@ -90,21 +161,34 @@ def images(settings: DataSettings) -> ImageSet:
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     labels = np.load(folder / "labels.npy") if (folder / "labels.npy").exists() else None
     held_out = _held_out(settings, np.load(folder / "hashes.npy"))
+    names = tuple(index["classes"])
     return ImageSet(
         pixels=pixels,
         labels=labels,
-        classes=index["classes"],
+        classes=len(names),
+        class_names=names,
+        class_numbers=_numbers(names, settings),
+        in_turn=settings.class_numbers == "in_turn",
         content=index["content"],
         training=np.flatnonzero(~held_out),
         held_out=np.flatnonzero(held_out),
-        skipped=tuple(index["skipped"]),
+        left_out=index["left_out"],
+        levels=tuple(index["levels"]),
         source=settings.source,
     )
 
 
+def _numbers(names: tuple[str, ...], settings: DataSettings) -> NDArray[np.int64]:
+    """Number of each class, see `DataSettings.class_numbers`."""
+    in_turn = np.arange(len(names), dtype=np.int64)
+    if settings.class_numbers == "in_turn" or not all(name.isascii() and name.isdigit() for name in names):
+        return in_turn
+    return np.array([int(name) for name in names], dtype=np.int64)
+
+
 def _hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hash ``[images]`` of each image's own pixels."""
-    digests = (hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest() for image in pixels)
+    digests = (hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 

@@ -1,71 +1,49 @@
-"""Decoders of the image sources: digits, torchvision's data sets, npz files and folders. Only `prepare` needs them."""
+"""Decoders of the image sources: digits, torchvision's data sets, npz files, folders, archives."""
 
 from __future__ import annotations
 
 import gzip
 import importlib.util
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from nni_diffnas.api.errors import DataError
 
+from .listing import LeftOut, is_archive, list_pictures, opened
+from .pixels import decode_picture, to_array
+from .settings import DataSettings
+
 __all__ = ["Decoded", "decode", "source_state"]
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TORCHVISION = {"cifar10": "CIFAR10", "mnist": "MNIST"}
-
-
-class DataSettings(BaseModel):
-    """The ``data`` section of a job.
-
-    Args:
-        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), torchvision's ``cifar10`` or ``mnist``,
-            or a path: a folder of images, a folder of class folders, an ``.npz``.
-        root: folder that torchvision's data sets are kept in, or downloaded to.
-        key: array of the ``.npz`` that holds the images; ``images`` or ``train_images`` where it is not said.
-        labels: array of the ``.npz`` that holds the labels; the images' key with ``labels`` for ``images`` where
-            it is not said and there is one.
-        size: pixels; cut the central square and resize it to size x size. Unset: all images must have one size.
-        channels: 1 turns colour to grey, 3 grey to colour (transparency becomes white). Unset: as they are.
-        on_corrupt: what to do with an image that cannot be decoded: refuse the data, or skip (and name) it.
-        held_out: fraction of the images that is never trained on, in expectation; 0 to 0.9.
-        split_seed: of the choice of the held-out images.
-        split: what decides whether an image is held out. ``content``: its own pixels, so that it stays on its side
-            whatever happens to the others. ``position``: its place among the others, as in experiments of version 0.1.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: str
-    root: Path | None = None
-    key: str | None = None
-    labels: str | None = None
-    size: int | None = Field(default=None, ge=1, le=4096)
-    channels: Literal[1, 3] | None = None
-    on_corrupt: Literal["refuse", "skip"] = "refuse"
-    held_out: float = Field(default=0.1, ge=0.0, le=0.9)
-    split_seed: int = Field(default=0, ge=0)
-    split: Literal["content", "position"] = "content"
+DARKEST = 32
+"""Images none of whose pixels reach it are a mistake of range: zeros and ones, masks, 16 levels."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A source's uint8 pixels ``[images, channels, height, width]``, and int64 labels ``[images]`` or ``None``."""
+    """A source's images.
+
+    Args:
+        pixels: uint8 ``[images, channels, height, width]``.
+        labels: int64 ``[images]``, positions in ``names``; ``None`` without labels.
+        names: of the classes, as the source calls them.
+        left_out: files of the source that are not among the images.
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
-    classes: int
-    skipped: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def source_state(settings: DataSettings) -> list[tuple[str, int, int]]:
+def source_state(settings: DataSettings) -> list[tuple[Any, ...]]:
     """Names, sizes and times of the source's files, so that a changed source is decoded anew.
 
     Raises:
@@ -79,9 +57,13 @@ def source_state(settings: DataSettings) -> list[tuple[str, int, int]]:
             f"data.source {settings.source!r} is neither a file or folder nor one of digits, cifar10, mnist: "
             f"name one that exists (relative paths start at {str(Path.cwd())!r})."
         )
-    files = [path] if path.is_file() else [file for file, _ in _folder_files(path)]
+    if path.is_file():
+        files, left_out = [path], ""
+    else:
+        listing = list_pictures(path)
+        files, left_out = [path / name for name, _ in listing.pictures], listing.left_out.describe()
     states = ((file, file.stat()) for file in files)
-    return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
+    return [(left_out,), *((str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states)]
 
 
 def decode(settings: DataSettings) -> Decoded:
@@ -90,17 +72,27 @@ def decode(settings: DataSettings) -> Decoded:
     Raises:
         DataError: it cannot be decoded as the settings say.
     """
+    path = Path(settings.source)
     if settings.source == "digits":
         decoded = _digits(settings)
     elif settings.source in TORCHVISION:
         decoded = _torchvision(settings)
-    elif Path(settings.source).is_dir():
-        decoded = _folder(settings)
+    elif path.is_dir() or is_archive(path):
+        decoded = _pictures(settings)
     else:
         decoded = _npz(settings)
     if len(decoded.pixels) < 2:
-        raise DataError(f"data.source {settings.source!r} holds {len(decoded.pixels)} images: give it two at least.")
-    return decoded
+        left = f"; left out: {described}" if (described := decoded.left_out.describe()) else ""
+        raise DataError(
+            f"data.source {settings.source!r} holds {len(decoded.pixels)} images: give it two at least{left}."
+        )
+    darkest, brightest = int(decoded.pixels.min()), int(decoded.pixels.max())
+    if darkest != brightest and brightest < DARKEST:
+        raise DataError(
+            f"The pixels of data.source {settings.source!r} are {darkest} to {brightest}, which is black of 255: "
+            f"multiply them by {255 // brightest} when you store them."
+        )
+    return decoded if settings.labels is not False else Decoded(decoded.pixels, None, (), decoded.left_out)
 
 
 def _digits_file() -> Path:
@@ -141,26 +133,33 @@ def _torchvision(settings: DataSettings) -> Decoded:
 
 def _npz(settings: DataSettings) -> Decoded:
     path = settings.source
+    if Path(path).suffix != ".npz" and not zipfile.is_zipfile(path):
+        raise DataError(
+            f"data.source {path!r} is none of what can be read, a folder, zip or tar of pictures or an .npz: store the "
+            f"images as one of these."
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is not an npz archive")
             keys = list(file.keys())
+            named = f"{', '.join(keys[:10])}{', ...' if len(keys) > 10 else ''}"
             key = settings.key or next((name for name in ("images", "train_images") if name in keys), "images")
             if key not in keys:
                 remedy = "set data.key to the one that holds the images"
-                raise DataError(f"data.source {path!r} has no array {key!r}, only {', '.join(keys)}: {remedy}.")
+                raise DataError(f"data.source {path!r} has no array {key!r}, only {named}: {remedy}.")
             labels_key = settings.labels or key.replace("images", "labels")
             if settings.labels and labels_key not in keys:
                 remedy = "set data.labels to the one that holds the labels"
-                raise DataError(f"data.source {path!r} has no array {labels_key!r}, only {', '.join(keys)}: {remedy}.")
-            array = file[key]
-            labels = file[labels_key] if labels_key in keys and labels_key != key else None
+                raise DataError(f"data.source {path!r} has no array {labels_key!r}, only {named}: {remedy}.")
+            wanted = settings.labels is not False and labels_key in keys and labels_key != key
+            array, labels = file[key], file[labels_key] if wanted else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, DataError):
             raise
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error)[:100]
         raise DataError(
-            f"data.source {path!r} cannot be read as an npz of plain arrays ({error}): "
+            f"data.source {path!r} cannot be read as an npz of plain arrays ({reason}): "
             f"write it with numpy.savez(file, images=..., labels=...)."
         ) from error
     return _from_array(array, labels, settings, f"array {key!r} of {path!r}")
@@ -168,7 +167,8 @@ def _npz(settings: DataSettings) -> Decoded:
 
 def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: DataSettings, name: str) -> Decoded:
     if array.dtype != np.uint8:
-        raise DataError(f"The {name} is of type {array.dtype}: store the pixels as uint8, 0 to 255.")
+        times = " (zeros and ones times 255)" if array.dtype == np.bool_ else ""
+        raise DataError(f"The {name} is of type {array.dtype}: store the pixels as uint8, 0 to 255{times}.")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3):
@@ -178,116 +178,80 @@ def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: Data
             f"The {name} has the shape {array.shape}: "
             f"store images as [count, height, width] or [count, height, width, channels] with 1 or 3 channels."
         )
+    if labels is not None and labels.shape == (len(array), 1):
+        labels = labels[:, 0]
     if labels is not None and (labels.shape != array.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
         raise DataError(
             f"The labels of the {name} have the shape {labels.shape} and type {labels.dtype}: "
-            f"store one integer an image."
+            f"store one integer an image, or set data.labels to false to go without them."
         )
     channels = settings.channels or array.shape[1]
     if (settings.size is not None and array.shape[2:] != (settings.size, settings.size)) or channels != array.shape[1]:
         from PIL import Image
 
         pictures = [Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)) for image in array]
-        array = np.stack([_to_array(image, settings) for image in pictures])
+        array = np.stack([to_array(image, settings, name) for image in pictures])
     if labels is None:
-        return Decoded(np.ascontiguousarray(array), None, classes=0)
+        return Decoded(np.ascontiguousarray(array), None)
     classes, codes = np.unique(labels, return_inverse=True)
-    return Decoded(np.ascontiguousarray(array), codes.astype(np.int64), classes=len(classes))
+    return Decoded(np.ascontiguousarray(array), codes.astype(np.int64), tuple(str(number) for number in classes))
 
 
-def _folder_files(folder: Path) -> list[tuple[Path, str]]:
-    """Image files with the name of their class folder (empty: none), sorted."""
-
-    def own(place: Path) -> Iterator[Path]:
-        return (file for file in sorted(place.iterdir()) if file.is_file() and file.suffix.lower() in SUFFIXES)
-
-    direct = [(file, "") for file in own(folder)]
-    subfolders = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
-    nested = [(file, place.name) for place in subfolders for file in own(place)]
-    if direct and nested:
-        raise DataError(
-            f"data.source {str(folder)!r} holds images ({direct[0][0].name}) beside class folders ({nested[0][1]}): "
-            f"use either."
-        )
-    return direct or nested
-
-
-def _folder(settings: DataSettings) -> Decoded:
-    from PIL import Image, UnidentifiedImageError
-
-    folder = Path(settings.source)
-    files = _folder_files(folder)
-    if not files:
-        raise DataError(
-            f"data.source {str(folder)!r} holds no images: put {', '.join(sorted(SUFFIXES))} files into it, "
-            f"or into one folder for each class."
-        )
+def _pictures(settings: DataSettings) -> Decoded:
+    source = Path(settings.source)
+    listing = list_pictures(source)
+    left_out = listing.left_out
     pixels: list[NDArray[np.uint8]] = []
-    names: list[str] = []
-    skipped: list[str] = []
-    for file, name in files:
-        try:
-            with Image.open(file) as image:
-                image.load()
-                array = _to_array(image, settings)
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            if settings.on_corrupt == "skip":
-                skipped.append(str(file))
+    classes: list[str] = []
+    with opened(source) as open_picture:
+        for name, kind in listing.pictures:
+            decoded = _decoded(open_picture, name, settings)
+            if isinstance(decoded, str):
+                if settings.on_corrupt == "refuse":
+                    raise DataError(
+                        f"The image {str(source / name)!r} {decoded}: remove it, or set data.on_corrupt to skip."
+                    )
+                left_out.add(f"that {decoded}", name)
                 continue
-            raise DataError(
-                f"The image {str(file)!r} cannot be decoded: remove it, or set data.on_corrupt to skip."
-            ) from error
-        if pixels and array.shape != pixels[0].shape:
-            first, other = _describe(pixels[0]), _describe(array)
-            remedy = "set data.size" if array.shape[1:] != pixels[0].shape[1:] else "set data.channels"
-            raise DataError(
-                f"The images of data.source {str(folder)!r} differ: {files[0][0].name} is {first}, "
-                f"{file.name} is {other}: {remedy} to convert them."
-            )
-        pixels.append(array)
-        names.append(name)
+            array, frames = decoded
+            if pixels and array.shape != pixels[0].shape:
+                first, other = _describe(pixels[0]), _describe(array)
+                remedy = "set data.size" if array.shape[1:] != pixels[0].shape[1:] else "set data.channels"
+                raise DataError(
+                    f"The images of data.source {str(source)!r} differ: {Path(listing.pictures[0][0]).name} is "
+                    f"{first}, {Path(name).name} is {other}: {remedy} to convert them."
+                )
+            if frames:
+                left_out.add("further frames", name, frames)
+            pixels.append(array)
+            classes.append(kind)
     if not pixels:
-        raise DataError(f"None of the {len(skipped)} images in data.source {str(folder)!r} can be decoded: check them.")
-    if not names[0]:
-        return Decoded(np.stack(pixels), None, 0, tuple(skipped))
-    classes = sorted({name for _, name in files})
-    codes = np.array([classes.index(name) for name in names], dtype=np.int64)
-    return Decoded(np.stack(pixels), codes, len(classes), tuple(skipped))
+        raise DataError(
+            f"None of the {len(listing.pictures)} images in data.source {str(source)!r} can be decoded: check them."
+        )
+    return Decoded(np.stack(pixels), *_coded(classes, [kind for _, kind in listing.pictures]), left_out)
+
+
+def _decoded(
+    open_picture: Callable[[str], BinaryIO], name: str, settings: DataSettings
+) -> tuple[NDArray[np.uint8], int] | str:
+    """A picture of a listing, see `decode_picture`, or why there is none."""
+    try:
+        file = open_picture(name)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
+    with file:
+        return decode_picture(file, str(Path(settings.source) / name), settings) or "cannot be decoded"
+
+
+def _coded(classes: Sequence[str], all_classes: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Position of each image's class among all, and their names; ``None`` and nothing without class folders."""
+    names = sorted(set(all_classes))
+    if names == [""]:
+        return None, ()
+    return np.array([names.index(name) for name in classes], dtype=np.int64), tuple(names)
 
 
 def _describe(array: NDArray[np.uint8]) -> str:
     channels, height, width = array.shape
     return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
-
-
-def _to_array(image: Any, settings: DataSettings) -> NDArray[np.uint8]:
-    """Convert one PIL image to uint8 ``[channels, height, width]``: transparency to white, central square, size.
-
-    Raises:
-        DataError: its numbers have no known range.
-    """
-    from PIL import Image
-
-    # PIL keeps grey of 16 bits as I;16, older releases that of PNG files as I, and cuts off instead of scaling.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        deep = np.asarray(image).astype(np.int64)
-        deep = np.where(deep == image.info.get("transparency"), 65535, deep)
-        image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise DataError(
-            f"The image {getattr(image, 'filename', '')!r} of data.source {settings.source!r} holds "
-            f"{'32-bit integers' if image.mode == 'I' else 'floating-point numbers'}, whose range is not known: "
-            f"convert it to 8 or 16 bits."
-        )
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    grey = image.mode in ("1", "L") if settings.channels is None else settings.channels == 1
-    image = image.convert("L" if grey else "RGB")
-    if settings.size is not None and image.size != (settings.size, settings.size):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)
-        image = image.resize((settings.size, settings.size), Image.Resampling.LANCZOS, box=box)
-    array = np.asarray(image)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.pipeline_parts import check_parts, variant_of
 
-from ..training.compute import autocast
-from .schedulers import find_scheduler
-from .solvers import in_batches
+from ..training.compute import autocast, in_batches
+from .schedulers import NOISE, find_scheduler, kind_of
 
 __all__ = ["Generator"]
 
@@ -36,6 +38,7 @@ class Generator:
         seed: of image 0; image ``i`` has the seed ``seed + i``.
         device: that it is on.
         fingerprint: of the pipeline's files.
+        remark: what a person should know of how it is sampled; empty for nothing.
     """
 
     pipeline: Any
@@ -43,15 +46,33 @@ class Generator:
     seed: int
     device: torch.device
     fingerprint: str
+    remark: str = ""
 
     @classmethod
     def load(
-        cls, folder: Path, sampler: str | None, steps: int | None, seed: int, device: torch.device, trust: bool
+        cls,
+        folder: Path,
+        sampler: str | None,
+        steps: int | None,
+        seed: int,
+        device: torch.device,
+        trust: bool,
+        demanded: bool = True,
     ) -> Generator:
-        """Load a pipeline, with another sampler where one is named.
+        """Load a pipeline, with another sampler where one is named and the pipeline's own is of its kind.
+
+        Args:
+            folder: of the pipeline.
+            sampler: class of a diffusers scheduler; ``None``: the pipeline's own.
+            steps: of the sampler; ``None``: those that the pipeline takes by itself.
+            seed: of image 0.
+            device: to generate on.
+            trust: whether the pipeline's own Python files may run.
+            demanded: whether somebody asked for the sampler; else a pipeline of another kind keeps its own.
 
         Raises:
-            JobError: no pipeline, one that takes a prompt, one that brings code, or a scheduler that does not fit it.
+            JobError: no pipeline, weights that are not its networks', one that takes a prompt, one that brings code, or
+                a sampler that does not fit it.
         """
         import diffusers
 
@@ -61,7 +82,10 @@ class Generator:
         diffusers.utils.logging.set_verbosity_error()
         try:
             load: Any = diffusers.DiffusionPipeline.from_pretrained
-            pipeline = load(str(folder), trust_remote_code=trust)
+            pipeline = load(str(folder), trust_remote_code=trust, variant=variant_of(folder))
+            check_parts(pipeline, folder)
+        except JobError:
+            raise
         except (OSError, ValueError, ImportError, AttributeError, RuntimeError) as error:
             remedy = "check its files" if trust else "check its files, and add --trust-remote-code if it brings code"
             reason = " ".join(str(error).split())[:200]
@@ -72,15 +96,30 @@ class Generator:
                 f"{type(pipeline).__name__} makes no images without a prompt: evaluate an unconditional or a "
                 f"class-conditional pipeline."
             )
+        remark = ""
         if sampler is not None:
-            scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
-            pipeline.scheduler = find_scheduler(sampler).from_config(scheduler)
+            wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
+            if kind == NOISE:
+                scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
+                pipeline.scheduler = wanted.from_config(scheduler)
+                if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):
+                    remark = (
+                        f"Its scheduler's file names no prediction_type: {scheduler['prediction_type']}, which {own} "
+                        f"takes then, was taken."
+                    )
+            elif demanded:
+                raise JobError(
+                    f"The pipeline's scheduler {own} is for {kind}, which {sampler} cannot sample: leave the sampler "
+                    f"to the pipeline."
+                )
+            else:
+                remark = f"It keeps its own {own}, which is for {kind}."
         pipeline.set_progress_bar_config(disable=True)
         default = parameters["num_inference_steps"].default if "num_inference_steps" in parameters else 50
         digest = hashlib.sha256()
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for file in _files_of(folder, pipeline):
             digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
-        return cls(pipeline.to(device), steps or int(default), seed, device, digest.hexdigest()[:16])
+        return cls(pipeline.to(device), steps or int(default), seed, device, digest.hexdigest()[:16], remark)
 
     @property
     def sampler(self) -> str:
@@ -100,17 +139,46 @@ class Generator:
         numbers = range(start, stop)
         options: dict[str, Any] = {"num_inference_steps": steps, "output_type": "np", "return_dict": False}
         options["generator"] = [torch.Generator(self.device).manual_seed(self.seed + number) for number in numbers]
+        options["batch_size"] = len(numbers)
         parameters = inspect.signature(self.pipeline.__call__).parameters
-        if "batch_size" in parameters:
-            options["batch_size"] = len(numbers)
-        else:
-            classes = int(getattr(self.pipeline.transformer.config, "num_embeds_ada_norm", 1000))
-            options["class_labels"] = [number % classes for number in numbers]
+        labels = [number % self.classes for number in numbers] if self.classes else None
+        if labels is not None:
+            options["class_labels"] = labels
         known = {name: value for name, value in options.items() if name in parameters}
-        with torch.inference_mode(), autocast(self.device):
-            (made, *_) = self.pipeline(**known)
-        pixels = np.rint(np.asarray(made, dtype=np.float32) * 255.0).clip(0, 255).astype(np.uint8)
+        unasked = labels is not None and "class_labels" not in parameters
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(), autocast(self.device):
+            torch.manual_seed(self.seed + start)  # for what a pipeline draws without asking the generators
+            with self._told(labels) if unasked else nullcontext():
+                (made, *_) = self.pipeline(**known)
+        images = np.asarray(made, dtype=np.float32)
+        if not np.isfinite(images).all():
+            raise JobError(
+                f"The pipeline's images hold numbers that are not finite (images {start} to {stop - 1}): its training "
+                f"has diverged, or its weights are damaged or too coarse a type; save a sound one."
+            )
+        pixels = np.rint(images * 255.0).clip(0, 255).astype(np.uint8)
         return np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
+
+    @property
+    def classes(self) -> int:
+        """Classes that the network is conditioned on; 0 for none."""
+        network = getattr(self.pipeline, "unet", None) or getattr(self.pipeline, "transformer", None)
+        config = getattr(network, "config", {})
+        return int(config.get("num_class_embeds") or config.get("num_embeds_ada_norm") or 0)
+
+    @contextmanager
+    def _told(self, labels: Sequence[int] | None) -> Iterator[None]:
+        """Tell the network its classes, for a pipeline that knows of none."""
+        given = torch.tensor(labels, device=self.device)
+
+        def add(module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return arguments, {"class_labels": given, **named}
+
+        hook = self.pipeline.unet.register_forward_pre_hook(add, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def check(self, shape: tuple[int, int, int]) -> None:
         """Refuse a pipeline whose images are of another shape (channels, height, width) than the data's.
@@ -120,6 +188,8 @@ class Generator:
         """
         try:
             made = self._make(0, 1, 1).shape[1:]
+        except JobError:
+            raise
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise JobError(
@@ -139,3 +209,15 @@ class Generator:
         began = time.monotonic()
         self._make(0, batch, few)
         return (time.monotonic() - began) * self.steps / few / batch
+
+
+def _saved(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _files_of(folder: Path, pipeline: Any) -> list[Path]:
+    """The pipeline's own files, sorted: what else lies in its folder (pictures, scores) makes it no other pipeline."""
+    parts = [folder / name for name in pipeline.components if (folder / name).is_dir()]
+    inside = [file for part in parts for file in part.rglob("*") if file.is_file()]
+    return sorted([folder / "model_index.json", *folder.glob("*.py"), *inside])

@@ -12,12 +12,30 @@ from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
 
+from ..training.compute import in_batches
 from ..training.losses import Parameterisation
-from .solvers import SOLVERS, Denoiser, in_batches, sample, to_uint8
+from .solvers import SOLVERS, Denoiser, sample, to_uint8
 
-__all__ = ["Sampler", "find_scheduler", "make_scheduler", "sample_by_scheduler"]
+__all__ = ["NOISE", "Sampler", "find_scheduler", "kind_of", "make_scheduler", "sample_by_scheduler"]
 
 NEEDED = {"num_train_timesteps", "beta_schedule", "prediction_type"}
+
+
+NOISE = "noise levels of training, beta_schedule and prediction_type"
+"""The kind of scheduler that can be swapped for another of its kind: the network says noise, velocity or image."""
+
+_CONSISTENCY = ("CMStochastic", "LCM", "TCD", "SCM", "FlowMatchLCM")
+
+
+def kind_of(scheduler: Any) -> str:
+    """What kind of network a scheduler of diffusers samples: `NOISE`, or another in words."""
+    name, config = type(scheduler).__name__, scheduler.config
+    if name.startswith(_CONSISTENCY):
+        return "a network distilled to few steps (consistency)"
+    flow = str(config.get("prediction_type", "")).startswith("flow") or config.get("use_flow_sigmas")
+    if flow or "Flow" in name:
+        return "flow matching"
+    return NOISE if set(inspect.signature(type(scheduler)).parameters) >= NEEDED else "networks of its own kind"
 
 
 def find_scheduler(name: str) -> type[Any]:
@@ -30,7 +48,8 @@ def find_scheduler(name: str) -> type[Any]:
 
     kind = getattr(diffusers, name, None)
     known = set(inspect.signature(kind).parameters) if isinstance(kind, type) else set()
-    if not isinstance(kind, type) or "Inverse" in name or not known >= NEEDED or not hasattr(kind, "set_timesteps"):
+    odd = "Inverse" in name or name.startswith(_CONSISTENCY)
+    if not isinstance(kind, type) or odd or not known >= NEEDED or not hasattr(kind, "set_timesteps"):
         raise JobError(
             f"The sampler is {name!r}: choose dpm-solver++, ddim, or the class of a diffusers scheduler with a "
             f"beta_schedule and a prediction_type, such as UniPCMultistepScheduler."

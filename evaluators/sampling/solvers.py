@@ -6,7 +6,7 @@ Written out here because diffusers' schedulers cost a trial over a second of imp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -16,7 +16,7 @@ from nni_diffnas.api.errors import TrialFailure
 
 from ..training.losses import Parameterisation
 
-__all__ = ["SOLVERS", "Denoiser", "Solver", "in_batches", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
+__all__ = ["SOLVERS", "Denoiser", "Solver", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
 
 Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Solver = Literal["dpm-solver++", "ddim"]
@@ -92,30 +92,11 @@ def sample(
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as uint8, 0 to 255, rounded."""
-    return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
-
-
-def in_batches(count: int, size: int, make: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
-    """Images 0 to ``count``, in batches that are halved while the memory does not suffice.
-
-    Args:
-        count: of the images.
-        size: of a batch, at first.
-        make: maps start and stop to the images; must not depend on how they are split.
+    """Images in [-1, 1] as uint8, 0 to 255, rounded.
 
     Raises:
-        TrialFailure: the memory does not suffice for one image.
+        TrialFailure: they are not finite, which would become images of some kind.
     """
-    start = 0
-    while start < count:
-        try:
-            made = make(start, min(start + size, count))
-        except torch.OutOfMemoryError as error:
-            if size == 1:
-                raise TrialFailure("The device has no memory to generate a single image: free some.") from error
-            size //= 2
-            torch.cuda.empty_cache()
-            continue
-        yield made
-        start += len(made)
+    if not bool(torch.isfinite(images).all()):
+        raise TrialFailure("The network draws images that are not finite numbers: the training diverged.")
+    return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)

@@ -26,24 +26,26 @@ class Curve:
 
     Args:
         points: how many; point k of n is at k / (n + 1) of the budget.
-        generate: images with the weights as they are, uint8 ``[images, channels, height, width]``.
+        generate: images with the weights as they are, uint8 ``[images, channels, height, width]``; ``None``: no images.
         score: their distances by name, ``rfid`` among them.
         report: hears of everything measured.
         log: likewise.
         settings: of the trial; ``stop.rfid@25`` ends it where its ``rfid`` after 25 % of the budget is larger.
+        signals: what else is measured of the weights as they are, by name; less is better.
     """
 
     def __init__(
         self,
         points: int,
-        generate: Callable[[], NDArray[np.uint8]],
+        generate: Callable[[], NDArray[np.uint8]] | None,
         score: Callable[[NDArray[np.uint8]], Mapping[str, float]],
         report: Callable[[Mapping[str, float]], None],
         log: TensorBoardLog | None = None,
         settings: Mapping[str, Value] | None = None,
+        signals: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.points, self.generate, self.score, self.report = points, generate, score, report
-        self.log, self.settings = log, settings or {}
+        self.log, self.settings, self.signals = log, settings or {}, signals
         self.scored = 0
         self.rungs: dict[str, float] = {}
         """``rfid@25`` and the like: what was measured so far."""
@@ -52,28 +54,35 @@ class Curve:
         """Measure, report, and perhaps stop.
 
         Raises:
-            Stopped: the distance is above the threshold that came with the trial.
+            Stopped: something measured is above the threshold that came with the trial.
         """
-        metrics = {"loss": progress.loss, "images": float(progress.images)}
-        if due := 1.0 > progress.fraction >= (self.scored + 1) / (self.points + 1):
+        measured: dict[str, float] = {}
+        if 1.0 > progress.fraction >= (self.scored + 1) / (self.points + 1):
             self.scored = int(progress.fraction * (self.points + 1))
-            generated = self.generate()
-            metrics["rfid"] = self.score(generated)["rfid"]
-            if self.log is not None:
-                self.log.picture("samples", grid(generated[:64]), progress.images)
-                self.log.scalar(f"rfid of {len(generated)} images", metrics["rfid"], progress.images)
+            measured = self._measure(progress.images)
         if self.log is not None:
             self.log.scalar("loss", progress.loss, progress.images)
-        self.report(metrics)
-        if due:
-            self._stop(metrics["rfid"], self.scored / (self.points + 1), progress)
+        self.report({"loss": progress.loss, "images": float(progress.images), **measured})
+        rungs = {rung_metric(name, self.scored / (self.points + 1)): value for name, value in measured.items()}
+        self.rungs |= rungs
+        for rung, value in rungs.items():
+            limit = self.settings.get(rung_setting(rung))
+            if isinstance(limit, int | float) and value > limit:
+                raise Stopped(
+                    f"stopped after {progress.images} images: its {rung.partition('@')[0]} is {value:.4g}, above "
+                    f"{limit:.4g}, with which trials go on here"
+                )
 
-    def _stop(self, distance: float, fraction: float, progress: Progress) -> None:
-        name = rung_metric("rfid", fraction)
-        self.rungs[name] = distance
-        limit = self.settings.get(rung_setting(name))
-        if isinstance(limit, int | float) and distance > limit:
-            raise Stopped(
-                f"stopped after {progress.images} images: its rfid is {distance:.4g}, above {limit:.4g}, with which "
-                f"trials go on here"
-            )
+    def _measure(self, images: int) -> dict[str, float]:
+        """Everything that is measured on the way, after so many images."""
+        measured = dict(self.signals())
+        for name, value in measured.items():
+            if self.log is not None:
+                self.log.scalar(name, value, images)
+        if self.generate is not None:
+            generated = self.generate()
+            measured["rfid"] = self.score(generated)["rfid"]
+            if self.log is not None:
+                self.log.picture("samples", grid(generated[:64]), images)
+                self.log.scalar(f"rfid of {len(generated)} images", measured["rfid"], images)
+        return measured

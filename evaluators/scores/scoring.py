@@ -58,6 +58,8 @@ class Scoring:
         extractor: feature space of the comparison.
         device: that computes the features.
         count: of the reference images, drawn by chance; ``None``: all of that part.
+
+    Of the held-out images those are left out that candidates may be ranked by, see `ImageSet.unseen`.
     """
 
     images: ImageSet
@@ -69,12 +71,17 @@ class Scoring:
     @property
     def indices(self) -> NDArray[np.int64]:
         """Of the reference images, ascending."""
-        part = self.images.training if self.reference == "training" else self.images.held_out
+        part = self.images.training if self.reference == "training" else self.images.unseen
         if self.reference == "all":
             part = np.arange(len(self.images.pixels))
         if self.count is None:
             return part
         return np.sort(np.random.default_rng(0).permutation(part)[: self.count])
+
+    @property
+    def part(self) -> str:
+        """Name of the part of the data that samples are compared with, unique to its images within a split."""
+        return self.reference if self.reference != "held_out" else f"held_out {len(self.images.unseen)}"
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[images, features]`` of uint8 images ``[images, channels, height, width]``."""
@@ -146,5 +153,5 @@ class Scoring:
             np.save(folder / "features.npy", features[chosen])
 
         weights = fingerprint(str(self.extractor.weights)) if self.extractor.layer != "features" else ""
-        key = fingerprint(self.images.split, self.reference, self.count, self.extractor.name, weights)
+        key = fingerprint(self.images.split, self.part, self.count, self.extractor.name, weights)
         return cached_folder(f"statistics/{key}", make)

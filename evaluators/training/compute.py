@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.errors import TrialFailure
 
-__all__ = ["DeviceName", "Team", "autocast", "channels_last", "choose_device", "computing", "place", "threads"]
+__all__ = [
+    "DeviceName",
+    "Team",
+    "autocast",
+    "channels_last",
+    "choose_device",
+    "computing",
+    "in_batches",
+    "place",
+    "threads",
+]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -67,6 +77,31 @@ def computing(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": Team.size(),
     }
+
+
+def in_batches(count: int, size: int, make: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+    """Images 0 to ``count``, in batches that are halved while the memory does not suffice.
+
+    Args:
+        count: of the images.
+        size: of a batch, at first.
+        make: maps start and stop to the images; must not depend on how they are split.
+
+    Raises:
+        TrialFailure: the memory does not suffice for one image.
+    """
+    start = 0
+    while start < count:
+        try:
+            made = make(start, min(start + size, count))
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise TrialFailure("The device has no memory to generate a single image: free some.") from error
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        yield made
+        start += len(made)
 
 
 class Team:

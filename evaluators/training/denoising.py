@@ -14,7 +14,7 @@ from .loop import Learner, Learning, Progress, learn
 from .recipe import Recipe
 from .variational import LearnedVariance
 
-__all__ = ["Training", "TrainingResult", "call_network", "train"]
+__all__ = ["DenoisingLoss", "Training", "TrainingResult", "call_network", "train"]
 
 # Seconds that have to be left for compiling to pay.
 WORTH_COMPILING = 600.0
@@ -38,6 +38,58 @@ def call_network(model: nn.Module, images: Tensor, times: Tensor, labels: Tensor
     return prediction
 
 
+class DenoisingLoss:
+    """Weighted error of a network's predictions, image by image.
+
+    Args:
+        recipe: schedule, parameterisation and weighting.
+        device: of the images.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        alpha_bar = recipe.noise_schedule().alpha_bar()
+        self.signal = alpha_bar.sqrt().float().to(device)
+        self.noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
+        self.snr = (alpha_bar / (1.0 - alpha_bar)).float().to(device)
+        self.weight = recipe.weights(alpha_bar / (1.0 - alpha_bar)).float().to(device)
+        self.parameterisation = recipe.parameterisation()
+        self.variance = LearnedVariance(recipe.noise_schedule(), device) if recipe.learned_sigma else None
+        self.device = device
+
+    def noised(self, batch: Batch) -> Tensor:
+        """x_t, the shape of ``batch.clean``."""
+        a, s = self._levels(batch)
+        return a * batch.clean + s * batch.noise
+
+    def predict(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Prediction of the network, float32, the shape of ``batch.clean``, with learned variances behind it."""
+        with autocast(self.device):
+            given = self.parameterisation.network_input(self.noised(batch), *self._levels(batch))
+            return call_network(network, given, batch.times, batch.labels).float()
+
+    def clean(self, batch: Batch, prediction: Tensor) -> Tensor:
+        """x_0 as a prediction has it, the shape of ``batch.clean``."""
+        return self.parameterisation.clean(self.noised(batch), prediction, *self._levels(batch))
+
+    def squared_error(self, batch: Batch, prediction: Tensor) -> Tensor:
+        """Mean squared error of each image's prediction, ``[batch]``."""
+        target = self.parameterisation.target(batch.clean, batch.noise, *self._levels(batch))
+        return (prediction - target).square().mean(dim=(1, 2, 3))
+
+    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Loss of each image, ``[batch]``, that of its variance included."""
+        prediction, extra = self.predict(network, batch), torch.zeros((), device=self.device)
+        if self.variance is not None:
+            prediction, values = prediction.chunk(2, dim=1)
+            predicted = self.clean(batch, prediction.detach())
+            extra = self.variance.loss(batch.clean, predicted, values, batch.times)
+        return self.weight[batch.times] * self.squared_error(batch, prediction) + extra
+
+    def _levels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        shape = (-1, 1, 1, 1)
+        return self.signal[batch.times].view(shape), self.noise_level[batch.times].view(shape)
+
+
 class Training(Learner[Batch]):
     """A training under way: the network, its optimiser, its average and the batches it learns from.
 
@@ -52,14 +104,11 @@ class Training(Learner[Batch]):
     def __init__(self, model: nn.Module, pixels: Tensor, labels: Tensor | None, recipe: Recipe, seed: int) -> None:
         device = pixels.device
         super().__init__(model, recipe, device, pixels.shape[1])
-        alpha_bar = recipe.noise_schedule().alpha_bar()
-        self.signal = alpha_bar.sqrt().float().to(device)
-        self.noise_level = (1.0 - alpha_bar).sqrt().float().to(device)
-        self.weight = recipe.weights(alpha_bar / (1.0 - alpha_bar)).float().to(device)
-        self.parameterisation = recipe.parameterisation()
-        self.variance = LearnedVariance(recipe.noise_schedule(), device) if recipe.learned_sigma else None
+        self.denoising = DenoisingLoss(recipe, device)
         torch.manual_seed(seed)
-        self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
+        self.batches = Batches(
+            pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed, pairing=recipe.pairing
+        )
         self.network = model
         if recipe.compile:
             self.compile()
@@ -79,20 +128,7 @@ class Training(Learner[Batch]):
 
     def loss(self, batch: Batch) -> Tensor:
         """Weighted loss of each image, ``[batch]``."""
-        times, parameterisation = batch.times, self.parameterisation
-        a, s = self.signal[times].view(-1, 1, 1, 1), self.noise_level[times].view(-1, 1, 1, 1)
-        noised = a * batch.clean + s * batch.noise
-        with autocast(self.device):
-            given = parameterisation.network_input(noised, a, s)
-            prediction = call_network(self.network, given, times, batch.labels).float()
-        extra: Tensor | float = 0.0
-        if self.variance is not None:
-            prediction, values = prediction.chunk(2, dim=1)
-            predicted = parameterisation.clean(noised, prediction.detach(), a, s)
-            extra = self.variance.loss(batch.clean, predicted, values, times)
-        target = parameterisation.target(batch.clean, batch.noise, a, s)
-        loss: Tensor = self.weight[times] * (prediction - target).square().mean(dim=(1, 2, 3)) + extra
-        return loss
+        return self.denoising(self.network, batch)
 
     def draw(self, progress: float) -> Batch:
         """The next batch, the same at every part of the budget."""

@@ -13,18 +13,25 @@ from .recipe import Recipe
 __all__ = ["check_network"]
 
 
-def check_network(model: nn.Module, shape: tuple[int, int, int], recipe: Recipe) -> None:
+def check_network(model: nn.Module, shape: tuple[int, int, int], recipe: Recipe, last_class: int = -1) -> None:
     """Refuse a network that does not answer images of ``shape`` with a prediction of the channels that are trained.
 
     Args:
         model: on any device, ``meta`` included.
         shape: channels, height and width of the images.
         recipe: says whether the network takes labels and whether it learns variances.
+        last_class: highest class number of the data; -1 without labels.
 
     Raises:
-        JobError: it is configured for another size, cannot be called as training calls it, or its output has another
-            shape.
+        JobError: it is configured for another size or for fewer classes, cannot be called as training calls it, or its
+            output has another shape.
     """
+    known = getattr(model, "num_classes", None) or getattr(getattr(model, "config", None), "num_class_embeds", None)
+    if recipe.class_conditional and known is not None and last_class >= int(known):
+        raise JobError(
+            f"The network knows classes 0 to {int(known) - 1}, the data has labels up to {last_class}: give the space "
+            f"more classes, or set data.class_numbers to in_turn, which numbers those that occur from 0."
+        )
     size = getattr(getattr(model, "config", model), "sample_size", None)
     sides = (size, size) if isinstance(size, int) else size
     if sides is not None and tuple(sides) != shape[1:]:

@@ -84,6 +84,10 @@ class Timesteps(ABC):
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Timesteps, int64 ``[count]`` in [0, T)."""
 
+    @abstractmethod
+    def quantiles(self, parts: Tensor) -> Tensor:
+        """Timesteps, int64 in [0, T), below which these parts of the draws lie: ``[n]``, each 0 to 1."""
+
 
 def _slices(count: int, width: float, generator: torch.Generator) -> Tensor:
     """One random number in each of ``count`` equal slices of [0, width).
@@ -111,6 +115,10 @@ class UniformTimesteps(Timesteps):
             return torch.randint(self.timesteps, (count,), generator=generator)
         return _slices(count, self.timesteps, generator).long().clamp_(max=self.timesteps - 1)
 
+    def quantiles(self, parts: Tensor) -> Tensor:
+        """Timesteps, int64 in [0, T), below which these parts of the draws lie: ``[n]``, each 0 to 1."""
+        return (parts * self.timesteps).long().clamp_(max=self.timesteps - 1)
+
 
 class LogNormalTimesteps(Timesteps):
     """ln(sigma) ~ N(mean, deviation^2), at the timestep whose ln(sigma_t) is nearest; stratified.
@@ -132,7 +140,11 @@ class LogNormalTimesteps(Timesteps):
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Timesteps, int64 ``[count]`` in [0, T)."""
-        return torch.searchsorted(self.cumulative, _slices(count, 1.0, generator).double())
+        return self.quantiles(_slices(count, 1.0, generator))
+
+    def quantiles(self, parts: Tensor) -> Tensor:
+        """Timesteps, int64 in [0, T), below which these parts of the draws lie: ``[n]``, each 0 to 1."""
+        return torch.searchsorted(self.cumulative, parts.double())
 
 
 SCHEDULES: dict[str, type[Schedule]] = {"cosine": CosineSchedule, "linear": LinearSchedule}

@@ -28,7 +28,7 @@ def main() -> None:
     experiment.config.max_trial_number = 20
     experiment.config.trial_concurrency = 2
     experiment.run(PORT)
-    for trial in experiment.strategy.trials:
+    for trial in experiment.strategy.search.trials:
         print(trial.origin.kind, dict(trial.settings), trial.metrics.get("rfid"), trial.cost)
     experiment.stop()
 

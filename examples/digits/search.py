@@ -37,7 +37,7 @@ def main() -> None:
         experiment.config.trial_concurrency = 2
         experiment.config.experiment_working_directory = str(arguments.folder.resolve())
         experiment.run(port=arguments.port)
-        print(Outcome.of(strategy.trials, strategy.objective).describe())
+        print(Outcome.of(strategy.search.trials, strategy.search.objective).describe())
         experiment.stop()
 
 

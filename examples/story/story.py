@@ -17,22 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from nni_diffnas.api.trial import Trial
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.export import export_pipeline
 from nni_diffnas.results.read import WEIGHTS
-from nni_diffnas.searching.ranking import Outcome, format_cost
+from nni_diffnas.searching.formats import format_cost
+from nni_diffnas.searching.ranking import Outcome
 
 # What stock diffusers can express, as block-wise search asks of a teacher: equal depths, attention in one level.
 SPACE = {
     "type": "unet",
     "preset": "digits",
+    "choices": "stock",
     "depths": [[1], [1]],
     "inner_width": [1.0],
     "heads": [1],
-    "attention": [[False], [True]],
+    "attention": [["none"], ["softmax"]],
     "middle": ["residual", "attention"],
     "default_depth": 1,
     "default_heads": 1,

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .errors import BudgetError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["Budget", "Cost", "Window", "count_cost"]
 
@@ -65,6 +68,15 @@ class Window:
         if self.min is not None and value < self.min:
             return (value - self.min) / max(abs(self.min), 1e-12)
         return 0.0
+
+    def contains(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of many values lie inside."""
+        inside: NDArray[np.bool_] = ~np.isnan(values)
+        if self.max is not None:
+            inside &= values <= self.max
+        if self.min is not None:
+            inside &= values >= self.min
+        return inside
 
     def __str__(self) -> str:
         low = "-inf" if self.min is None else f"{self.min:g}"

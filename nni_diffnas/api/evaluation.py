@@ -6,15 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .errors import JobError
+from .family import Family
 from .space import Architecture, Value
 
 if TYPE_CHECKING:
     import torch
-
-    from .family import Family
 
 __all__ = ["Evaluation", "TrialContext"]
 
@@ -33,6 +32,7 @@ class TrialContext:
         seed: of everything random in the trial.
         report: call it with intermediate metrics while training; NNI shows them as the trial's curve.
         settings: further scalars that the strategy sent with the parameters.
+        family: that built the network; ``None`` for a network of a stranger's space.
     """
 
     architecture: Architecture
@@ -40,6 +40,7 @@ class TrialContext:
     seed: int = 0
     report: Callable[[Mapping[str, float]], None] = _ignore
     settings: Mapping[str, Value] = field(default_factory=dict)
+    family: Family | None = None
 
 
 class Evaluation(ABC):
@@ -49,7 +50,7 @@ class Evaluation(ABC):
     both are known before anything trains.
     """
 
-    measures: ClassVar[tuple[str, ...]] = ()
+    measures: tuple[str, ...] = ()
     """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
     empty where that is not known before."""
 
@@ -65,6 +66,37 @@ class Evaluation(ABC):
             version: of nni-diffnas that began the experiment; empty: this one.
         """
         return dict(data)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the data's content and of the part that is trained on, which is a part of `protocol`; it prepares.
+
+        Empty where the evaluation knows none.
+        """
+        return ""
+
+    def changed_since(self, protocol: str, then: str = "") -> str:
+        """Say how the data differs from what scores of ``protocol`` were measured on; empty where it does not.
+
+        Args:
+            protocol: of a trial, or of a search.
+            then: what the data was, in words; empty where nobody knows.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        if not self.fingerprint or not protocol or self.fingerprint in protocol:
+            return ""
+        was = f" (then {then}; now {self.describe_data()[0]})" if then and self.describe_data() else ""
+        return f"The data has changed since the search began{was}"
+
+    def describe_data(self) -> list[str]:
+        """What the data is, in lines for a person, the most important one first; none by default."""
+        return []
+
+    def pictures(self) -> bytes:
+        """A picture (PNG) of some of the data, for a person; empty where there is none."""
+        return b""
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -95,6 +127,8 @@ class Evaluation(ABC):
 
     def check(self, family: Family) -> None:  # noqa: B027  # most evaluations take the networks of any family
         """Refuse a search space whose networks this evaluation cannot train; the doors call it before any trial.
+
+        A trial does not call it, since it starts once per architecture: `evaluate` refuses its own network.
 
         Raises:
             DataError: the data does not fit the networks.
@@ -133,6 +167,6 @@ class Evaluation(ABC):
         """Return all settings as JSON values, the defaults filled in; for people to read."""
         return {}
 
-    def forecast(self, model: torch.nn.Module) -> tuple[float, float]:
+    def forecast(self, model: torch.nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take on this machine, judged from a few timed steps."""
         return float("nan"), float("nan")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from numpy.typing import NDArray
 
 
-__all__ = ["Family", "Part", "choice_costs", "nearest_to_budget", "sample_within", "traced_family"]
+__all__ = ["Family", "Part", "choice_costs", "draws_within", "nearest_to_budget", "sample_within"]
+
+_AT_ONCE = 128
+"""So many architectures are drawn at a time."""
 
 _WALKS = 20
 """From so many random architectures it is walked towards a budget that random draws do not meet."""
@@ -61,6 +65,30 @@ class Family(ABC):
     @abstractmethod
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
         """MACs and parameters without allocating weights. Cheap: strategies call it thousands of times."""
+
+    def costs(self, space: Space, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
+        """Costs of many architectures by name, where they can be said faster than one by one; none by default.
+
+        Args:
+            space: this family's, or one with the same labels and fewer values.
+            rows: ``n x labels`` indices of the space's values (`Space.draw`); those of absent labels do not matter.
+
+        Returns:
+            Name of a cost, as in `Cost`, to ``n`` numbers: exactly what `cost` says.
+        """
+        return {}
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """What a person would do in a minute to meet a budget: the default made smaller or larger; none by default.
+
+        Args:
+            budget: which all of them meet.
+            within: this family as it is searched, with another space, default or cost; itself by default.
+
+        Returns:
+            Name, such as ``narrower``, to the architecture; without the default itself.
+        """
+        return {}
 
     def describe(self, label: str) -> str:
         """One line on what the label means, for people and language models."""
@@ -108,20 +136,6 @@ class Family(ABC):
         raise JobError(f"Networks of {type(self).__name__} cannot be exported as a pipeline: use its own format.")
 
 
-def traced_family(executable: Any) -> Family | None:
-    """Family of an NNI executable model space whose class offers ``family_of``; ``None`` for a stranger's space.
-
-    Args:
-        executable: NNI's ``ExecutableModelSpace``, frozen or not; nothing is built.
-    """
-    traced = getattr(executable, "model", None)
-    family_of = getattr(getattr(traced, "trace_symbol", None), "family_of", None)
-    if family_of is None or traced is None:
-        return None
-    family: Family = family_of(*traced.trace_args, **traced.trace_kwargs)
-    return family
-
-
 def choice_costs(
     family: Family, base: Mapping[str, Value] | None = None, labels: Sequence[str] | None = None
 ) -> dict[str, dict[Value, Cost]]:
@@ -163,6 +177,35 @@ def nearest_to_budget(
     return current
 
 
+def draws_within(family: Family, budget: Budget, rng: np.random.Generator, tries: int) -> Iterator[Architecture]:
+    """Of so many random architectures, those within budget, in the order in which they are drawn.
+
+    Where the family prices many networks at once (`Family.costs`), thousands come within seconds.
+
+    Args:
+        family: prices the networks.
+        budget: the windows.
+        rng: what is drawn from.
+        tries: how many are drawn.
+
+    Yields:
+        Valid architectures; one may come twice.
+    """
+    space = family.space
+    for start in range(0, tries, _AT_ONCE):
+        rows = space.draw(min(_AT_ONCE, tries - start), rng)
+        known = family.costs(space, rows) if budget.windows else {}
+        admitted = np.ones(len(rows), dtype=bool)
+        for name, values in known.items():
+            if name in budget.windows:
+                admitted &= budget.windows[name].contains(values)
+        left = not budget.windows.keys() <= known.keys()
+        for row in rows[admitted]:
+            drawn = space.at(row)
+            if not left or budget.admits(family.cost(drawn)):
+                yield drawn
+
+
 def sample_within(
     family: Family,
     budget: Budget,
@@ -184,9 +227,8 @@ def sample_within(
     Raises:
         BudgetError: none was found; where none is within budget, the message states the nearest cost.
     """
-    for _ in range(tries):
-        drawn = family.space.sample(rng)
-        if (not budget.windows or budget.admits(family.cost(drawn))) and accept(drawn):
+    for drawn in draws_within(family, budget, rng, tries):
+        if accept(drawn):
             return drawn
     misses = []
     for start in (*[None] * _WALKS, family.space.validate(family.default)):

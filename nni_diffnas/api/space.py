@@ -4,6 +4,7 @@ Notation
     label          name of one choice, e.g. ``level1.width``
     architecture   assignment of a value to every label that is *present*
     present        a label without conditions, or with one of its conditions met
+    stock          the value by which a label changes nothing: what networks had before there was a choice
     nodes, ops     rows and columns of the one-hot matrix: labels, and the largest number of values
 """
 
@@ -106,6 +107,9 @@ class Space:
         edges: data flow between labels, skips included; none given means a chain in label order.
         conditions: label to its conditions; the label is present when *any* of them is met. Parents come first in
             ``choices``.
+        stock: label to the value that it takes in architectures and search spaces which lack it, since they were
+            written by a release that did not have it.
+        former: label to pairs of a value as earlier releases wrote it, and what it is called today.
 
     Raises:
         SpaceError: no label, a label without values, with a value twice or with one that is no scalar, an edge or
@@ -115,6 +119,8 @@ class Space:
     choices: Mapping[str, tuple[Value, ...]]
     edges: tuple[tuple[str, str], ...] = ()
     conditions: Mapping[str, tuple[Condition, ...]] = field(default_factory=dict)
+    stock: Mapping[str, Value] = field(default_factory=dict)
+    former: Mapping[str, tuple[tuple[Value, Value], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", {label: tuple(values) for label, values in self.choices.items()})
@@ -149,6 +155,9 @@ class Space:
                     raise SpaceError(f"Label {label!r} depends on {parent!r}, which comes later: put it first.")
                 for value in values:
                     self.index_of(parent, value)
+        for label in (*self.stock, *self.former):
+            if label not in order:
+                raise SpaceError(f"Stock or former values of {label!r}, which is no label: use {', '.join(order)}.")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -165,6 +174,33 @@ class Space:
         """Number of distinct architectures."""
         return _count(self.choices, self.conditions)
 
+    @cached_property
+    def _places(self) -> dict[str, dict[tuple[bool, object], int]]:
+        """Label to the index of each value, former names included; truth values apart, since ``True`` is not 1."""
+        places: dict[str, dict[tuple[bool, object], int]] = {
+            label: {(isinstance(value, bool), value): index for index, value in enumerate(values)}
+            for label, values in self.choices.items()
+        }
+        for label, pairs in self.former.items():
+            for former, today in pairs:
+                index = _position(self.choices[label], today)
+                if index >= 0:
+                    places[label].setdefault((isinstance(former, bool), former), index)
+        return places
+
+    @cached_property
+    def _meets(self) -> dict[str, tuple[tuple[str, frozenset[tuple[bool, object]]], ...] | None]:
+        """Label to its conditions, ``None`` where it has none."""
+        return {
+            label: tuple(
+                (parent, frozenset((isinstance(value, bool), value) for value in values))
+                for parent, values in self.conditions[label]
+            )
+            if label in self.conditions
+            else None
+            for label in self.choices
+        }
+
     def index_of(self, label: str, value: object) -> int:
         """Index of ``value`` among the values of ``label``.
 
@@ -173,7 +209,10 @@ class Space:
         """
         if label not in self.choices:
             raise SpaceError(f"Unknown label {label!r}: the space has {', '.join(self.labels)}.")
-        index = _position(self.choices[label], value)
+        try:
+            index = self._places[label].get((isinstance(value, bool), value), -1)
+        except TypeError:  # a list, say
+            index = -1
         if index < 0:
             raise SpaceError(f"Label {label!r} cannot be {value!r}: choose one of {list(self.choices[label])}.")
         return index
@@ -181,10 +220,11 @@ class Space:
     def _present(self, architecture: Mapping[str, Value]) -> dict[str, bool]:
         """Whether each label is present, parents decided before their children."""
         present: dict[str, bool] = {}
-        for label in self.choices:
-            conditions = self.conditions.get(label)
+        for label, conditions in self._meets.items():
             present[label] = conditions is None or any(
-                present[parent] and parent in architecture and _position(values, architecture[parent]) >= 0
+                present[parent]
+                and parent in architecture
+                and (isinstance(architecture[parent], bool), architecture[parent]) in values
                 for parent, values in conditions
             )
         return present
@@ -196,7 +236,8 @@ class Space:
     def validate(self, architecture: Mapping[str, object]) -> Architecture:
         """Return the canonical form of ``architecture``: present labels only, in forward order, the space's values.
 
-        Values given for absent labels are dropped, since they cannot matter.
+        Values given for absent labels are dropped, since they cannot matter. What an earlier release wrote is read:
+        labels that it did not have take their stock value, and former values their names of today.
 
         Raises:
             SpaceError: an unknown label or value, or a present label without a value.
@@ -204,11 +245,12 @@ class Space:
         for label in architecture:
             if label not in self.choices:
                 raise SpaceError(f"Unknown label {label!r}: the space has {', '.join(self.labels)}.")
-        known: Architecture = {
-            label: self.choices[label][self.index_of(label, architecture[label])]
-            for label in self.choices
-            if label in architecture
-        }
+        known: Architecture = {}
+        for label, values in self.choices.items():
+            if label in architecture:
+                known[label] = values[self.index_of(label, architecture[label])]
+            elif label in self.stock and _position(values, self.stock[label]) >= 0:
+                known[label] = self.stock[label]
         present = self.present(known)
         for label in present:
             if label not in known:
@@ -226,6 +268,15 @@ class Space:
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw each label uniformly and independently; absent labels are dropped."""
         drawn = {label: values[int(rng.integers(len(values)))] for label, values in self.choices.items()}
+        return {label: drawn[label] for label in self.present(drawn)}
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """``count x labels`` indices of values, as `sample` draws them; those of absent labels are drawn, too."""
+        return rng.integers(0, [len(values) for values in self.choices.values()], size=(count, len(self.choices)))
+
+    def at(self, row: Iterable[int]) -> Architecture:
+        """The architecture of one row of `draw`, without its absent labels."""
+        drawn = {label: values[i] for (label, values), i in zip(self.choices.items(), row, strict=True)}
         return {label: drawn[label] for label in self.present(drawn)}
 
     def mutate(self, architecture: Mapping[str, Value], rng: np.random.Generator) -> Architecture:
@@ -312,6 +363,12 @@ class Space:
                 label: [[parent, list(values)] for parent, values in conditions]
                 for label, conditions in self.conditions.items()
             },
+            **({"stock": dict(self.stock)} if self.stock else {}),
+            **(
+                {"former": {label: list(map(list, pairs)) for label, pairs in self.former.items()}}
+                if self.former
+                else {}
+            ),
         }
 
     @classmethod
@@ -324,6 +381,8 @@ class Space:
                 label: tuple((parent, tuple(values)) for parent, values in conditions)
                 for label, conditions in body["conditions"].items()
             },
+            stock=body.get("stock", {}),
+            former={label: tuple((a, b) for a, b in pairs) for label, pairs in body.get("former", {}).items()},
         )
 
     def to_nni(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from .errors import JobError
 from .space import Architecture, Value
 
 __all__ = [
+    "BY_HAND",
     "FAULTLESS",
     "GIVEN_UP",
     "KILLED",
@@ -28,6 +29,7 @@ __all__ = [
     "Status",
     "Suggestion",
     "Trial",
+    "ranked_together",
     "standing",
 ]
 
@@ -40,6 +42,9 @@ UNRANKED = "unranked"
 REFERENCE = "reference"
 """Origin and setting of a trial that others are compared with and that must not win: the default network where the
 budget forbids it, the teacher of students."""
+
+BY_HAND = "by hand"
+"""Origin of a trial of the default network scaled to the budget, as a person would do it in a minute."""
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
@@ -119,12 +124,14 @@ class Suggestion:
         architecture: any assignment that the space validates.
         kind, parent: become the trial's `Origin`.
         settings: further scalars that the trial needs (they travel with its parameters under ``run.`` names).
+        candidate: whether it may win; only then it has to keep the budget.
     """
 
     architecture: Architecture
     kind: str
     parent: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
+    candidate: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,3 +189,11 @@ class Trial:
         """Inverse of `to_json`."""
         cost = body["cost"]
         return cls(**{**body, "origin": Origin(**body["origin"]), "cost": None if cost is None else Cost(**cost)})
+
+
+def ranked_together(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of the trials of one space whose scores mean the same as the latest one's: they have its protocol.
+
+    The one rule of what can be ranked together, everywhere; nothing else compares scores of several trials.
+    """
+    return [trial for trial in trials if trial.protocol == trials[-1].protocol]

@@ -79,7 +79,23 @@ def check_environment() -> Iterator[Finding]:
     yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
     from ..cache import cache_folder
 
-    yield _writable(cache_folder(), "the cache")
+    try:
+        yield _writable(cache_folder(), "the cache")
+    except DiffNASError as error:
+        yield Finding("FAIL", str(error))
+    yield from _proxied()
+
+
+def _proxied() -> Iterator[Finding]:
+    """A proxy that would be asked for NNI's own manager: nnictl dies of it in a traceback."""
+    from requests.utils import get_environ_proxies
+
+    if {"http", "all"} & set(get_environ_proxies("http://localhost:8080")):
+        yield Finding(
+            "FAIL",
+            "The environment names a proxy (http_proxy or all_proxy) that NNI would ask for its own manager on this "
+            "machine: export no_proxy=localhost,127.0.0.1.",
+        )
 
 
 def _writable(folder: Path, what: str) -> Finding:
@@ -118,15 +134,31 @@ def _load_config(path: Path) -> Any:
         ) from error
 
 
-def check_config(path: Path, port: int = 8080) -> Iterator[Finding]:
-    """Check an NNI config that uses one of our tuners, down to the data, and forecast the search."""
+def check_config(path: Path, port: int = 8080, pictures: Path | None = None) -> Iterator[Finding]:
+    """Check an NNI config that uses one of our tuners, down to the data, and forecast the search.
+
+    Args:
+        path: of the config.
+        port: that the experiment will use.
+        pictures: PNG file for a contact sheet of the data; ``None`` writes none.
+    """
     try:
-        yield from _check_config(path, port)
+        yield from _check_config(path, port, pictures)
     except DiffNASError as error:
         yield Finding("FAIL", str(error))
 
 
-def _check_config(path: Path, port: int) -> Iterator[Finding]:
+def _save(picture: bytes, file: Path) -> None:
+    if not picture:
+        raise JobError("The evaluator has no pictures of its data to show: leave out --pictures.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture)
+    except OSError as error:
+        raise JobError(f"{str(file)!r} cannot be written ({error.strerror}): give another --pictures.") from error
+
+
+def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Finding]:
     from ..searching.open import open_job
 
     config = _load_config(path)
@@ -151,13 +183,17 @@ def _check_config(path: Path, port: int) -> Iterator[Finding]:
         raise JobError("tuner.classArgs has no 'job': name the job file there.")
     place = Path(config.trial_code_directory)
     job = load_job(place / str(arguments.pop("job")))
-    strategy, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
-    size = strategy.space.size
+    search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
-    yield Finding("ok", "data can be read")
+    for line in evaluation.describe_data() or ["can be read"]:
+        yield Finding("note" if line.startswith("left out") else "ok", f"data: {line}")
+    if pictures is not None:
+        _save(evaluation.pictures(), pictures)
+        yield Finding("ok", f"some of the data, to look at: {pictures}")
     if config.max_trial_number:
-        trials = strategy.planned(config.max_trial_number)
-        for line in forecast_lines(strategy, evaluation, trials, config.trial_concurrency):
+        trials = search.strategy.planned(config.max_trial_number)
+        for line in forecast_lines(search, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."

@@ -1,4 +1,4 @@
-"""An NNI experiment as files and as a process: where its memory and trial outputs lie, what its manager was told."""
+"""An NNI experiment as a process: which job runs which trial, and what its manager was told."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from ..api.errors import DiffNASError, JobError
+from ..api.errors import DiffNASError
 from ..api.trial import KILLED, NO_REASON, STOPPED_EARLY
-from ..trial.result_file import RESULT_FILE, TrialRecord
-from ..trial.run import TRIAL_ID
+from ..memory.experiment_folder import ExperimentFolder
+from ..trial.parameters import TRIAL_ID
 from .gpus import GpuRequest
 
-__all__ = ["ExperimentFolder", "ManagerInfo", "TrialJobs", "find_experiment"]
+__all__ = ["ManagerInfo", "TrialJobs"]
 
 _RESUMED = "ADD_RESUMED"
 _TO_RUN_AGAIN = ("WAITING", "RUNNING", _RESUMED)
@@ -31,85 +31,6 @@ _TO_RUN_AGAIN = ("WAITING", "RUNNING", _RESUMED)
 
 _REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
 """Reasons by NNI's status of a job, for trials that could not say themselves."""
-
-_POINTER = "diffnas.json"
-
-_PLACES = ("environments/*/trials", "trials")
-"""Where output folders of jobs lie: NNI's, and those of a search without NNI."""
-
-
-@dataclass(frozen=True)
-class ExperimentFolder:
-    """Folder ``<experimentWorkingDirectory>/<id>`` of one experiment."""
-
-    path: Path
-
-    @property
-    def id(self) -> str:
-        """NNI's experiment id."""
-        return self.path.name
-
-    @property
-    def memory(self) -> Path:
-        """The search memory that holds this experiment's trials.
-
-        Raises:
-            JobError: the folder holds no experiment of ours.
-        """
-        try:
-            return Path(json.loads((self.path / _POINTER).read_text())["memory"])
-        except (OSError, ValueError, KeyError) as error:
-            raise JobError(
-                f"{str(self.path)!r} holds no search of nni-diffnas ({_POINTER} is missing or damaged): "
-                f"name an experiment id or its folder."
-            ) from error
-
-    def remember_memory(self, memory: Path) -> None:
-        """Write down where the memory lies, so that `memory` finds it later."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / _POINTER).write_text(json.dumps({"memory": str(memory.resolve())}))
-
-    def job_output(self, job_id: str) -> Path | None:
-        """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
-        if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
-            return None
-        return next((folder for place in _PLACES for folder in self.path.glob(f"{place}/{job_id}")), None)
-
-    def trial_result(self, job_id: str) -> dict[str, Any]:
-        """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
-        output = self.job_output(job_id)
-        return {} if output is None else TrialRecord.read(output / RESULT_FILE)
-
-    def output(self, trial_id: str) -> Path | None:
-        """Output folder of a trial, the one with its result where it ran twice; ``None`` where none is here."""
-        records = sorted(self.records(trial_id), key=lambda record: "metrics" not in record[1])
-        return records[0][0] if records else None
-
-    def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Output folders on this machine in which a trial ran, with what it wrote there."""
-        for file in (file for place in _PLACES for file in self.path.glob(f"{place}/*/{RESULT_FILE}")):
-            result = TrialRecord.read(file)
-            if result.get("trial") == trial_id:
-                yield file.parent, result
-
-
-def find_experiment(name: str) -> ExperimentFolder:
-    """Find an experiment by its folder, or by its id in NNI's own list.
-
-    Raises:
-        JobError: neither a folder nor a known id.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return ExperimentFolder(folder.resolve())
-    from nni.tools.nnictl.config_utils import Experiments
-
-    known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
-    if name in known:
-        return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
-    raise JobError(
-        f"Experiment {name!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
-    )
 
 
 @dataclass(frozen=True)

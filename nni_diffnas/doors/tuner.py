@@ -16,15 +16,13 @@ from typing import Any
 
 from ..api.errors import JobError
 from ..api.space import Value
-from ..api.strategy import AskTellStrategy
-from ..api.trial import KILLED, SILENT, STOPPED_EARLY, Trial
+from ..api.trial import Trial
 from ..job import Job, load_job, refuse_secrets, resolve_paths
 from ..results.read import conclude
 from ..searching.open import announce, job_meant, open_job
-from ..searching.progress import Pace, trial_line
-from ..searching.ranking import Outcome, why_broken
+from ..searching.search import Search
+from ..trial.parameters import TRIAL_ID
 from ..trial.result_file import reason_of
-from ..trial.run import TRIAL_ID
 from .experiment import ManagerInfo, TrialJobs
 from .gpus import gpu_count
 from .nni_repairs import number_after
@@ -68,33 +66,32 @@ class Driver:
         self._served: dict[int, str] = {}
         self._send: Callable[[int, dict[str, Value]], None] | None = None
         self._silent_since: float | None = None
-        self._unstarted: list[Trial] = []
         self._granted = self._done = 0
-        self._pace = Pace()
         self._limit = manager.max_trials
         self._over = self._finished = self._closed = False
         refuse_secrets(options, "classArgs of the tuner")
         job = load_job(manager.code_directory / job_path)
-        self.strategy = self._open(job, strategy, optimize_mode, options, search_space)
-        self.strategy.wake = self._wake
+        self.search = self._open(job, strategy, optimize_mode, options, search_space)
+        self.search.strategy.wake = self._wake
         self._job = job_meant(job, manager.folder)
+        self.search.on_end = self._after
         if manager.resumed:
             with self._recording():
                 self._catch_up()
 
     def _open(
         self, job: Job, name: str, optimize_mode: str, options: Mapping[str, Any], search_space: Mapping[str, Any]
-    ) -> AskTellStrategy:
+    ) -> Search:
         manager = self._manager
         if manager.gpus is not None and (problem := manager.gpus.problem(gpu_count())):
             raise JobError(problem)
         given = resolve_paths(options, manager.code_directory)
-        strategy, evaluation = open_job(
+        search, evaluation = open_job(
             job, name, optimize_mode, given, search_space, manager.folder, resumed=manager.resumed
         )
         if not manager.resumed:
-            announce(strategy, name, evaluation, job, options, manager.max_trials, manager.concurrency)
-        return strategy
+            announce(search, name, evaluation, job, options, manager.max_trials, manager.concurrency)
+        return search
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
@@ -110,23 +107,18 @@ class Driver:
             with self._recording():
                 self._send = send
                 self._granted += len(parameter_ids)
-                if self._active + len(parameter_ids) > self._manager.concurrency:
+                if self.search.running + len(parameter_ids) > self._manager.concurrency:
                     # A worker is free because a trial has ended that we have not heard of.
                     self._settle(self._manager.jobs())
             self._serve_owed()
             room = min(len(parameter_ids), self._room)
-            asked = self._next(room)
+            asked = self.search.ask(room)
             self._owed += parameter_ids[len(asked) :]
             self._served |= {number: trial.id for number, trial in zip(parameter_ids, asked, strict=False)}
-            if room > 0 and not asked and not self.strategy.pending:
+            if room > 0 and not asked and not self.search.pending:
                 with self._recording():
                     self._end("the strategy has nothing more to suggest")
-            return [self.strategy.parameters(trial) for trial in asked]
-
-    @property
-    def _active(self) -> int:
-        """Trials that NNI runs or is about to run."""
-        return len(self.strategy.pending) - len(self._unstarted)
+            return [self.search.parameters(trial) for trial in asked]
 
     @property
     def _room(self) -> int:
@@ -136,33 +128,21 @@ class Driver:
         interrupted. Served at once, the strategy would suggest before their results are known, and otherwise than
         without the interruption.
         """
-        room = self._granted - self._done - self._active
-        left = self._left
-        if room > min(self._manager.concurrency - self._active, left):
+        active = self.search.running
+        room, left = self._granted - self._done - active, self.search.left(self._limit)
+        if room > min(self._manager.concurrency - active, left):
             self._manager = self._manager.refreshed()
             self._limit = self._manager.max_trials
-            left = self._left
-        return int(max(0, min(room, self._manager.concurrency - self._active, left)))
-
-    @property
-    def _left(self) -> float:
-        """Trials up to the limit: NNI asks for more sometimes, and starts what it does not need after a resume."""
-        if self._limit is None:
-            return float("inf")
-        return self._limit - len(self._mine()) + len(self._unstarted)
-
-    def _next(self, count: int) -> list[Trial]:
-        """Trials that were suggested before a resume and never started, then new ones."""
-        again, self._unstarted = self._unstarted[:count], self._unstarted[count:]
-        return again + self.strategy.ask(count - len(again))
+            left = self.search.left(self._limit)
+        return int(max(0, min(room, self._manager.concurrency - active, left)))
 
     def _serve_owed(self) -> None:
         """Serve the workers that were left without a trial."""
         if self._owed and self._send is not None:
-            for trial in self._next(min(len(self._owed), self._room)):
+            for trial in self.search.ask(min(len(self._owed), self._room)):
                 parameter_id = self._owed.pop(0)
                 self._served[parameter_id] = trial.id
-                self._send(parameter_id, self.strategy.parameters(trial))
+                self._send(parameter_id, self.search.parameters(trial))
 
     def _wake(self) -> None:
         # In a thread of its own: whoever calls may hold the lock already, in the middle of an `ask`.
@@ -173,17 +153,14 @@ class Driver:
         with self._manager.telling(), self._lock:
             if not self._closed:
                 with self._event():
-                    self.strategy.update(())
+                    self.search.strategy.update(())
 
     def _catch_up(self) -> None:
         """After a resume, learn what has happened while no tuner was there, and what NNI is going to run again."""
         jobs = self._manager.jobs()
-        self._settle(jobs, grace=0)
         number_after(jobs.highest_number)
-        again = jobs.to_run_again()
-        self._unstarted = [trial for trial in self.strategy.pending if trial.id not in again]
-        self._done = len(again - {trial.id for trial in self.strategy.pending})
-        self.strategy.history.ended.clear()  # these have ended before this process opened the search
+        again = self.search.catch_up(jobs, silent=True, assessed=self._manager.assessed)
+        self._done = len(again - {trial.id for trial in self.search.pending})
 
     # Telling ---------------------------------------------------------------------------------------------------------
 
@@ -207,14 +184,8 @@ class Driver:
                     self._tell(str(parameter.get(TRIAL_ID)), row["value"], "")
 
     def _tell(self, trial_id: str, value: Any, job_id: str) -> None:
-        if trial_id not in {trial.id for trial in self.strategy.trials if trial.open}:
-            return  # reported twice, or run again after a resume although its result was known
-        given_up = trial_id not in {trial.id for trial in self.strategy.pending}
-        raw = value if isinstance(value, Mapping) else {self.strategy.objective.metric: value}
-        before = Outcome.of(self.strategy.trials, self.strategy.objective).best
-        trial = self.strategy.tell(trial_id, {k: v for k, v in raw.items() if k != "default"}, job_id)
-        self._done -= given_up  # counted when it was given up
-        self._after(trial, before)
+        if self.search.awaits(trial_id):  # else reported twice, or run again after a resume although it was known
+            self.search.tell(trial_id, value, job_id)
 
     def ended(self, success: bool) -> None:
         """Learn that some trial's process ended; which one, NNI does not know for sure (see `TrialJobs`)."""
@@ -229,33 +200,25 @@ class Driver:
 
     def _look_for_silent(self) -> None:
         with self._manager.telling(), self._lock:
-            if not self._closed and self.strategy.pending:
+            if not self._closed and self.search.pending:
                 with self._event():
                     self._settle(self._manager.jobs())
 
-    def _settle(self, jobs: TrialJobs, grace: float = _GRACE) -> None:
+    def _settle(self, jobs: TrialJobs) -> None:
         """Tell results that have not come through, and fail the trials whose process has ended without one."""
-        for trial_id, (job_id, value) in jobs.results().items():
-            self._tell(trial_id, value, job_id)
-        pending = {trial.id for trial in self.strategy.pending}
-        silent = not grace or (self._silent_since is not None and time.monotonic() - self._silent_since >= grace)
-        failed = [(trial_id, why) for trial_id, why in jobs.ended().items() if trial_id in pending and (why or silent)]
-        for trial_id, reason in failed:
-            stopped = self._manager.assessed and reason == KILLED
-            self._fail(trial_id, STOPPED_EARLY if stopped else reason or SILENT)
-        if failed and grace and (why := why_broken(self.strategy.ended)):
+        silent = self._silent_since is not None and time.monotonic() - self._silent_since >= _GRACE
+        failed = self.search.settle(jobs, silent=silent, assessed=self._manager.assessed)
+        if failed and (why := self.search.broken):
             self._end(why)
 
-    def _fail(self, trial_id: str, reason: str) -> None:
-        self._after(self.strategy.tell_failed(trial_id, reason), None)
-
-    def _after(self, trial: Trial, before: Trial | None) -> None:
-        self._done += 1
-        self._report(trial, before)
-        if self._ended == self._limit and not self._closed:
+    def _after(self, trial: Trial, given_up: bool) -> None:
+        """Hear from the search that a trial has ended; one that was given up has been counted then."""
+        self._done += not given_up
+        print(self.search.progress(trial, self._limit, self._manager.concurrency), flush=True)
+        if self.search.done == self._limit and not self._closed:
             self._manager = self._manager.refreshed()
             self._limit = self._manager.max_trials
-            if self._ended == self._limit:
+            if self.search.done == self._limit:
                 self._over = True
                 threading.Thread(target=self._await_more, daemon=True).start()
 
@@ -263,7 +226,7 @@ class Driver:
     def _recording(self) -> Iterator[None]:
         """One event at a time; the search is concluded only once the event that ends it is safe in the memory."""
         with self._lock:
-            with self.strategy.recording():
+            with self.search.recording():
                 yield
             if self._over:
                 self._finish()
@@ -276,23 +239,6 @@ class Driver:
                 yield
             self._serve_owed()
 
-    def _mine(self) -> list[Trial]:
-        """Trials of this experiment, without those of a warm start."""
-        return [trial for trial in self.strategy.trials if trial.experiment == self.strategy.experiment]
-
-    @property
-    def _ended(self) -> int:
-        return sum(trial.status != "pending" for trial in self._mine())
-
-    def _report(self, trial: Trial, before: Trial | None) -> None:
-        best = Outcome.of(self.strategy.trials, self.strategy.objective).best
-        is_best = best is not None and best.id == trial.id and before is not best
-        planned = self._limit and max(self.strategy.planned(self._limit), len(self._mine()))
-        of = f"/{planned}" if planned else ""
-        line = f"[{self._ended}{of}] {trial_line(trial, self.strategy.objective.metric, best=is_best)}"
-        left = self._pace.step(planned and planned - self._ended, self._manager.concurrency)
-        print(f"{line}, {left}" if left else line, flush=True)
-
     # Ending ----------------------------------------------------------------------------------------------------------
 
     def _end(self, why: str) -> None:
@@ -300,8 +246,8 @@ class Driver:
         if self._closed:
             return
         print(f"nni-diffnas: the search ends: {why}.", flush=True)
-        self._manager.end_after(max(1, len(self._mine())))
-        self._over |= not self.strategy.pending
+        self._manager.end_after(max(1, len(self.search.own)))
+        self._over |= not self.search.pending
 
     def _finish(self) -> None:
         """Print what was found and export the winner, once; the search is recorded, and no error can harm it."""
@@ -309,7 +255,7 @@ class Driver:
             return
         self._finished = True
         try:
-            conclude(self.strategy, self._mine(), self._job, self._manager.folder)
+            conclude(self.search, self._job, self._manager.folder)
         except Exception as error:  # of a plug-in, of the disk: all that is done here can be done again by hand
             print(f"nni-diffnas: the search is over, but {reason_of(error)}", file=sys.stderr, flush=True)
 
@@ -332,7 +278,7 @@ class Driver:
             from nni.runtime.msg_dispatcher import _create_parameter_id
 
             self._limit, self._finished, self._over = limit, False, False
-            more = self._manager.concurrency if limit is None else limit - self._ended
+            more = self._manager.concurrency if limit is None else limit - self.search.done
             ids = [_create_parameter_id() for _ in range(min(more, self._manager.concurrency))]
             for parameter_id, parameters in zip(ids, self.ask(ids, self._send), strict=False):
                 if self._send is not None:
@@ -343,13 +289,13 @@ class Driver:
         with self._recording():
             self._closed = True
             # NNI may stop the tuner before it has told of the last endings, and no longer answers.
-            for trial in self.strategy.pending:
+            for trial in self.search.pending:
                 for output, result in self._manager.folder.records(trial.id):
                     if "metrics" in result:
                         self._tell(trial.id, result["metrics"], output.name)
                     elif "failure" in result:
-                        self._fail(trial.id, str(result["failure"]))
+                        self.search.tell_failed(trial.id, str(result["failure"]))
         with self._lock:
             self._finish()
-            if self.strategy.memory is not None:
-                self.strategy.memory.close()
+            if self.search.memory is not None:
+                self.search.memory.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlparse
 
 from .exchange import Message, to_wire
 from .overflow import Overflow, read_overflow
@@ -43,6 +44,11 @@ Outcome = Literal[
 ``no_endpoint``: nothing at the address answers chat completions. ``too_long``: prompt and answer do not fit into the
 server's context. ``no_schema``: a request with a JSON schema was rejected; whether for its schema, only the same
 question without one can tell. ``abandoned``: the search ended before the answer came."""
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+"""Names of the field that limits an answer; some servers refuse one of them."""
 
 MAX_ANSWER_CHARACTERS = 100_000
 """Longer answers are cut: no sensible one comes near, and everything behind this is read into memory."""
@@ -93,6 +99,8 @@ class ChatEndpoint:
         self._key = key
         self._idle: list[OpenAI] = []
         self._waiting: set[threading.Event] = set()
+        # OpenAI has renamed the field; several local servers know the old name only.
+        self._limit = "max_completion_tokens" if ".openai." in (base_url or ".openai.") else "max_tokens"
 
     @property
     def address(self) -> str:
@@ -157,20 +165,44 @@ class ChatEndpoint:
         try:
             return self._idle.pop()
         except IndexError:
-            from openai import OpenAI
+            from openai import DefaultHttpxClient, OpenAI
 
+            # A proxy of the environment is for the world outside: it could not reach this machine's own servers.
+            local = urlparse(self.base_url or "").hostname in _LOCAL
             return OpenAI(
-                api_key=self._key, base_url=self.base_url, timeout=self.timeout_s, max_retries=0
+                api_key=self._key,
+                base_url=self.base_url,
+                timeout=self.timeout_s,
+                max_retries=0,
+                http_client=DefaultHttpxClient(trust_env=False) if local else None,
             )  # retries are ours: openai's are neither counted nor seeded
 
     def _request(
         self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
     ) -> Attempt:
+        """One request, and at once another where the server does not take a field that it can do without."""
+        first = self._send(client, messages, schema, answer_tokens)
+        if first.outcome not in ("bad_request", "no_schema"):
+            return first
+        before = self._limit, self.temperature
+        if self.temperature is not None and "temperature" in first.detail:
+            self.temperature = None
+        elif self._limit in first.detail:
+            (self._limit,) = _LIMITS - {self._limit}
+        else:
+            return first
+        second = self._send(client, messages, schema, answer_tokens)
+        if second.outcome not in ("bad_request", "no_schema"):
+            return second
+        self._limit, self.temperature = before
+        return first
+
+    def _send(
+        self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
+    ) -> Attempt:
         from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
-        # OpenAI has renamed the field; several local servers know the old name only.
-        limit = "max_completion_tokens" if ".openai." in (self.base_url or ".openai.") else "max_tokens"
-        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), limit: answer_tokens}
+        body: dict[str, Any] = {"model": self.model, "messages": to_wire(messages), self._limit: answer_tokens}
         if self.temperature is not None:
             body["temperature"] = self.temperature
         if schema is not None:
@@ -191,7 +223,8 @@ class ChatEndpoint:
 
 def _read_error(status: int, headers: Mapping[str, str], body: object, structured: bool) -> Attempt:
     said = body if isinstance(body, Mapping) else {}
-    message = str(said.get("message") or (body if isinstance(body, str) else "") or f"HTTP {status}")
+    whole = body if isinstance(body, str) else json.dumps(body, default=str) if body else ""
+    message = str(said.get("message") or whole or f"HTTP {status}")
     overflow = read_overflow(said, message) if status in (400, 413, 422, 500) else None
     outcome: Outcome
     if overflow is not None:

@@ -20,6 +20,17 @@ from .transcript import Transcript
 
 __all__ = ["LiveModel", "RetryPolicy"]
 
+_UNANSWERED = {
+    "bad_request": "check that the server speaks OpenAI's chat completions, and what it says of the request",
+    "no_endpoint": "check host, port and path of base_url; the path is often /v1",
+    "unreadable": "check that base_url is that of OpenAI's chat completions, as a rule with /v1 at its end",
+    "cut_off": "raise answer_tokens, of which the model's thoughts are a part",
+    "empty": "check model, and raise answer_tokens if it thinks before it answers",
+    "refused": "choose another model",
+    "tool_call": "choose another model, or a server that offers it no tools",
+}
+"""Ends of a first question that bode no answers later, each with its remedy."""
+
 _PASSING = ("timeout", "connection", "rate_limited", "server_error", "unreadable", "cut_off", "empty", "refused")
 _RETRIED = frozenset((*_PASSING, "tool_call"))
 """Faults that another try may not meet; the model draws its answers, so that this holds for its own faults too."""
@@ -118,14 +129,17 @@ class LiveModel(LanguageModel):
         return 0 if self._transcript is None else self._transcript.last_round
 
     def check(self) -> None:
-        """Ask for a dozen tokens: finds a wrong key, model or address, and how fast the model writes.
+        """Ask for a few tokens: finds a wrong key, model or address, no answers, and how fast the model writes.
 
-        A server that is busy or wants another form of question has accepted the key, which is all that is asked here.
+        A server that is busy has accepted the key, and may answer later.
 
         Raises:
-            JobError: the key, the model's name or the address is wrong.
+            JobError: the key, the model's name or the address is wrong, or the answer is none.
         """
-        attempt = self._try(Question(0, 0, (Message("user", _CHECK),)), None, 24)
+        question = Question(0, 0, (Message("user", _CHECK),))
+        attempt = self._try(question, None, self.answer_tokens)  # as many as later: a model may think before it answers
+        if attempt.outcome in _UNANSWERED and attempt.outcome not in ("bad_request", "no_endpoint"):
+            attempt = self._try(question, None, self.answer_tokens)
         self.note("check", {"outcome": attempt.outcome, "status": attempt.status, "answered_by": attempt.answered_by})
         remedy = "and base_url, which says where the key is sent"
         if attempt.outcome in ("unauthorized", "no_quota"):
@@ -138,15 +152,15 @@ class LiveModel(LanguageModel):
                 f"{self.endpoint.address} does not know model {self.name!r} (HTTP 404: {attempt.detail}): check model, "
                 f"OPENAI_API_KEY {remedy}."
             )
-        if attempt.outcome in ("no_endpoint", "unreadable"):
-            raise JobError(
-                f"{self.endpoint.address} is no server of chat completions (HTTP {attempt.status}: {attempt.detail}): "
-                f"check host, port and path of base_url; the path is often /v1."
-            )
         if attempt.outcome == "connection":
             raise JobError(
                 f"No language model can be reached at {self.endpoint.address} ({attempt.detail}): start the server, "
                 f"or check base_url (without it OpenAI is asked, with the key in OPENAI_API_KEY)."
+            )
+        if attempt.outcome in _UNANSWERED:
+            raise JobError(
+                f"{self.endpoint.address} did not answer a question of a few words ({attempt.outcome}, HTTP "
+                f"{attempt.status}: {attempt.detail}): {_UNANSWERED[attempt.outcome]}."
             )
         if attempt.status == 200:
             written = attempt.completion_tokens or self.tokens.text(attempt.text)

@@ -20,7 +20,7 @@ from typing import Any
 from ..api.errors import MemoryFileError, StrategyError
 from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
 
-__all__ = ["MemoryFile"]
+__all__ = ["MemoryFile", "may_write"]
 
 BUSY_SECONDS = 120.0
 """How long a writer waits for the other processes' transactions, which hold no more than what has just happened: no
@@ -76,6 +76,12 @@ def _create(path: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def may_write(path: Path) -> bool:
+    """Whether this user may write to a memory and into its folder, as SQLite has to even for reading."""
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, path.parent))
+
+
 def _recognise(path: Path) -> None:
     """Refuse what is not a search memory, having only read its first bytes."""
     if not path.is_file():
@@ -98,8 +104,7 @@ def _recognise(path: Path) -> None:
         raise MemoryFileError(
             f"The search memory {path} is cut off after {size} of {expected} bytes: restore it from a copy."
         )
-    effective = os.access in os.supports_effective_ids
-    if not all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, path.parent)):
+    if not may_write(path):
         raise MemoryFileError(
             f"The search memory {path} cannot be written: allow writing to it and to its folder, or work on a copy."
         )

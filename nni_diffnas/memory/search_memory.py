@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from ..api.errors import StrategyError
 from ..api.space import Space
-from ..api.trial import UNRANKED, Objective, Status, Trial
+from ..api.trial import UNRANKED, Objective, Status, Trial, ranked_together
+from .file import may_write
 from .journal import Event, Journal, matching, write_json
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
@@ -50,6 +56,26 @@ class SearchMemory(Journal):
 
     Usable from several threads and processes at once; a context manager.
     """
+
+    @classmethod
+    @contextmanager
+    def reading(cls, path: Path) -> Iterator[SearchMemory]:
+        """Open a memory to read it only: one that cannot be written, as a copy, since SQLite has to write beside it.
+
+        Raises:
+            MemoryFileError: there is no memory, or it is foreign, damaged or too new.
+        """
+        if not path.is_file() or may_write(path):
+            with cls(path, create=False) as memory:
+                yield memory
+            return
+        with TemporaryDirectory(prefix="nni-diffnas-") as folder:
+            copy = Path(folder) / path.name
+            for suffix in ("", "-wal"):
+                if (original := path.with_name(path.name + suffix)).exists():
+                    shutil.copyfile(original, copy.with_name(copy.name + suffix))
+            with cls(copy, create=False) as memory:
+                yield memory
 
     def add(self, trial: Trial, space: Space) -> None:
         """Remember ``trial``; one with a known id is updated, and an unchanged one leaves no event.
@@ -170,6 +196,22 @@ class SearchMemory(Journal):
             [*parameters, -1 if limit is None else limit],
         )
         return [Trial.from_json(json.loads(body)) for (body,) in reversed(rows)]
+
+    def latest_alike(self, experiment: str | None = None) -> tuple[list[Trial], list[Trial]]:
+        """Trials that can be ranked with the latest one, since they share its space and protocol; and all others.
+
+        See `ranked_together`.
+
+        Args:
+            experiment: only trials of one experiment.
+        """
+        known = self.trials(experiment)
+        if not known:
+            return [], []
+        ((space_key,),) = self._run("SELECT space_key FROM trials WHERE id = ?", [known[-1].id])
+        alike = ranked_together(self.trials(experiment, space_key))
+        ids = {trial.id for trial in alike}
+        return alike, [trial for trial in known if trial.id not in ids]
 
     def find(self, space_key: str, architecture_key: str, protocol: str | None = None) -> list[Trial]:
         """Trials of one architecture (`Space.key_of`), oldest first."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .statistics import Expectation, Importance
 from .svg import Drawing, Scale, ticks
 
-__all__ = ["Band", "Dot", "draw_curves", "draw_front", "draw_importances", "number"]
+__all__ = ["Band", "Dot", "Level", "draw_curves", "draw_front", "draw_importances", "number"]
 
 _WIDTH, _HEIGHT = 400.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
@@ -17,9 +17,24 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
 
 def number(value: float) -> str:
     """Write a number for an axis or a table: four digits, large ones with a unit."""
-    from ..searching.ranking import format_count
+    from ..searching.formats import format_count
 
     return format_count(value).replace(" ", "\u2009") if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A score that a search has to beat, a horizontal line.
+
+    Args:
+        name: in the legend.
+        value: of the objective.
+        style: class of the line besides ``level``.
+    """
+
+    name: str
+    value: float
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ def _finite(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def draw_curves(
-    bands: Sequence[Band], metric: str, points: Sequence[tuple[int, float, str]] = (), level: float | None = None
+    bands: Sequence[Band], metric: str, points: Sequence[tuple[int, float, str]] = (), levels: Sequence[Level] = ()
 ) -> str:
     """Best objective so far over the number of trials.
 
@@ -83,11 +98,11 @@ def draw_curves(
         bands: curves; the first is drawn last, on top.
         metric: name of the vertical axis.
         points: single trials ``(position from 1, value, tip)``.
-        level: the default's value, a horizontal line.
+        levels: scores to beat, horizontal lines.
     """
     longest = max([len(band.mean) for band in bands] + [p[0] for p in points] + [2])
     values = [v for band in bands for v in (*band.mean, *band.low, *band.high)]
-    scale_values = [*values, *(v for _, v, _ in points), *([] if level is None else [level])]
+    scale_values = [*values, *(v for _, v, _ in points), *(level.value for level in levels)]
     x, y = Scale(0.5, longest + 0.5, _LEFT, _RIGHT), Scale.around(scale_values, _BOTTOM, _TOP + 6)
     picture = Drawing(_WIDTH, _HEIGHT, f"Best {metric} so far over the number of trials")
     _axes(picture, x, y, "trials", metric, whole=True)
@@ -97,8 +112,10 @@ def draw_curves(
             lower = _finite([(x(i + 1), y(v)) for i, v in enumerate(band.low) if math.isfinite(v)])
             path = " ".join(f"{a:.1f},{b:.1f}" for a, b in [*upper, *reversed(lower)])
             picture.add("polygon", None, points=path, class_=f"band {band.style}")
-    if level is not None:
-        picture.line([(_LEFT, y(level)), (_RIGHT, y(level))], "level", f"default: {number(level)}")
+    for level in levels:
+        at = y(level.value)
+        tip = f"{level.name}: {number(level.value)}"
+        picture.line([(_LEFT, at), (_RIGHT, at)], f"level {level.style}".strip(), tip)
     for position, value, tip in points:
         picture.add("circle", None, tip, cx=x(position), cy=y(value), r=2.2, class_="trial")
     for band in reversed(bands):

@@ -8,13 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from ..api.errors import JobError
 from ..api.trial import Objective
-from .charts import Band, draw_curves, number
+from ..results.intervals import contrast
+from .charts import Band, Level, draw_curves, number
 from .source import Source, start_body
 from .statistics import best_so_far
 
@@ -31,11 +33,13 @@ class Arm:
         name: of the strategy, with what tells the arm from others.
         curves: best objective so far after each ended trial, one list for each search.
         sources: names of the searches.
+        by_hand: objective of the network by hand, of each search that trained one.
     """
 
     name: str
     curves: tuple[tuple[float, ...], ...]
     sources: tuple[str, ...]
+    by_hand: tuple[float, ...] = ()
 
     @property
     def length(self) -> int:
@@ -81,21 +85,20 @@ class Comparison:
         """Trials that all searches have: the arms are compared after these."""
         return min(arm.length for arm in self.arms)
 
+    @property
+    def by_hand(self) -> tuple[float, ...]:
+        """Objective of the network by hand in all searches that trained one: what an arm has to beat."""
+        return tuple(value for arm in self.arms for value in arm.by_hand)
+
     def difference(self, a: Arm, b: Arm) -> tuple[float, float, float] | None:
         """Mean of ``a`` minus mean of ``b`` after `length` trials, with its 95 % interval (Welch's t).
 
         ``None`` where an arm has a single search, which has no spread.
         """
-        x, y = np.array(a.best(self.length)), np.array(b.best(self.length))
-        if min(len(x), len(y)) < 2:
+        if min(len(a.curves), len(b.curves)) < 2:
             return None
-        u, v = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
-        mean = float(x.mean() - y.mean())
-        if u + v == 0:
-            return mean, mean, mean
-        degrees = (u + v) ** 2 / (u**2 / (len(x) - 1) + v**2 / (len(y) - 1))
-        half = _t(float(degrees)) * math.sqrt(u + v)
-        return mean, mean - half, mean + half
+        found = contrast(a.best(self.length), b.best(self.length)).difference
+        return found.value, found.low, found.high
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each arm; differences are to the first arm."""
@@ -121,7 +124,7 @@ class Comparison:
     def describe(self) -> str:
         """Write the comparison for the terminal."""
         metric = self.objective.metric
-        width = max(len(arm.name) for arm in self.arms)
+        width = max(len(name) for name in ("by hand", *(arm.name for arm in self.arms)))
         lines = [
             f"{metric} ({self.objective.direction}) after {self.length} trials; "
             f"scores are {self.protocol or 'unnamed'}:"
@@ -134,6 +137,10 @@ class Comparison:
                 mean, low, high = row["difference"]
                 line += f"  {mean:+.4g} to the first, 95 % interval [{low:+.4g}, {high:+.4g}]"
             lines.append(line)
+        if self.by_hand:
+            mean, low, high = (number(value) for value in (fmean(self.by_hand), min(self.by_hand), max(self.by_hand)))
+            seeds = f"{len(self.by_hand)} search{'es' * (len(self.by_hand) != 1)}"
+            lines.append(f"  {'by hand':{width}}  {mean}  ({low} to {high}, {seeds})")
         if any(len(arm.curves) < 2 for arm in self.arms):
             lines.append("An arm of one search has no interval: run it with more seeds.")
         return "\n".join(lines)
@@ -146,6 +153,7 @@ class Comparison:
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)
         shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
+        levels = [Level("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
         return render(
             "compare.html",
             metric=self.objective.metric,
@@ -155,7 +163,8 @@ class Comparison:
             rows=self.rows(),
             arms=self.arms,
             styles=[STYLES[i % len(STYLES)] for i in range(len(self.arms))],
-            drawing=drawn(draw_curves(shown, self.objective.metric)),
+            drawing=drawn(draw_curves(shown, self.objective.metric, levels=levels)),
+            by_hand=self.by_hand,
             single=any(len(arm.curves) < 2 for arm in self.arms),
             written=time.strftime("%Y-%m-%d %H:%M"),
         )
@@ -235,6 +244,11 @@ def compare(sources: Sequence[Source]) -> Comparison:
             _name(setup, setups, members),
             tuple(tuple(best_so_far(member.ended, member.objective).tolist()) for member in members),
             tuple(member.name for member in members),
+            tuple(
+                float(trial.metrics[first.objective.metric])
+                for member in members
+                if (trial := member.outcome.by_hand) is not None
+            ),
         )
         for setup, members in zip(setups, groups.values(), strict=True)
     )

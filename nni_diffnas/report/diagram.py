@@ -10,12 +10,29 @@ from typing import Any
 from ..api.space import Architecture, Value
 from .svg import Drawing
 
-__all__ = ["differences", "draw_unet", "is_unet"]
+__all__ = ["differences", "draw_unet", "is_unet", "layer_kinds"]
 
-_LEVEL = re.compile(r"level(\d+)\.(width|depth|attention)$")
+_LEVEL = re.compile(r"level(\d+)\.(width|depth|block|kernel|attention)$")
 _WIDTH, _BAR, _GAP, _LONGEST = 400.0, 8.0, 3.0, 150.0
 _LONG_CAPTION = 52
 """Characters of a level's choices that fit beside its scale."""
+
+_BLOCKS = {
+    "residual": ("block", "residual block"),
+    "gated": ("gated", "gated block"),
+    "convnext": ("convnext", "ConvNeXt block"),
+}
+_ATTENTION = {"none": "no attention", "softmax": "attention", "linear": "linear attention"}
+_SKIPS = {
+    "all": "skips of all layers, concatenated",
+    "level": "one skip of the level, concatenated",
+    "added": "one skip of the level, added",
+}
+_RESAMPLING = {
+    "convolution": "3x3 convolution",
+    "pool": "mean or repetition of pixels, and 1x1 convolution",
+    "shuffle": "pixels to channels or back, and 1x1 convolution",
+}
 
 
 def is_unet(architecture: Mapping[str, Value]) -> bool:
@@ -28,6 +45,16 @@ def differences(architecture: Mapping[str, Value], default: Mapping[str, Value] 
     if default is None:
         return {}
     return {label: default.get(label) for label, value in architecture.items() if default.get(label) != value}
+
+
+def layer_kinds(architecture: Mapping[str, Value]) -> list[tuple[str, str]]:
+    """Style and name of the layers of a UNet that are neither residual blocks nor softmax attention, for the legend."""
+    levels = range(_levels(architecture))
+    kinds = dict.fromkeys(str(architecture.get(f"level{level}.block", "residual")) for level in levels)
+    found = [_BLOCKS[kind] for kind in kinds if kind != "residual"]
+    if any(_attention(architecture, level) == "linear" for level in levels):
+        found.append(("linear", _ATTENTION["linear"]))
+    return found
 
 
 def _levels(architecture: Mapping[str, Value]) -> int:
@@ -50,22 +77,27 @@ def draw_unet(architecture: Architecture, default: Mapping[str, Value] | None = 
     picture = Drawing(_WIDTH, 0.0, "The best architecture as a UNet")
     top = 4.0
     left, right = _WIDTH * 0.27, _WIDTH * 0.73
+    resampling = _RESAMPLING[str(chosen.get("resample", "convolution"))]
     for level in range(levels):
-        attention = bool(chosen.get(f"level{level}.attention"))
+        attention = _attention(chosen, level)
         depth = int(chosen[f"level{level}.depth"])
         y = _caption(picture, top + 11, level, chosen, changed) + 8
         _outline(picture, (left, right), y, reference[level] * unit, widths[level] * unit)
-        ends = [_stack(picture, x, y, widths[level] * unit, depth + up, attention) for x, up in ((left, 0), (right, 1))]
+        kind = _kind(chosen, level)
+        ends = [
+            _stack(picture, x, y, widths[level] * unit, blocks, kind, attention)
+            for x, blocks in ((left, depth), (right, _depth_up(chosen, depth)))
+        ]
         middle_y = y + _BAR / 2
         picture.line(
             [(left + widths[level] * unit / 2 + 4, middle_y), (right - widths[level] * unit / 2 - 4, middle_y)],
             "skip",
-            "skip connection",
+            _SKIPS[str(chosen.get("skips", "all"))],
         )
         bottom = max(ends)
         if level + 1 < levels:
-            _arrow(picture, left, ends[0], bottom + 17)
-            _arrow(picture, right, bottom + 17, ends[1])
+            _arrow(picture, left, ends[0], bottom + 17, resampling)
+            _arrow(picture, right, bottom + 17, ends[1], resampling)
             top = bottom + 20
         else:
             top = bottom
@@ -80,6 +112,25 @@ def draw_unet(architecture: Architecture, default: Mapping[str, Value] | None = 
     return str(picture)
 
 
+def _attention(chosen: Mapping[str, Any], level: int) -> str:
+    """Kind of a level's attention; truth values, as version 0.1 recorded them, are none and softmax."""
+    value = chosen.get(f"level{level}.attention", "none")
+    return {False: "none", True: "softmax"}[value] if isinstance(value, bool) else str(value)
+
+
+def _kind(chosen: Mapping[str, Any], level: int) -> tuple[str, str]:
+    """Style and name of a level's residual layers."""
+    style, name = _BLOCKS[str(chosen.get(f"level{level}.block", "residual"))]
+    kernel = chosen.get(f"level{level}.kernel")
+    return style, f"{name} {kernel}x{kernel}" if kernel is not None and style == "convnext" else name
+
+
+def _depth_up(chosen: Mapping[str, Any], depth: int) -> int:
+    """Residual layers of a level on the way up."""
+    more = str(chosen.get("skips", "all")) == "all"
+    return depth + 1 if more else {"more": depth + 1, "same": depth, "one": 1}[str(chosen.get("up_depth", "more"))]
+
+
 def _word(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
@@ -91,18 +142,23 @@ def _with_default(text: str, label: str, changed: Mapping[str, Any]) -> str:
 
 
 def _caption(picture: Drawing, y: float, level: int, chosen: Mapping[str, Any], changed: Mapping[str, Any]) -> float:
-    """Scale and choices of a level, in two lines where one is too short; returns where the last one stands."""
-    scale = "full size" if level == 0 else f"1/{2**level} size"
-    picture.add("text", scale, x=2.0, y=y, class_="quiet")
-    depth, attention = int(chosen[f"level{level}.depth"]), bool(chosen.get(f"level{level}.attention"))
+    """Scale and choices of a level, in as many lines as they need; returns where the last one stands."""
+    shrunk = 2**level * int(chosen.get("patch", 1))
+    picture.add("text", "full size" if shrunk == 1 else f"1/{shrunk} size", x=2.0, y=y, class_="quiet")
+    depth, attention = int(chosen[f"level{level}.depth"]), _attention(chosen, level)
     words = [
         (f"level{level}.width", f"{chosen[f'level{level}.width']} channels"),
         (f"level{level}.depth", f"{depth} block{'s' * (depth != 1)}"),
-        (f"level{level}.attention", "attention" if attention else "no attention"),
+        (f"level{level}.block", str(chosen.get(f"level{level}.block"))),
+        (f"level{level}.kernel", "{0}x{0} kernels".format(chosen.get(f"level{level}.kernel"))),
+        (f"level{level}.attention", _ATTENTION[attention]),
     ]
     said = [(label, _with_default(text, label, changed)) for label, text in words if label in chosen]
-    fits = sum(len(text) for _, text in said) <= _LONG_CAPTION
-    lines = [said] if fits else [said[:1], said[1:]]
+    lines: list[list[tuple[str, str]]] = [[]]
+    for part in said:
+        if lines[-1] and sum(len(text) + 3 for _, text in [*lines[-1], part]) - 3 > _LONG_CAPTION:
+            lines.append([])
+        lines[-1].append(part)
     for number, line in enumerate(lines):
         y += 14 * (number > 0)
         spans = []
@@ -114,13 +170,17 @@ def _caption(picture: Drawing, y: float, level: int, chosen: Mapping[str, Any], 
     return y
 
 
-def _stack(picture: Drawing, x: float, y: float, length: float, blocks: int, attention: bool) -> float:
+def _stack(
+    picture: Drawing, x: float, y: float, length: float, blocks: int, kind: tuple[str, str], attention: str
+) -> float:
     """Bars of one level on one side, from ``y`` downwards; returns where they end."""
+    layers = [(kind[0], _BAR, kind[1])]
+    if attention != "none":
+        layers.append(("attends" if attention == "softmax" else "linear", _BAR / 2, _ATTENTION[attention]))
     for _ in range(blocks):
-        kinds = (("block", _BAR, "residual block"), ("attends", _BAR / 2, "self-attention"))
-        for kind, height, tip in kinds[: 2 if attention else 1]:
-            picture.add("rect", None, tip, x=x - length / 2, y=y, width=length, height=height, rx=2.0, class_=kind)
-            y += height + (1.0 if kind == "block" and attention else _GAP)
+        for style, height, tip in layers:
+            picture.add("rect", None, tip, x=x - length / 2, y=y, width=length, height=height, rx=2.0, class_=style)
+            y += height + (1.0 if height == _BAR and attention != "none" else _GAP)
     return y
 
 
@@ -134,9 +194,9 @@ def _outline(picture: Drawing, centres: tuple[float, float], y: float, default: 
         )  # fmt: skip
 
 
-def _arrow(picture: Drawing, x: float, start: float, end: float) -> None:
+def _arrow(picture: Drawing, x: float, start: float, end: float, tip: str) -> None:
     head = 3.0 if end > start else -3.0
-    picture.line([(x, start), (x, end - head / 2)], "flow")
+    picture.line([(x, start), (x, end - head / 2)], "flow", tip)
     picture.line([(x - 3, end - 2 * head / 2), (x, end), (x + 3, end - 2 * head / 2)], "flow")
 
 
@@ -158,12 +218,11 @@ def _middle(
     picture.line([(centre + length / 2 + 4, y + _BAR / 2), (sides[1], y + _BAR / 2), (sides[1], top)], "flow")
     if kind == "none":
         picture.line([(centre - length / 2 - 4, y + _BAR / 2), (centre + length / 2 + 4, y + _BAR / 2)], "flow")
-    layers = {"none": (), "residual": ("block", "block"), "attention": ("block", "attends", "block")}.get(
-        str(kind), ("block",)
-    )
+    block, name = _kind(chosen, _levels(chosen) - 1)
+    layers = {"none": (), "residual": (block, block), "attention": (block, "attends", block)}.get(str(kind), (block,))
     for layer in layers:
-        height = _BAR if layer == "block" else _BAR / 2
-        picture.add("rect", None, x=centre - length / 2, y=y, width=length, height=height, rx=2.0, class_=layer)
+        height, tip = (_BAR / 2, "attention") if layer == "attends" else (_BAR, name)
+        picture.add("rect", None, tip, x=centre - length / 2, y=y, width=length, height=height, rx=2.0, class_=layer)
         y += height + 1.5
     words = {"none": "no middle block", "residual": "middle: two blocks", "attention": "middle: blocks and attention"}
     text = _with_default(words.get(str(kind), f"middle: {kind}"), "middle", changed)

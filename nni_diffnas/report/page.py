@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -11,11 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from ..api.trial import Trial
-from ..searching.forecast import format_seconds
-from ..searching.ranking import format_cost
+from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
+from ..searching.formats import format_cost, format_seconds
 from . import wording
-from .charts import Band, Dot, draw_curves, draw_front, draw_importances, number
-from .diagram import differences, draw_unet, is_unet
+from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, number
+from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
 from .statistics import TOO_FEW, best_so_far, expected_best, importances, pareto_front
 
@@ -125,6 +124,7 @@ def _architecture(source: Source, best: Trial) -> dict[str, Any]:
     unet = is_unet(best.architecture)
     return {
         "drawing": drawn(draw_unet(best.architecture, source.default)) if unet else "",
+        "kinds": layer_kinds(best.architecture) if unet else [],
         "choices": wording.choices(source, best.architecture, source.default),
         "changed": len(differences(best.architecture, source.default)),
         "compared": source.default is not None,
@@ -132,10 +132,11 @@ def _architecture(source: Source, best: Trial) -> dict[str, Any]:
 
 
 def _pictures(source: Source) -> list[dict[str, Any]]:
-    """Samples of best, median and default, where they exist; the same trial is shown once."""
+    """Samples of best, by hand, median and default, where they exist; the same trial is shown once."""
     outcome = source.outcome
+    listed = {"best": outcome.best, "by hand": outcome.by_hand, "median": outcome.median, "default": outcome.default}
     found: dict[str, dict[str, Any]] = {}
-    for title, trial in (("best", outcome.best), ("median", outcome.median), ("default", outcome.default)):
+    for title, trial in listed.items():
         address = wording.samples(source, trial)
         if trial is not None and address:
             shown = found.setdefault(trial.id, {"titles": [], "image": address, "trial": trial})
@@ -147,20 +148,16 @@ def _verdict(source: Source) -> dict[str, Any] | None:
     verdict = source.verdict
     if verdict is None:
         return None
-    low, high = verdict.interval
-    seeds = sorted(verdict.output.glob("winner-*/nearest.png"))
-    words = {True: "better than", False: "worse than", None: "not shown to differ from"}[verdict.better]
+    pictures = [verdict.output / run / "nearest.png" for run in verdict.winner.runs]
     return {
-        "words": words,
-        "trial": verdict.trial,
-        "winner": verdict.winner,
-        "default": verdict.default,
-        "share": verdict.share,
-        "mean": sum(verdict.differences) / len(verdict.differences),
-        "low": low,
-        "high": high,
-        "metric": verdict.objective.metric,
-        "nearest": wording.picture(seeds[0]) if seeds else "",
+        "sentence": gain_in_words(verdict),
+        "method": method_in_words(verdict),
+        "trial": verdict.winner.trial,
+        "rows": [
+            (network, "" if network is verdict.winner else contrast_in_words(verdict.against(network)))
+            for network in verdict.networks
+        ],
+        "nearest": next((picture for file in pictures if (picture := wording.picture(file))), ""),
     }
 
 
@@ -179,14 +176,16 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         expected = expected_best([*values, *[worst] * failed], objective)
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
-    default = source.outcome.default
-    score = math.nan if default is None else float(default.metrics[metric])  # a reference has one, and no rank
-    level = score if source.within(score) else None
+    levels = [
+        Level(name, score, style)
+        for name, trial, style in (("by hand", source.outcome.by_hand, "hand"), ("default", source.outcome.default, ""))
+        if trial is not None and source.within(score := float(trial.metrics[metric]))
+    ]
     drawing = draw_curves(
         [band.clipped(source.limit, lower_is_better=objective.direction == "minimize") for band in bands],
         metric,
         [(position, float(t.metrics[metric]), _tip(source, t)) for position, t in points],
-        level,
+        levels,
     )
     at = min(len(own), len(expected.mean)) if expected is not None else 0
     return {
@@ -199,7 +198,7 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         "at": at,
         "ours_at": float(own[at - 1]) if at else None,
         "random_at": float(expected.mean[at - 1]) if expected is not None and at else None,
-        "level": level,
+        "levels": levels,
     }
 
 

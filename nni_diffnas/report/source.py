@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..api.errors import DiffNASError, JobError
+from ..api.errors import DiffNASError, JobError, SpaceError
 from ..api.family import Family
 from ..api.space import Architecture, Space
 from ..api.trial import REFERENCE, Objective, Trial
-from ..doors.experiment import ExperimentFolder, find_experiment
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
+from ..memory.experiment_folder import ExperimentFolder, find_experiment
+from ..results.read import data_changed
 from ..results.verdict import Verdict, read_verdict
 from ..searching.ranking import Outcome
 from .statistics import fence
@@ -111,6 +112,12 @@ class Source:
         return (self.folder or beside).output(trial.id)
 
     @cached_property
+    def data_changed(self) -> str:
+        """How the data differs from what the trials learned; empty where it does not, or cannot be said."""
+        described = str(self.starts[-1].body.get("described", "")) if self.starts else ""
+        return "" if self.job is None else data_changed(self.job, self.trials, described)
+
+    @cached_property
     def verdict(self) -> Verdict | None:
         """The verdict in the experiment's folder, where one was computed."""
         return None if self.folder is None else read_verdict(self.folder.path)
@@ -132,16 +139,15 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     folder = None if path.is_file() else find_experiment(name)
     file = path.resolve() if folder is None else folder.memory
     experiment = None if folder is None else folder.id
-    with SearchMemory(file, create=False) as memory:
+    with SearchMemory.reading(file) as memory:
         events = tuple(memory.events(experiment=experiment))
         spaces = memory.spaces()
-        known = memory.trials(experiment=experiment)
-        if not known:
+        trials, others = memory.latest_alike(experiment)
+        if not trials:
             raise JobError(f"{name!r} holds no trials yet: wait for the first one.")
-        latest = known[-1]
-        groups = {key: memory.trials(experiment, key, protocol=latest.protocol) for key in spaces}
-        key = next(key for key, group in groups.items() if latest in group)
-        trials, space = groups[key], spaces[key]
+        space = next(spaces[key] for key in spaces if trials[-1] in memory.trials(experiment, key))
+    trials = _with_older(trials, others, space)
+    others = [trial for trial in others if trial.id not in {kept.id for kept in trials}]
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
@@ -151,9 +157,22 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):
         raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
     label = name if folder is None else folder.id
-    ranked = {trial.id for trial in trials}
-    others = tuple(trial for trial in known if trial.id not in ranked)
-    return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, others)
+    return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, tuple(others))
+
+
+def _with_older(own: Sequence[Trial], others: Sequence[Trial], space: Space) -> list[Trial]:
+    """Trials of one space, and those of their protocol that an earlier release recorded without its younger labels.
+
+    A search that was begun by the earlier release and resumed by this one has both.
+    """
+    older = []
+    for trial in others:
+        if space.stock and trial.protocol == own[-1].protocol and not space.stock.keys() & trial.architecture.keys():
+            try:
+                older.append(replace(trial, architecture=space.validate(trial.architecture)))
+            except SpaceError:
+                continue
+    return [*older, *own]
 
 
 def start_body(source: Source) -> Mapping[str, Any]:

@@ -14,8 +14,7 @@ from ..api.cost import Cost
 from ..api.space import Architecture, Value
 from ..api.trial import Trial
 from ..results.read import SAMPLES
-from ..searching.forecast import format_seconds
-from ..searching.ranking import format_count
+from ..searching.formats import format_count, format_seconds
 from .charts import number
 from .diagram import differences
 from .source import Source, start_body
@@ -54,18 +53,15 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
     outcome, metric = source.outcome, source.objective.metric
     best, default = outcome.best, outcome.default
     found: list[tuple[str, str, str]] = []
+    rivals = {"by hand": outcome.by_hand, "default": default}
     if best is not None:
-        score = float(best.metrics[metric])
-        remark = ""
-        if default is not None and default.id != best.id:
-            remark = f"{relative(score, float(default.metrics[metric]))} against the default"
-        elif default is not None:
-            remark = "the default network itself"
-        found.append((f"best {metric}", number(score), remark))
-    if default is not None:
-        middle = outcome.median
-        remark = "" if middle is None else f"median of all trials {number(float(middle.metrics[metric]))}"
-        found.append((f"default {metric}", number(float(default.metrics[metric])), remark))
+        remarks = {name: _against(source, best, name, rival) for name, rival in rivals.items() if rival is not None}
+        found.append((f"best {metric}", number(float(best.metrics[metric])), ", ".join(remarks.values())))
+    for name, rival in rivals.items():
+        if rival is not None:
+            middle = outcome.median if name == "default" else None
+            remark = "" if middle is None else f"median of all trials {number(float(middle.metrics[metric]))}"
+            found.append((f"{name} {metric}", number(float(rival.metrics[metric])), remark))
     if best is not None:
         ours, theirs = costs_of(best), {} if default is None else costs_of(default)
         for name in ("macs", "params"):
@@ -74,6 +70,14 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
                 title = {"macs": "MACs of the best", "params": "its parameters"}[name]
                 found.append((title, format_count(ours[name]), "" if best is default else remark))
     return found
+
+
+def _against(source: Source, best: Trial, name: str, rival: Trial) -> str:
+    """How the best score stands to that of a network which has to be beaten."""
+    if rival.id == best.id:
+        return {"by hand": "the network by hand itself", "default": "the default network itself"}[name]
+    ours, theirs = (float(trial.metrics[source.objective.metric]) for trial in (best, rival))
+    return f"{relative(ours, theirs)} against {'the default' if name == 'default' else name}"
 
 
 def origins(source: Source) -> list[dict[str, Any]]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..searching.ranking import Outcome, format_cost
+from ..searching.formats import format_cost
+from ..searching.ranking import Outcome
 from ..versions import versions
+from .verdict_text import gain_in_words, method_in_words, table_of
 
 if TYPE_CHECKING:
     from ..api.trial import Trial
@@ -95,22 +97,21 @@ def _scores(job: Job, trial: Trial, trials: Sequence[Trial], verdict: Verdict | 
     objective = job.make_objective()
     numbers = {n: v for n, v in trial.metrics.items() if isinstance(v, int | float)}
     rows: dict[str, Any] = {name: f"{value:.6g}" for name, value in sorted(numbers.items())}
-    default = Outcome.of(trials, objective).default
+    outcome = Outcome.of(trials, objective)
     lines = [
         _table("## Scores", rows),
         f"Protocol: `{trial.protocol or 'not recorded'}`. Scores of other protocols cannot be compared with these.",
         f"Cost: {format_cost(trial.cost)}. The network was chosen for its {objective.metric} ({objective.direction}), "
         f"so that this score flatters it.",
     ]
-    if default is not None and default.id != trial.id:
-        lines.append(
-            f"The network it was compared with: {objective.metric} {default.metrics[objective.metric]:.6g}, "
-            f"{format_cost(default.cost)}."
-        )
+    for name, other in {"network by hand": outcome.by_hand, "default network": outcome.default}.items():
+        if other is not None and other.id != trial.id:
+            score = f"{objective.metric} {other.metrics[objective.metric]:.6g}"
+            lines.append(f"The {name} it was compared with: {score}, {format_cost(other.cost)}.")
     if verdict is not None:
         lines.append("Trained again with fresh seeds and scored on images that no trial has seen:")
-        scores = verdict.describe().splitlines()[:4]
-        lines.append("```text\n" + "\n".join(scores) + "\n```")
+        lines.append(gain_in_words(verdict))
+        lines.append("```text\n" + "\n".join(table_of(verdict)) + f"\n```\n\n{method_in_words(verdict)}")
     return "\n\n".join(lines)
 
 

@@ -6,22 +6,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..api.errors import JobError
+from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
-from ..doors.experiment import ExperimentFolder
 from ..job import Job
 from ..memory import SearchMemory
+from ..memory.experiment_folder import ExperimentFolder
 from ..searching.ranking import Outcome
+from ..searching.search import Search
 from ..trial.result_file import reason_of
 from .model_card import write_card
 from .verdict import Verdict, read_verdict
 
-if TYPE_CHECKING:
-    from ..api.strategy import AskTellStrategy
-
-__all__ = ["Search", "conclude", "export_trial", "read_search"]
+__all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -31,13 +29,28 @@ SAMPLES = "samples.png"
 
 
 @dataclass(frozen=True)
-class Search:
-    """One experiment as its memory tells it: job, strategy, trials."""
+class Findings:
+    """One experiment as its memory tells it.
+
+    Args:
+        folder: of the experiment.
+        job: of the search, with the rules by which it began.
+        strategy: its name.
+        trials: that can be ranked together.
+        others: trials whose scores mean something else than theirs.
+        described: what the data was when the search began; empty where nobody wrote it down.
+    """
 
     folder: ExperimentFolder
     job: Job
     strategy: str
     trials: tuple[Trial, ...]
+    others: tuple[Trial, ...] = ()
+    described: str = ""
+
+    def data_changed(self) -> str:
+        """Say how the data differs from what the trials learned; empty where it does not, or is not here."""
+        return data_changed(self.job, self.trials, self.described)
 
     @property
     def outcome(self) -> Outcome:
@@ -56,21 +69,6 @@ class Search:
             raise JobError(f"Experiment {self.folder.id} has no successful trial yet ({len(self.trials)} trials).")
         return best
 
-    @property
-    def challenger(self) -> Trial:
-        """Its best trial that is not the default network.
-
-        Raises:
-            JobError: nothing but the default network has succeeded.
-        """
-        challenger = self.outcome.challenger
-        if challenger is None:
-            raise JobError(
-                f"Experiment {self.folder.id} has no successful trial beside the default network yet "
-                f"({len(self.trials)} trials): there is nothing to compare with it."
-            )
-        return challenger
-
     def pick(self, trial_id: str | None = None) -> Trial:
         """The trial of that id; the best one without an id.
 
@@ -79,19 +77,27 @@ class Search:
         """
         if trial_id is None:
             return self.best
-        found = next((trial for trial in self.trials if trial.id == trial_id), None)
+        found = next((trial for trial in (*self.trials, *self.others) if trial.id == trial_id), None)
         if found is None:
             raise JobError(f"Experiment {self.folder.id} has no trial {trial_id!r}: see the ids in its web UI.")
         return found
 
 
-def read_search(folder: ExperimentFolder) -> Search:
+def data_changed(job: Job, trials: Sequence[Trial], described: str) -> str:
+    """Say how a job's data differs from what its latest trial learned; empty where it does not, or is not here."""
+    try:
+        return job.make_evaluation().changed_since(trials[-1].protocol, described) if trials else ""
+    except DiffNASError:  # another's machine, or a plug-in that is not installed
+        return ""
+
+
+def read_search(folder: ExperimentFolder) -> Findings:
     """Read an experiment, running or finished, from its memory.
 
     Raises:
         JobError: the folder or its memory holds no search.
     """
-    with SearchMemory(folder.memory, create=False) as memory:
+    with SearchMemory.reading(folder.memory) as memory:
         starts = memory.events(kind="experiment", experiment=folder.id)
         if not starts:
             raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
@@ -101,8 +107,9 @@ def read_search(folder: ExperimentFolder) -> Search:
                 f"Experiment {folder.id} searched from Python with a space or an evaluator that no job file can name: "
                 f"export its networks, or judge them, from Python too."
             )
-        trials = tuple(memory.trials(experiment=folder.id))
-    return Search(folder, Job.recorded(start), str(start["strategy"]), trials)
+        trials, others = memory.latest_alike(folder.id)
+    described = str(start.get("described", ""))
+    return Findings(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
@@ -150,25 +157,22 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     return pipeline
 
 
-def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folder: ExperimentFolder) -> None:
+def conclude(search: Search, job: Job, folder: ExperimentFolder) -> None:
     """Print what a search has found and spent, and export its winner where it can be.
 
     Args:
-        strategy: of the search.
-        trials: of the search, without those of a warm start.
+        search: that is over.
         job: of the search.
         folder: of the experiment.
 
     Raises:
         Exception: whatever plug-ins, language models and disks raise.
     """
-    outcome = Outcome.of(trials, strategy.objective)
-    print("\n" + outcome.describe(), flush=True)
-    if summary := strategy.summary():
-        print(summary, flush=True)
-    if outcome.best is not None and job.make_evaluation().scheduler_config() is not None:
+    print("\n" + search.conclusion(), flush=True)
+    best = search.outcome.best
+    if best is not None and job.make_evaluation().scheduler_config() is not None:
         try:
-            pipeline = export_trial(folder, job, outcome.best, folder.path / "winner", trials)
+            pipeline = export_trial(folder, job, best, folder.path / "winner", search.own)
         except Exception as error:
             raise JobError(f"the winner was not exported: {reason_of(error)}") from error
         print(f"pipeline: {pipeline}", flush=True)
@@ -177,4 +181,4 @@ def conclude(strategy: AskTellStrategy, trials: Sequence[Trial], job: Job, folde
 def _verdict_of(folder: ExperimentFolder, trial: Trial) -> Verdict | None:
     """The verdict in the experiment's folder, if it judges this trial."""
     verdict = read_verdict(folder.path)
-    return verdict if verdict is not None and verdict.trial == trial.id else None
+    return verdict if verdict is not None and verdict.winner.trial == trial.id else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import JobError
-from ..doors.experiment import ExperimentFolder
+from ..memory.experiment_folder import ExperimentFolder
 
 __all__ = ["fetch_output", "machines_of"]
 

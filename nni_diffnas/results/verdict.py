@@ -1,137 +1,189 @@
-"""Is the winner really better? Winner and default trained again with fresh seeds, scored on held-out images.
+"""Does the search pay? The winner beside what a hand would do, and beside the default, with intervals.
 
-The best of many trials looks better than it is: it was chosen for its score. This is the answer that best-of-many
-cannot give.
+The best of many trials looks better than it is: it was chosen for its score. So `judging.judge` trains it again with
+fresh seeds, with the best network by hand at the budget and the default, and scores all on held-out images.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import multiprocessing
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from ..api.blocks import BlockFamily
 from ..api.cost import Cost
 from ..api.errors import JobError
-from ..api.evaluation import TrialContext
-from ..api.space import Architecture, Value
-from ..api.trial import Objective, Trial
-from ..job import Job
-from ..searching.progress import progress_bar
-from ..trial.run import build_seeded
+from ..api.trial import BY_HAND, Objective
+from .intervals import Contrast, contrast, level_of
 
-__all__ = ["FRESH_SEED", "VERDICT_FILE", "Verdict", "judge", "read_verdict"]
-
-FRESH_SEED = 10_000
-"""First of the fresh seeds, above the job's: far from those that searches use."""
+__all__ = ["DEFAULT", "VERDICT_FILE", "WINNER", "Judged", "Verdict", "read_verdict"]
 
 VERDICT_FILE = "verdict.json"
 """In the verdict's folder: its scores, for the report."""
 
+WINNER = "winner"
+"""Kind of the judged network that the search has found."""
+
+DEFAULT = "default"
+"""Kind of the space's default network, and of a teacher."""
+
+_QUANTITIES = {"macs": "MACs", "params": "parameters", "latency_ms": "latency"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One network with its scores on held-out images.
+
+    Args:
+        name: unique in its verdict, e.g. ``winner``, ``by hand (narrower)``.
+        kind: `WINNER`, `BY_HAND`, `DEFAULT`, or empty for a further one.
+        scores: value of the objective's metric for each fresh seed.
+        cost: where it is known.
+        trial: its id in the search; empty where it is none of its trials.
+        runs: names of the folders of its trainings, within the verdict's.
+    """
+
+    name: str
+    kind: str
+    scores: tuple[float, ...]
+    cost: Cost | None = None
+    trial: str = ""
+    runs: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Mean of the scores."""
+        return fmean(self.scores)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """Scores of winner and default on held-out images, seed by seed.
+    """The networks that were judged, and what follows.
 
     Args:
         objective: what is compared.
-        winner: value of the objective's metric for each seed.
-        default: the same of the default network, for the same seeds.
-        output: folder with the samples, the nearest training images below them, and the weights.
-        trial: id of the winner.
-        costs: of winner and default; empty where they are not known.
+        networks: the winner, those by hand, the default, further ones; all but the winner may be missing.
+        output: folder with a folder for each training: samples, the nearest training images below them, weights.
+        quantity: cost in which the budget is stated: ``macs``, ``params`` or ``latency_ms``.
+        paired: intervals are those of the differences seed by seed.
+        looks: numbers of seeds after which the comparison may end; the last is the most.
+        longer: training as a multiple of a trial's.
     """
 
     objective: Objective
-    winner: tuple[float, ...]
-    default: tuple[float, ...]
+    networks: tuple[Judged, ...]
     output: Path
-    trial: str = ""
-    costs: tuple[Cost, ...] = ()
+    quantity: str = "macs"
+    paired: bool = False
+    looks: tuple[int, ...] = (3,)
+    longer: float = 1.0
 
     @property
-    def differences(self) -> tuple[float, ...]:
-        """Winner minus default, seed by seed."""
-        return tuple(a - b for a, b in zip(self.winner, self.default, strict=True))
+    def winner(self) -> Judged:
+        """The network that the search has found."""
+        return next(network for network in self.networks if network.kind == WINNER)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean difference (paired Student t)."""
-        from scipy.stats import t
+    def by_hand(self) -> Judged | None:
+        """The best network by hand; ``None`` where none was judged."""
+        best = min if self.objective.direction == "minimize" else max
+        return best(self._by_hand, key=lambda network: network.mean, default=None)
 
-        n = len(self.differences)
-        mean = fmean(self.differences)
-        if n < 2:
-            return -math.inf, math.inf
-        half = float(t.ppf(0.975, n - 1)) * stdev(self.differences) / math.sqrt(n)
-        return mean - half, mean + half
+    @property
+    def default(self) -> Judged | None:
+        """The default network, or the teacher of students."""
+        return next((network for network in self.networks if network.kind == DEFAULT), None)
+
+    @property
+    def yardstick(self) -> Judged | None:
+        """What the winner has to beat: the best by hand, else the default."""
+        return self.by_hand or self.default
+
+    @property
+    def _by_hand(self) -> list[Judged]:
+        return [network for network in self.networks if network.kind == BY_HAND]
+
+    def level(self, other: Judged) -> float:
+        """Level of the interval against a network, such that those of all looks and choices hold with 95 %."""
+        return level_of(len(self.looks), len(self._by_hand) if other.kind == BY_HAND else 1)
+
+    def against(self, other: Judged) -> Contrast:
+        """The winner compared with another of the networks."""
+        return contrast(self.winner.scores, other.scores, self.level(other), paired=self.paired)
+
+    def beats(self, other: Judged) -> bool | None:
+        """Whether the winner is better than another network; ``None`` where they are not told apart."""
+        sign = self.against(other).sign
+        return None if sign == 0 else (sign < 0) == (self.objective.direction == "minimize")
 
     @property
     def better(self) -> bool | None:
-        """Whether the winner beats the default; ``None`` where the interval includes no difference."""
-        low, high = self.interval
-        if low <= 0 <= high:
-            return None
-        return (high < 0) == (self.objective.direction == "minimize")
+        """Whether the winner is better than what it has to beat; ``None`` where they are not told apart.
+
+        Of several networks by hand it has to beat each: the one that looks best need not be it.
+        """
+        rivals = self._by_hand or ([] if self.default is None else [self.default])
+        found = [self.beats(rival) for rival in rivals]
+        if False in found:
+            return False
+        return True if found and None not in found else None
 
     @property
-    def share(self) -> str:
-        """What the winner costs of the default, in words; empty where that is not known."""
-        if len(self.costs) != 2:
-            return ""
-        winner, default = self.costs
-        return (
-            f"{winner.macs / default.macs:.0%} of the MACs and {winner.params / default.params:.0%} of the parameters"
-        )
+    def cost_words(self) -> str:
+        """The quantity of the budget, in words."""
+        return _QUANTITIES.get(self.quantity, self.quantity)
+
+    @property
+    def share(self) -> float | None:
+        """What the winner costs of the default in the budget's quantity; ``None`` where that is not known."""
+        ours, theirs = (_cost(network, self.quantity) for network in (self.winner, self.default))
+        return ours / theirs if ours is not None and theirs else None
 
     def save(self) -> None:
         """Write `VERDICT_FILE` into the output folder."""
-        body: dict[str, Any] = {"objective": asdict(self.objective), "winner": self.winner, "default": self.default}
-        body |= {"trial": self.trial, "costs": [asdict(cost) for cost in self.costs]}
+        body = {**asdict(self)}
+        del body["output"]
         (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
 
     @classmethod
     def load(cls, file: Path) -> Verdict:
-        """Read what `save` has written.
+        """Read what `save` has written, by version 0.1 too.
 
         Raises:
             JobError: the file is damaged.
         """
         try:
             body = json.loads(file.read_text())
-            scores = tuple(body["winner"]), tuple(body["default"])
-            costs = tuple(Cost(**cost) for cost in body.get("costs", []))
-            return cls(Objective(**body["objective"]), *scores, file.parent, str(body["trial"]), costs)
+            objective = Objective(**body.pop("objective"))
+            if "networks" not in body:
+                return cls(objective, _version_0_1(body, file.parent), file.parent)
+            networks = tuple(_judged(network) for network in body.pop("networks"))
+            return cls(objective, networks, file.parent, **{**body, "looks": tuple(body["looks"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JobError(
                 f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
             ) from error
 
-    def describe(self) -> str:
-        """Write the verdict for the terminal."""
-        name = self.objective.metric
-        low, high = self.interval
-        words = {
-            True: "The winner is better than the default.",
-            False: "The winner is worse than the default.",
-            None: "The interval includes no difference: take more seeds, or the cheaper network.",
-        }
-        lines = [
-            f"{name} on held-out images, {len(self.winner)} fresh seeds:",
-            f"  winner   {fmean(self.winner):.4g}  ({', '.join(f'{value:.4g}' for value in self.winner)})",
-            f"  default  {fmean(self.default):.4g}  ({', '.join(f'{value:.4g}' for value in self.default)})",
-            f"  winner - default = {fmean(self.differences):+.4g}, 95 % interval [{low:+.4g}, {high:+.4g}]",
-            words[self.better],
-            *([f"The winner needs {self.share} of the default."] if self.share else []),
-            f"Samples, with the nearest training images below them: {self.output}",
-        ]
-        return "\n".join(lines)
+
+def _cost(network: Judged | None, quantity: str) -> float | None:
+    return None if network is None or network.cost is None else network.cost.as_metrics().get(quantity)
+
+
+def _judged(body: Mapping[str, Any]) -> Judged:
+    cost = body["cost"]
+    lists = {name: tuple(body[name]) for name in ("scores", "runs")}
+    return Judged(**{**body, **lists, "cost": None if cost is None else Cost(**cost)})
+
+
+def _version_0_1(body: Mapping[str, Any], folder: Path) -> tuple[Judged, ...]:
+    costs: list[Cost | None] = [Cost(**cost) for cost in body.get("costs", [])]
+    winner, default = (
+        Judged(kind, kind, tuple(body[kind]), cost, runs=tuple(sorted(run.name for run in folder.glob(f"{kind}-*"))))
+        for kind, cost in zip((WINNER, DEFAULT), costs or [None, None], strict=True)
+    )
+    return Judged(**{**vars(winner), "trial": str(body["trial"])}), default
 
 
 def read_verdict(experiment: Path) -> Verdict | None:
@@ -142,66 +194,3 @@ def read_verdict(experiment: Path) -> Verdict | None:
     """
     file = experiment / "verdict" / VERDICT_FILE
     return Verdict.load(file) if file.is_file() else None
-
-
-def _score(job: Job, architecture: Architecture, settings: Mapping[str, Value], seed: int, output: Path) -> float:
-    family = job.make_family()
-    evaluation = job.make_evaluation().held_out()
-    evaluation.prepare()
-    output.mkdir(parents=True, exist_ok=True)
-    context = TrialContext(architecture, output, seed, settings=settings)
-    metrics: Mapping[str, float] = {
-        **evaluation.evaluate(build_seeded(family, architecture, seed), context),
-        **family.cost(architecture).as_metrics(),
-    }
-    if job.objective.metric not in metrics:
-        raise JobError(f"The objective {job.objective.metric!r} is not among the metrics {', '.join(sorted(metrics))}.")
-    return metrics[job.objective.metric]
-
-
-def judge(job: Job, winner: Trial, output: Path, seeds: Sequence[int] = (0, 1, 2), workers: int = 2) -> Verdict:
-    """Train winner and default again, seed by seed, and score them on held-out images.
-
-    A student is compared with its teacher, which is not trained again: only its samples differ from seed to seed.
-
-    Args:
-        job: of the search.
-        winner: its best trial; trained again with the same settings.
-        output: folder for samples and weights.
-        seeds: added to `FRESH_SEED` and the job's seed.
-        workers: processes that train at once.
-
-    Raises:
-        JobError: the evaluator holds no images out, or the winner is the default network.
-        TrialFailure: a training failed.
-    """
-    family = job.make_family()
-    default = family.space.validate(family.default)
-    chosen = family.space.validate(winner.architecture)
-    if chosen == default:
-        raise JobError(f"Trial {winner.id} is the default network itself: compare another one with it by --trial ID.")
-    job.make_evaluation().held_out().prepare()
-    settings_of_default: Mapping[str, Value] = {"task": "teacher"} if isinstance(family, BlockFamily) else {}
-    runs = [
-        (name, architecture, settings, job.seed + FRESH_SEED + seed)
-        for seed in seeds
-        for name, architecture, settings in (
-            ("winner", chosen, winner.settings),
-            ("default", default, settings_of_default),
-        )
-    ]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_score, job, a, s, seed, output / f"{name}-{seed}") for name, a, s, seed in runs]
-        with progress_bar("training winner and default", len(futures), workers) as advance:
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    advance(1)
-            except BaseException:  # what runs is waited for, but a failure or an interruption starts nothing more
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        scores = [future.result() for future in futures]
-    costs = family.cost(chosen), family.cost(default)
-    verdict = Verdict(job.make_objective(), tuple(scores[0::2]), tuple(scores[1::2]), output, winner.id, costs)
-    verdict.save()
-    return verdict

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..api.cost import Budget
 from ..api.evaluation import Evaluation
 from ..api.family import Family, sample_within
+from .formats import format_bytes, format_seconds
+from .search import Search
 
-if TYPE_CHECKING:
-    from ..api.strategy import AskTellStrategy
-
-__all__ = ["Forecast", "forecast_lines", "forecast_search", "format_bytes", "format_seconds"]
+__all__ = ["Forecast", "forecast_lines", "forecast_search"]
 
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
 
 _DRAWN = 18
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a duration for a person."""
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def format_bytes(count: float) -> str:
-    """Write a size for a person."""
-    if not math.isfinite(count):
-        return "an unknown amount"
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 @dataclass(frozen=True)
@@ -74,26 +56,24 @@ def forecast_search(
     """
     rng = np.random.default_rng(seed)
     drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
-    timed = [evaluation.forecast(family.build(each)) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
+    timed = [evaluation.forecast(family.build(each), family) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
     seconds, size = np.mean(timed, axis=0).tolist()
     rounds = math.ceil(trials / max(concurrency, 1))
     return Forecast(rounds * (seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
 
 
-def forecast_lines(
-    strategy: AskTellStrategy, evaluation: Evaluation | None, trials: int, concurrency: int
-) -> list[str]:
+def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, concurrency: int) -> list[str]:
     """What to tell the user before a search starts: time and disk, then what the strategy itself spends.
 
     Args:
-        strategy: bound to its space.
+        search: opened.
         evaluation: prepared; ``None`` where it is a stranger's, of which nothing can be said.
         trials: number of trials.
         concurrency: trials at once.
     """
     lines = []
-    if evaluation is not None and strategy.family is not None:
-        lines.append(str(forecast_search(strategy.family, evaluation, strategy.budget, trials, concurrency)))
-    if spent := strategy.forecast(trials):
+    if evaluation is not None and search.family is not None:
+        lines.append(str(forecast_search(search.family, evaluation, search.options.budget, trials, concurrency)))
+    if spent := search.strategy.forecast(max(0, trials - len(search.first()))):
         lines.append(spent)
     return lines

@@ -8,8 +8,9 @@ and no door has to be asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..api.errors import StrategyError
 from ..api.evaluation import Evaluation
@@ -35,9 +36,28 @@ class Halving:
 
     Args:
         eta: above 1; 2 is NNI's median rule, 3 the usual choice.
+        metric: that is compared at the rungs, where less is better, e.g. ``held_out_loss``; ``None``: the objective.
     """
 
     eta: float
+    metric: str | None = None
+
+    @classmethod
+    def of(cls, given: float | Mapping[str, Any] | None) -> Halving | None:
+        """What a strategy's argument says: a number, or ``eta`` and ``metric`` by name.
+
+        Raises:
+            StrategyError: something else is named, or a value is out of range.
+        """
+        if given is None or isinstance(given, int | float):
+            return None if given is None else cls(given)
+        if not {"eta"} <= given.keys() <= {"eta", "metric"}:
+            raise StrategyError(f"halving is {dict(given)}: give a number above 1, or eta and metric by these names.")
+        return cls(**given)
+
+    def compared(self, objective: Objective) -> str:
+        """Name of the metric that is compared at the rungs."""
+        return self.metric or objective.metric
 
     def __post_init__(self) -> None:
         if not self.eta > 1:
@@ -46,14 +66,14 @@ class Halving:
     def settings(self, trials: Sequence[Trial], objective: Objective) -> dict[str, Value]:
         """Thresholds for the next trial, from what earlier ones measured at each rung, once eta of them came there.
 
-        Only for an objective that is minimised: a larger metric is worse. A `REFERENCE` is no competitor.
+        Only for what is minimised: a larger metric is worse. A `REFERENCE` is no competitor.
         """
-        if objective.direction != "minimize":
+        if self.metric is None and objective.direction != "minimize":
             return {}
         rungs: dict[str, list[float]] = {}
         for trial in (trial for trial in trials if trial.origin.kind != REFERENCE):
             for name, value in trial.metrics.items():
-                if name.startswith(f"{objective.metric}@"):
+                if name.startswith(f"{self.compared(objective)}@"):
                     rungs.setdefault(name, []).append(value)
         thresholds: dict[str, Value] = {}
         for name, values in rungs.items():
@@ -71,18 +91,18 @@ def check_halving(halving: Halving | None, objective: Objective, evaluation: Eva
         evaluation: of the trials; ``None`` where a stranger's evaluator may measure what it wants.
 
     Raises:
-        StrategyError: the objective is maximised, or the evaluation does not measure it on the way.
+        StrategyError: what is compared is maximised, or the evaluation does not measure it on the way.
     """
     if halving is None:
         return
-    if objective.direction != "minimize":
+    if halving.metric is None and objective.direction != "minimize":
         raise StrategyError(
             f"halving is {halving.eta:g}, but {objective.metric} is maximised, and trials end themselves only where "
             f"less is better: leave halving out."
         )
-    if evaluation is not None and objective.metric not in evaluation.rungs:
+    if evaluation is not None and halving.compared(objective) not in evaluation.rungs:
         raise StrategyError(
-            f"halving is {halving.eta:g}, but the evaluator does not measure {objective.metric} while it trains "
-            f"(only {', '.join(evaluation.rungs) or 'at the end'}): leave halving out, or search for rfid with "
-            f"evaluator.curve_points of 1 at least."
+            f"halving is {halving.eta:g}, but the evaluator does not measure {halving.compared(objective)} while it "
+            f"trains (only {', '.join(evaluation.rungs) or 'at the end'}): leave halving out, or compare rfid or "
+            f"held_out_loss with evaluator.curve_points of 1 at least."
         )

@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from ..api.errors import JobError
+from ..api.cost import Budget
+from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
 from ..api.family import Family
 from ..api.space import Architecture, Space
+from ..api.strategy import StrategyHooks
 from ..api.trial import Trial
-from ..doors.experiment import ExperimentFolder
 from ..job import Job, carried
 from ..memory import SearchMemory
+from ..memory.experiment_folder import ExperimentFolder
 from ..plugins import find_plugin
 from ..versions import versions
 from .forecast import forecast_lines
 from .halving import check_halving
-
-if TYPE_CHECKING:
-    from ..api.strategy import AskTellStrategy
+from .options import ConfiguredStrategy
+from .search import Search
 
 __all__ = [
     "MEMORY_FILE",
     "announce",
+    "check_unchanged",
     "job_meant",
     "make_strategy",
     "narrow_family",
@@ -67,6 +70,10 @@ class NarrowedFamily:
         }
         return self.space.validate(nearest)
 
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The family's, of this part of it."""
+        return self.family.scaled(budget, within or cast(Family, self))
+
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # a family of blocks stays one
         return type(self.family)
@@ -78,19 +85,23 @@ class NarrowedFamily:
 def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     """Narrow a family to the values that the experiment's NNI search space offers.
 
+    Labels that it lacks, since an earlier release wrote it, are narrowed to their stock values.
+
     Raises:
         SpaceError, JobError: another set of labels, or a value that the space does not have.
     """
     space, offered = family.space, Space.from_nni(search_space)
-    if set(offered.labels) != set(space.labels):
-        extra, missing = set(offered.labels) - set(space.labels), set(space.labels) - set(offered.labels)
+    extra = set(offered.labels) - set(space.labels)
+    missing = set(space.labels) - set(offered.labels) - set(space.stock)
+    if extra or missing:
         raise JobError(
             f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
             f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
         )
     kept = {
-        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in offered.choices[label]))
+        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in listed))
         for label, values in space.choices.items()
+        for listed in [offered.choices[label] if label in offered.choices else (space.stock[label],)]
     }
     if kept == space.choices:
         return family
@@ -98,10 +109,10 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
         label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
         for label, listed in space.conditions.items()
     }
-    return cast(Family, NarrowedFamily(family, Space(kept, space.edges, conditions)))
+    return cast(Family, NarrowedFamily(family, replace(space, choices=kept, conditions=conditions)))
 
 
-def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> AskTellStrategy:
+def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
     """Construct a strategy plug-in for a job.
 
     Raises:
@@ -110,10 +121,10 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     made = find_plugin("strategies", name)
     warm: list[Trial] = []
     for file in job.warm_start:
-        with SearchMemory(Path(file), create=False) as earlier:
+        with SearchMemory.reading(Path(file)) as earlier:
             warm += earlier.trials()
     try:
-        strategy: AskTellStrategy = made(
+        strategy: ConfiguredStrategy = made(
             objective=job.make_objective(),
             budget=job.make_budget(),
             seed=job.seed,
@@ -131,14 +142,12 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     return strategy
 
 
-def _options(strategy: type[AskTellStrategy]) -> list[str]:
+def _options(strategy: type[StrategyHooks]) -> list[str]:
     """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
-    from ..api.strategy import AskTellStrategy
-
     named: dict[str, None] = {}
-    for base in strategy.__mro__[: strategy.__mro__.index(AskTellStrategy) + 1]:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+    for base in strategy.__mro__:
+        if issubclass(base, StrategyHooks) and "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
             named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
     return [name for name in named if name not in _FROM_THE_JOB]
 
@@ -155,7 +164,7 @@ def read_start(memory: Path, experiment: str) -> Mapping[str, Any]:
     """What was recorded when an experiment began; empty where it has not begun."""
     if not memory.is_file():
         return {}
-    with SearchMemory(memory, create=False) as opened:
+    with SearchMemory.reading(memory) as opened:
         starts = opened.events(kind="experiment", experiment=experiment)
     return starts[-1].body if starts else {}
 
@@ -167,7 +176,33 @@ def job_meant(job: Job, folder: ExperimentFolder) -> Job:
         job: as its file says it today.
         folder: of the experiment.
     """
-    return job.resumed(read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id))
+    return job.resumed(_start_of(job, folder))
+
+
+def _start_of(job: Job, folder: ExperimentFolder) -> Mapping[str, Any]:
+    return read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id)
+
+
+def check_unchanged(evaluation: Evaluation, start: Mapping[str, Any]) -> None:
+    """Refuse to go on with a search whose further scores would mean something else than its first ones.
+
+    Args:
+        evaluation: prepared.
+        start: body of the search's ``experiment`` event; empty where it has not begun.
+
+    Raises:
+        DataError: the data has changed.
+        JobError: what is measured has.
+    """
+    began = str(start.get("protocol", ""))
+    if not began or began == evaluation.protocol:
+        return
+    if changed := evaluation.changed_since(began, str(start.get("described", ""))):
+        raise DataError(f"{changed}: put it back as it was, or start a new experiment.")
+    raise JobError(
+        f"The search began with scores of {began!r}, and would go on with {evaluation.protocol!r}, which cannot be "
+        f"ranked together: undo what has changed in the job, or start a new experiment."
+    )
 
 
 def open_job(
@@ -179,7 +214,7 @@ def open_job(
     folder: ExperimentFolder | None = None,
     *,
     resumed: bool = False,
-) -> tuple[AskTellStrategy, Evaluation]:
+) -> tuple[Search, Evaluation]:
     """Open the search of a job: its data prepared, its strategy bound to what the config leaves of the space.
 
     Args:
@@ -200,27 +235,34 @@ def open_job(
             f"classArgs say optimize_mode: {optimize_mode}, the job's objective says {wanted}: set "
             f"optimize_mode: {wanted}, so that NNI's web UI sorts the right way."
         )
-    meant = job_meant(job, folder) if resumed and folder is not None else job.stated()
+    start = _start_of(job, folder) if resumed and folder is not None else {}
+    meant = job.resumed(start)
     family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
+    check_unchanged(evaluation, start)
     evaluation.check(family)
     memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
     strategy = make_strategy(name, job, memory, options)
-    if folder is not None:
-        strategy.experiment = folder.id
-    place = None if folder is None else folder.path
-    strategy.bind(searched.space, searched, evaluation.protocol, task=job.task, folder=place)
-    strategy.carried = carried(type(evaluation), job.data, meant.data)
+    search = Search(
+        strategy,
+        searched.space,
+        searched,
+        evaluation.protocol,
+        experiment="" if folder is None else folder.id,
+        task=job.task,
+        folder=None if folder is None else folder.path,
+        carried=carried(evaluation, job.data, meant.data),
+    )
     if resumed:
-        strategy.recall()
-    check_halving(strategy.halving, strategy.objective, evaluation)
+        search.recall()
+    check_halving(strategy.options.halving, strategy.options.objective, evaluation)
     strategy.check()
-    return strategy, evaluation
+    return search, evaluation
 
 
 def announce(
-    strategy: AskTellStrategy,
+    search: Search,
     name: str,
     evaluation: Evaluation | None,
     job: Job | None,
@@ -231,7 +273,7 @@ def announce(
     """Forecast a search that begins, and record what it is: report, export and verdict go by that.
 
     Args:
-        strategy: bound.
+        search: opened.
         name: of the strategy.
         evaluation: prepared; ``None`` where it is a stranger's.
         job: ``None`` where no job file can say what is searched.
@@ -240,15 +282,18 @@ def announce(
         concurrency: trials at once.
     """
     if max_trials:
-        max_trials = strategy.planned(max_trials)
-        for line in forecast_lines(strategy, evaluation, max_trials, concurrency):
+        max_trials = search.strategy.planned(max_trials)
+        for line in forecast_lines(search, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
-    if strategy.memory is None:
+    if evaluation is not None:
+        for line in evaluation.describe_data():
+            print(f"nni-diffnas: {line}", flush=True)
+    if search.memory is None:
         return
     body: dict[str, Any] = {
         "strategy": name,
-        "protocol": strategy.protocol,
-        "space": strategy.space.key,
+        "protocol": search.protocol,
+        "space": search.space.key,
         "max_trials": max_trials,
         "versions": versions(),
     }
@@ -256,6 +301,7 @@ def announce(
         body["options"] = dict(options)
     if evaluation is not None:
         body["data"] = evaluation.resolved().get("data", {})
+        body["described"] = next(iter(evaluation.describe_data()), "")
     if job is not None:
         body["job"] = job.stated().model_dump(mode="json")
-    strategy.memory.log("experiment", strategy.experiment, body)
+    search.memory.log("experiment", search.experiment, body)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..api.trial import Trial
-from .forecast import format_seconds
-from .ranking import format_cost
+from .formats import format_cost, format_seconds
 
 __all__ = ["Pace", "progress_bar", "trial_line"]
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..api.cost import Cost
-from ..api.trial import FAULTLESS, REFERENCE, Objective, Trial
+from ..api.trial import BY_HAND, FAULTLESS, REFERENCE, Objective, Trial, ranked_together
+from .formats import format_cost
 
-__all__ = ["Outcome", "format_cost", "format_count", "why_broken"]
+__all__ = ["Outcome", "why_broken"]
 
 MAX_FAILURES_IN_A_ROW = 5
 """A job that is broken must not burn a night: after so many failures in a row the search ends."""
@@ -28,32 +28,17 @@ def why_broken(ended: Sequence[Trial]) -> str:
     return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"
 
 
-def format_count(value: float) -> str:
-    """Write a count with three digits and a unit: ``1.23 M``."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def format_cost(cost: Cost | None) -> str:
-    """Write MACs and parameters for a person."""
-    if cost is None:
-        return "cost unknown"
-    text = f"{format_count(cost.macs)}MACs, {format_count(cost.params)} params"
-    return text if cost.latency_ms is None else f"{text}, {cost.latency_ms:.3g} ms"
-
-
 @dataclass(frozen=True)
 class Outcome:
     """Ranking of the successful trials of one search.
 
     Args:
         objective: what ranks them.
-        ranked: successful trials, best first; without a `REFERENCE`.
+        ranked: successful trials that can be ranked together, best first; without a `REFERENCE`.
         failed: number of failed trials.
         ended: number of all that have ended, whether they can be ranked or not.
         default: the trial of the space's default architecture (or teacher), where it was measured.
+        by_hand: the best trial of the default scaled to the budget by hand, where there is one.
     """
 
     objective: Objective
@@ -61,16 +46,19 @@ class Outcome:
     failed: int
     ended: int
     default: Trial | None
+    by_hand: Trial | None = None
 
     @classmethod
     def of(cls, trials: Sequence[Trial], objective: Objective) -> Outcome:
-        """Rank trials; equal scores keep their order of submission."""
-        succeeded = [trial for trial in trials if trial.status == "succeeded" and objective.metric in trial.metrics]
+        """Rank trials, those that `ranked_together` lets; equal scores keep their order of submission."""
+        alike = ranked_together(trials)
+        succeeded = [trial for trial in alike if trial.status == "succeeded" and objective.metric in trial.metrics]
         scored = [(score, trial) for trial in succeeded if (score := objective.score(trial.metrics)) is not None]
         ranked = tuple(trial for _, trial in sorted(scored, key=lambda pair: pair[0], reverse=True))
         default = next((trial for trial in succeeded if trial.origin.kind in ("default", REFERENCE)), None)
+        by_hand = next((trial for trial in ranked if trial.origin.kind == BY_HAND), None)
         counts = Counter(trial.status for trial in trials)
-        return cls(objective, ranked, counts["failed"], counts["failed"] + counts["succeeded"], default)
+        return cls(objective, ranked, counts["failed"], counts["failed"] + counts["succeeded"], default, by_hand)
 
     @property
     def best(self) -> Trial | None:
@@ -78,18 +66,22 @@ class Outcome:
         return self.ranked[0] if self.ranked else None
 
     @property
-    def challenger(self) -> Trial | None:
-        """The best trial that is not the default network: what a verdict compares with it."""
-        default = None if self.default is None else self.default.architecture
-        return next((trial for trial in self.ranked if trial.architecture != default), None)
+    def found(self) -> tuple[Trial, ...]:
+        """What the search found itself, best first: neither the default network nor one by hand."""
+        kinds = ("default", REFERENCE, BY_HAND)
+        known = [trial.architecture for trial in (*self.ranked, self.default) if trial and trial.origin.kind in kinds]
+        return tuple(trial for trial in self.ranked if trial.architecture not in known)
 
     @property
-    def behind_reference(self) -> bool:
-        """Whether the default network is a `REFERENCE` and has a better score than the best trial."""
-        if self.best is None or self.default is None or self.default.origin.kind != REFERENCE:
-            return False
-        ours, default = (float(trial.metrics[self.objective.metric]) for trial in (self.best, self.default))
-        return default < ours if self.objective.direction == "minimize" else default > ours
+    def challenger(self) -> Trial | None:
+        """The best that the search found itself."""
+        return self.found[0] if self.found else None
+
+    def ahead_of(self, trial: Trial) -> list[Trial]:
+        """Which of the networks that a search has to beat score as well as a trial, or better: by hand, the default."""
+        metric, sign = self.objective.metric, 1 if self.objective.direction == "minimize" else -1
+        ours, known = sign * float(trial.metrics[metric]), (self.by_hand, self.default)
+        return [other for other in known if other is not None and sign * float(other.metrics[metric]) <= ours]
 
     @property
     def median(self) -> Trial | None:
@@ -102,7 +94,10 @@ class Outcome:
             return f"No trial succeeded ({self.failed} failed): see the reasons above and in the trials' result.json."
         name = self.objective.metric
         lines = [f"{'':8} {name:>10}  cost"]
-        for title, trial in (("best", self.best), ("median", self.median), ("default", self.default)):
+        rows = {"best": self.best, "by hand": self.by_hand, "median": self.median, "default": self.default}
+        for title, trial in rows.items():
+            if trial is None and title == "by hand":  # a search without a budget has none
+                continue
             if trial is None:
                 lines.append(f"{title:8} {'-':>10}  not trained")
             else:
@@ -110,15 +105,26 @@ class Outcome:
         chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
         origin = self.best.origin
         lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")
-        if self.best is self.default and (next_best := self.challenger) is not None:
-            lines.append(
-                f"No trial beat the default network; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
-                f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
-            )
-        elif self.behind_reference:
-            assert self.default is not None
-            score = f"{name} ({self.default.metrics[name]:.4g})"
-            lines.append(f"The default network, which is no candidate here, has the better {score}.")
+        lines += self._caveats()
         if self.failed:
             lines.append(f"{self.failed} of {self.ended} trials failed")
         return "\n".join(lines)
+
+    def _caveats(self) -> list[str]:
+        """What must be said beside a best trial that is not ahead of what a search has to beat."""
+        assert self.best is not None
+        name, lines, next_best = self.objective.metric, [], self.challenger
+        ahead = [] if next_best is None else self.ahead_of(next_best)
+        if next_best is not None and (rivals := [trial for trial in ahead if trial.origin.kind != REFERENCE]):
+            beaten_by = " or ".join(
+                f"the {'network by hand' if t is self.by_hand else 'default network'}" for t in rivals
+            )
+            lines.append(
+                f"No trial beat {beaten_by}; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
+                f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
+            )
+        for trial in self.ahead_of(self.best):
+            if trial.origin.kind == REFERENCE:
+                score = f"{name} ({trial.metrics[name]:.4g})"
+                lines.append(f"The default network, which is no candidate here, has the better {score}.")
+        return lines

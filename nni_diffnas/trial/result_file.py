@@ -7,21 +7,16 @@ that a dead manager left running finds that another has taken its place, and end
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import math
 import os
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import DiffNASError
-from ..api.trial import STOPPED_EARLY
 
 __all__ = ["RESULT_FILE", "TrialRecord", "reason_of"]
 
@@ -30,9 +25,6 @@ RESULT_FILE = "result.json"
 
 _RESERVED = 4096
 """Bytes that the file takes from the start, so that a reason can still be written when the disk is full."""
-
-_GRACE = 15.0
-"""Seconds after the time limit at which a process that not even Python can end is ended from C."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -61,8 +53,6 @@ class TrialRecord:
     def __init__(self, folder: Path, trial_id: str = "") -> None:
         self.folder, self.trial_id = folder, trial_id
         self._process = uuid.uuid4().hex
-        self._lock = threading.Lock()
-        self._over = threading.Event()
 
     @property
     def _file(self) -> Path:
@@ -97,6 +87,11 @@ class TrialRecord:
             self._file.rename(self.folder / f"result-{before['trial']}.json")
         self._write({})
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another process runs this trial by now."""
+        return bool(self.trial_id) and self.read(self._file).get("process", self._process) != self._process
+
     def fail(self, reason: str) -> None:
         """Write down why the trial failed."""
         try:
@@ -130,48 +125,3 @@ class TrialRecord:
                     self.succeed({name: value for name, value in content.items() if name not in ("trial", "process")})
                 return content
         return None
-
-    @contextmanager
-    def attempt(self, max_seconds: float | None = None) -> Iterator[None]:
-        """Claim the trial and watch over it while it runs; an exception becomes the reason of its failure.
-
-        Args:
-            max_seconds: wall-clock limit; after it the process writes its reason and the stacks of all threads, and
-                ends.
-        """
-        self.claim()
-        started = time.monotonic()
-        threading.Thread(target=self._watch, args=(max_seconds, started), daemon=True).start()
-        if max_seconds is not None:
-            faulthandler.dump_traceback_later(max_seconds + _GRACE, exit=True)
-        try:
-            yield
-        except KeyboardInterrupt:  # so NNI stops a trial; in its records, that looks like a process that was killed
-            with self._lock:
-                self._over.set()
-                self.fail(STOPPED_EARLY)
-            raise
-        except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
-            with self._lock:
-                self._over.set()
-                self.fail(reason_of(error))
-            raise
-        finally:
-            self._over.set()
-            if max_seconds is not None:
-                faulthandler.cancel_dump_traceback_later()
-
-    def _watch(self, max_seconds: float | None, started: float) -> None:
-        while not self._over.wait(1.0 if max_seconds is None else min(1.0, max_seconds / 4)):
-            if self.trial_id and self.read(self._file).get("process", self._process) != self._process:
-                print("nni-diffnas: this trial has been started again: ending.", file=sys.stderr, flush=True)
-                os._exit(3)
-            if max_seconds is not None and time.monotonic() - started > max_seconds:
-                with self._lock:
-                    if self._over.is_set():
-                        return
-                    reason = f"the trial took longer than max_trial_seconds: {max_seconds:g} (its stacks are in stderr)"
-                    self.fail(reason)
-                    print(f"nni-diffnas: the trial failed: {reason}", file=sys.stderr, flush=True)
-                    faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
-                    os._exit(1)

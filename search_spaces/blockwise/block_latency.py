@@ -7,15 +7,17 @@ import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nni_diffnas.api.blocks import Block
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.cache import cached_folder, fingerprint
 from nni_diffnas.latency import measure_latency
 
+from .teacher import TeacherUNet
+
 if TYPE_CHECKING:
-    from .family import BlockwiseUNetFamily
+    import torch
 
 __all__ = ["timed_blocks", "timed_rest"]
 
@@ -23,7 +25,23 @@ REPEATS = 15
 THREADS = 1
 
 
-def timed_blocks(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+class OfTeacher(Protocol):
+    """What is timed: a family of blocks and its teacher."""
+
+    unet: TeacherUNet
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What is searched."""
+
+    def block_path(self, block: str) -> str:
+        """Name of the block's module."""
+
+    def supernet(self, block: str, teacher: torch.nn.Module) -> torch.nn.Module:
+        """All paths of a block."""
+
+
+def timed_blocks(family: OfTeacher, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
     """The same blocks with milliseconds on every cost."""
     table = _table(family, blocks)
     return tuple(
@@ -45,12 +63,12 @@ def timed_blocks(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> tupl
     )
 
 
-def timed_rest(family: BlockwiseUNetFamily, cost: Cost) -> Cost:
+def timed_rest(family: OfTeacher, cost: Cost) -> Cost:
     """Cost outside the blocks with its milliseconds."""
     return replace(cost, latency_ms=_table(family, family.blocks)["rest"][0])
 
 
-def _table(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str, list[float]]:
+def _table(family: OfTeacher, blocks: tuple[Block, ...]) -> dict[str, list[float]]:
     import torch
 
     described = json.dumps([family.unet.class_name, family.unet.config], sort_keys=True)
@@ -64,7 +82,7 @@ def _table(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str, 
     return table
 
 
-def _measure(family: BlockwiseUNetFamily, blocks: tuple[Block, ...]) -> dict[str, list[float]]:
+def _measure(family: OfTeacher, blocks: tuple[Block, ...]) -> dict[str, list[float]]:
     """Milliseconds of one image, median of `REPEATS`: every option of every layer alone, then what is left."""
     import torch
 

@@ -221,7 +221,7 @@ class BlockwiseUNetFamily(BlockFamily):
         return changes
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
-        """Build the student, weights fresh; its attribute ``family`` is this family, which knows the teacher.
+        """Build the student, weights fresh.
 
         Raises:
             SpaceError: the architecture is not of this space.
@@ -230,7 +230,6 @@ class BlockwiseUNetFamily(BlockFamily):
         from . import student
 
         network: torch.nn.Module = getattr(student, f"Blockwise{self.unet.class_name}")(changes, **self.unet.config)
-        object.__setattr__(network, "family", self)  # a plain attribute: not a part of the module
         return network
 
     def teacher(self) -> torch.nn.Module:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nni_diffnas.api.cost import Cost
-from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.errors import JobError, SpaceError
+from nni_diffnas.pipeline_parts import load_part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,9 +146,9 @@ class TeacherUNet:
         import diffusers
 
         try:
-            network: nn.Module = getattr(diffusers, self.class_name).from_pretrained(
-                self.folder / "unet", local_files_only=True, low_cpu_mem_usage=False
-            )
+            network: nn.Module = load_part(getattr(diffusers, self.class_name), self.folder / "unet")
+        except JobError as error:
+            raise SpaceError(str(error)) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise SpaceError(
                 f"The weights in {str(self.folder / 'unet')!r} cannot be loaded: {' '.join(str(error).split())[:200]}."

@@ -1,4 +1,4 @@
-"""`UNetFamily`: UNets that differ in width, depth, attention, heads, middle, inner width and time embedding."""
+"""`UNetFamily`: UNets that differ in width, depth, kind of block, skips, resampling, attention, and more."""
 
 from __future__ import annotations
 
@@ -8,40 +8,51 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
-from nni_diffnas.api.space import Architecture, Condition, Space, Value
+from nni_diffnas.api.space import Architecture, Space, Value
 from nni_diffnas.lazy import absent
 from nni_diffnas.results.export import WEIGHTS_NAME
 
+from .by_hand import by_hand
+from .choices import describe_label, space_of
+from .many import prices_of
 from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
+from .presets import STOCK
 from .pricing import Layer
 from .stock import stock_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 __all__ = ["UNetFamily"]
 
 
 class UNetFamily(Family):
-    """Denoising UNets for square images, built from diffusers' blocks.
+    """Denoising UNets for square images: diffusers' own, and others that may be better at the same cost.
 
-    The labels, in forward order: ``time_embedding`` and ``inner_width``, which every residual block feels; for each
-    level ``levelI.width``, ``levelI.depth``, ``levelI.attention``, shared by the way down and the way up;
-    ``middle``; and ``heads``, present where anything attends.
+    The labels, in forward order: ``time_embedding``; ``patch``, ``resample``, ``skips``, ``up_depth``, which shape the
+    network as a whole; for each level ``levelI.width``, ``levelI.depth``, ``levelI.block``, ``levelI.kernel`` (where
+    the block has one to choose), ``levelI.attention``, shared by the way down and the way up; ``inner_width`` and
+    ``expansion``, which the blocks read that have an inside; ``middle``; and ``heads``, present where anything attends.
+    `UNetConfig`, `Resampling`, `GatedBlock`, `ConvNeXtBlock` and `EfficientAttention` give equations and sources.
 
     The default of preset ``cifar10`` is the IDDPM network (Nichol & Dhariwal 2021): 52,546,438 parameters and
-    8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344) and ``mnist`` (1,742,881 and 277,317,376) are small
-    networks of the same kind. (``tests/search_spaces/unet/test_family.py`` counts them.)
+    8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344), ``pixels16`` (460,819 and 25,435,392) and ``mnist``
+    (1,742,881 and 277,317,376) are small networks of the same kind. ``pixels64`` has the shape of ADM for ImageNet-64
+    (Dhariwal & Nichol 2021), ``latents`` that of Stable Diffusion's UNet (Rombach et al. 2022) without its text.
+    (``tests/search_spaces/unet/test_family.py`` counts them.)
 
     Args:
-        preset: ``digits`` (8x8x1), ``mnist`` (28x28x1) or ``cifar10`` (32x32x3).
+        preset: ``digits`` (8x8x1), ``pixels16`` (16x16x3), ``mnist`` (28x28x1), ``cifar10`` (32x32x3), ``pixels64``
+            (64x64x3) or ``latents`` (32x32x4).
         options: overrides of the preset, see `UNetOptions`.
 
     Raises:
@@ -52,52 +63,19 @@ class UNetFamily(Family):
         self.options: UNetOptions = read_options(preset, options)
 
     @cached_property
-    def widths(self) -> tuple[tuple[int, ...], ...]:
-        """Choices of channels per level, rounded to the multiple and free of repetitions."""
-        o = self.options
-        return tuple(
-            tuple(dict.fromkeys(_multiple(o.base_width * multiplier * factor, o.width_multiple) for factor in factors))
-            for multiplier, factors in zip(o.multipliers, o.width_factors, strict=True)
-        )
-
-    @cached_property
     def space(self) -> Space:
         """The choices, their data flow and conditions."""
-        o = self.options
-        time = tuple(dict.fromkeys(_multiple(o.base_width * factor, 1) for factor in o.time_embedding))
-        choices: dict[str, tuple[Value, ...]] = {"time_embedding": time, "inner_width": _unique(o.inner_width)}
-        edges: list[tuple[str, str]] = [("time_embedding", "inner_width")]
-        attends: list[Condition] = []
-        for level in range(o.levels):
-            width, depth, attention = (f"level{level}.{what}" for what in ("width", "depth", "attention"))
-            choices |= {
-                width: self.widths[level],
-                depth: _unique(o.depths[level]),
-                attention: _unique(o.attention[level]),
-            }
-            edges += [("time_embedding", depth), ("inner_width", depth), (width, depth), (depth, attention)]
-            # What leaves a level goes down to the next one, and, as a skip, past all deeper ones.
-            edges += [(attention, f"level{level + 1}.width")] if level + 1 < o.levels else []
-            edges += [(attention, "middle"), (attention, "heads")]
-            if True in choices[attention]:
-                attends.append((attention, (True,)))
-        choices |= {"middle": _unique(o.middle), "heads": _unique(o.heads)}
-        edges += [("time_embedding", "middle"), ("inner_width", "middle"), ("middle", "heads")]
-        if "attention" in o.middle:
-            attends.append(("middle", ("attention",)))
-        if not attends:
-            del choices["heads"]
-            edges = [edge for edge in edges if "heads" not in edge]
-        return Space(choices, tuple(edges), {"heads": tuple(attends)} if attends else {})
+        return space_of(self.options)
 
     @cached_property
     def default(self) -> Architecture:
-        """Widths of the multipliers, even depth, inner width 1, time embedding of four base widths, full middle.
+        """Widths of the multipliers, even depth, inner width 1, time embedding of four base widths, full middle; stock.
 
         Where a job's choices leave this out, the nearest choice takes its place.
         """
         o = self.options
         wanted: dict[str, Value] = {
+            **self.space.stock,
             "time_embedding": 4 * o.base_width,
             "inner_width": 1.0,
             "middle": "attention",
@@ -129,13 +107,20 @@ class UNetFamily(Family):
             attention=tuple(chosen[f"level{level}.attention"] for level in levels),
             middle=chosen["middle"],
             heads=chosen.get("heads", 1),
-            inner_width=float(chosen["inner_width"]),
+            inner_width=float(chosen.get("inner_width", 1.0)),
             inner_multiple=o.width_multiple,
             time_embedding_dim=chosen["time_embedding"],
             num_classes=o.num_classes,
             norm_groups=o.norm_groups,
             scale_shift=o.scale_shift,
             dropout=float(o.dropout),
+            blocks=tuple(chosen.get(f"level{level}.block", STOCK["blocks"]) for level in levels),
+            kernels=tuple(chosen.get(f"level{level}.kernel", STOCK["kernels"]) for level in levels),
+            expansion=chosen.get("expansion", STOCK["expansion"]),
+            resample=chosen.get("resample", STOCK["resample"]),
+            skips=chosen.get("skips", STOCK["skips"]),
+            up_depth=chosen.get("up_depth", STOCK["up_depth"]),
+            patch=chosen.get("patch", STOCK["patch"]),
         )
 
     def plan(self, architecture: Mapping[str, Value]) -> Plan:
@@ -158,6 +143,15 @@ class UNetFamily(Family):
         """MACs and parameters, computed from the plan: nothing is built."""
         macs, params = self.plan(architecture).price
         return Cost(macs, params)
+
+    def costs(self, space: Space, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
+        """MACs and parameters of many networks at once: a thousandth of a second for a hundred."""
+        macs, params = prices_of(self.options, space, rows)
+        return {"macs": macs, "params": params}
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The default uniformly narrower, shallower, thinner inside, or wider and deeper: see `by_hand.by_hand`."""
+        return by_hand(within or self, budget)
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """Build the network (`network.UNet`): ``forward(sample, timestep, class_labels=None)`` returns a tensor.
@@ -201,31 +195,7 @@ class UNetFamily(Family):
         """
         if label not in self.space.choices:
             raise SpaceError(f"Unknown label {label!r}: the space has {', '.join(self.space.labels)}.")
-        level, _, what = label.rpartition(".")
-        if not level:
-            return _MEANINGS[label]
-        index = int(level.removeprefix("level"))
-        side = self.options.sample_size >> index
-        return f"{_MEANINGS[what]} at {side}x{side} pixels, on the way down and up"
-
-
-_MEANINGS = {
-    "time_embedding": "width of the time embedding that every residual block reads",
-    "inner_width": "channels between the two convolutions of a residual block, as a factor of the block's width",
-    "middle": "block at the smallest resolution: none, two residual blocks, or these with attention between them",
-    "heads": "heads of every attention layer, each of width / heads channels",
-    "width": "channels",
-    "depth": "residual blocks (one more on the way up)",
-    "attention": "self-attention after each residual block",
-}
-
-
-def _multiple(width: float, multiple: int) -> int:
-    return max(multiple, round(width / multiple) * multiple)
-
-
-def _unique(values: tuple[Any, ...]) -> tuple[Value, ...]:
-    return tuple(dict.fromkeys(values))
+        return describe_label(self.options, label)
 
 
 def _nearest(values: tuple[Value, ...], wanted: Value) -> Value:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nni_diffnas.api.errors import SpaceError
 
-from .plan import Middle
+from .layers import Resample, Skips
+from .plan import KERNELS, Attention, BlockKind, Middle, UpDepth
+from .presets import PRESETS, STOCK
 
-__all__ = ["PRESETS", "UNetOptions", "read_options"]
+__all__ = ["UNetOptions", "read_options"]
 
 
 Choice = TypeVar("Choice")
@@ -28,7 +30,9 @@ class UNetOptions(BaseModel):
     A choice "per level" is one list for all levels, or one list for each.
 
     Args:
-        sample_size: height and width of the images, in pixels; divisible by ``2 ** (levels - 1)``.
+        choices: ``all``, or ``stock`` for what there was to choose in version 0.1: widths, depths, inner width, heads,
+            middle, time embedding and softmax attention of diffusers' residual blocks, everything below left at stock.
+        sample_size: height and width of the images, in pixels; divisible by ``patch * 2 ** (levels - 1)``.
         in_channels: channels of the images.
         num_classes: condition the network on so many class labels; ``None`` for none.
         learned_sigma: also predict the variance of each step (IDDPM): twice as many output channels as input channels.
@@ -36,15 +40,26 @@ class UNetOptions(BaseModel):
         multipliers: of the base width, one per level; their number is the number of levels.
         width_factors: choices of a level's width per level, as factors of its base width.
         width_multiple: widths are rounded to a multiple of this; every choice of heads divides it.
-        depths: choices of residual blocks per level.
-        attention: choices of attention per level.
+        depths: choices of residual layers per level on the way down.
+        attention: choices of attention per level, among ``none``, ``softmax`` and ``linear``; false and true stand for
+            the first two.
+        blocks: choices of the kind of residual layers per level, among ``residual``, ``gated`` and ``convnext``.
+        kernels: choices of the depthwise kernel per level where the block is ``convnext``, among 3, 5, 7; none is
+            larger than the level's feature map.
+        expansion: choices of the expansion of ``convnext`` blocks, among 2, 3, 4.
+        resample: choices of what leads from level to level, among ``convolution``, ``pool`` and ``shuffle``.
+        skips: choices of what the way up reads of the way down, among ``all``, ``level`` and ``added``.
+        up_depth: choices of the depth of the way up where not all skips are read: one ``more``, the ``same``, ``one``.
+        patch: choices of the patch that the stem makes one pixel of, among 1 and 2.
         heads: choices of attention heads.
         middle: choices of the middle block, among ``none``, ``residual``, ``attention``.
-        inner_width: choices of the width between the two convolutions of a block, as factors of the block's width.
+        inner_width: choices of the width between the two convolutions of a residual or gated block, as factors of the
+            block's width.
         time_embedding: choices of the time embedding's width, as factors of the base width.
         norm_groups: groups of each normalisation; the greatest common divisor with the channels where they do not
             divide these.
-        scale_shift: whether the time embedding scales and shifts the features (IDDPM), or is only added.
+        scale_shift: whether the time embedding scales and shifts the features of residual blocks (IDDPM), or is only
+            added.
         dropout: probability in the residual blocks, in [0, 1).
         default_depth: blocks per level of the default network.
         default_attention: attention per level of the default network.
@@ -53,6 +68,7 @@ class UNetOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    choices: Literal["all", "stock"]
     sample_size: Count
     in_channels: Count
     num_classes: Count | None
@@ -62,7 +78,14 @@ class UNetOptions(BaseModel):
     width_factors: Levels[Factor]
     width_multiple: Count
     depths: Levels[Count]
-    attention: Levels[bool]
+    attention: Levels[Attention]
+    blocks: Levels[BlockKind]
+    kernels: Levels[Literal[3, 5, 7]]
+    expansion: Choices[Literal[2, 3, 4]]
+    resample: Choices[Resample]
+    skips: Choices[Skips]
+    up_depth: Choices[UpDepth]
+    patch: Choices[Literal[1, 2]]
     heads: Choices[Count]
     middle: Choices[Middle]
     inner_width: Choices[Factor]
@@ -71,7 +94,7 @@ class UNetOptions(BaseModel):
     scale_shift: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
     default_depth: Count
-    default_attention: tuple[bool, ...]
+    default_attention: tuple[Attention, ...]
     default_heads: Count
 
     @model_validator(mode="after")
@@ -87,6 +110,28 @@ class UNetOptions(BaseModel):
                 f"Images of {self.sample_size} pixels cannot be halved {self.levels - 1} times: "
                 f"give fewer multipliers, or a sample_size divisible by {1 << (self.levels - 1)}."
             )
+        if self.sample_size % (max(self.patch) << (self.levels - 1)):
+            raise SpaceError(
+                f"Images of {self.sample_size} pixels cannot be cut into patches of {max(self.patch)} and then halved "
+                f"{self.levels - 1} times: set patch to [1], or give fewer multipliers."
+            )
+        for level, (blocks, kernels) in enumerate(zip(self.blocks, self.kernels, strict=True)):
+            largest = self.largest_kernel(level)
+            if "convnext" in blocks and max(kernels) > largest:
+                raise SpaceError(
+                    f"The space's kernels has {max(kernels)} for level {level}, whose feature map may have only "
+                    f"{self.side(level)} pixels on a side: give kernels of at most {largest} there."
+                )
+        if self.choices == "stock":
+            for name, stock in STOCK.items():
+                offered = getattr(self, name)
+                values = {value for each in offered for value in (each if isinstance(each, tuple) else (each,))}
+                if name not in _IDLE and values != {stock}:
+                    raise SpaceError(
+                        f"The space's choices is 'stock', but its {name} has {sorted(map(str, values))}: leave one out."
+                    )
+            if any("linear" in values for values in self.attention):
+                raise SpaceError("The space's choices is 'stock', but its attention has 'linear': leave one out.")
         for heads in self.heads:
             if self.width_multiple % heads:
                 raise SpaceError(
@@ -100,79 +145,25 @@ class UNetOptions(BaseModel):
         """Number of levels."""
         return len(self.multipliers)
 
+    def side(self, level: int) -> int:
+        """The smallest side that a level's feature map can have, in pixels."""
+        return (self.sample_size // max(self.patch)) >> level
 
-_PER_LEVEL = ("width_factors", "depths", "attention")
-_LISTS = (*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention")
+    def largest_kernel(self, level: int) -> int:
+        """The largest kernel that a level can have; 3 goes with any feature map, as in the stock network."""
+        return max(self.side(level), KERNELS[0])
 
 
-PRESETS: dict[str, UNetOptions] = {
-    "digits": UNetOptions(
-        sample_size=8,
-        in_channels=1,
-        num_classes=None,
-        learned_sigma=False,
-        base_width=16,
-        multipliers=(1, 2),
-        width_factors=((0.5, 1.0, 1.5, 2.0),) * 2,
-        width_multiple=8,
-        depths=((1, 2, 3),) * 2,
-        attention=((False, True),) * 2,
-        heads=(1, 2, 4),
-        middle=("none", "residual", "attention"),
-        inner_width=(0.5, 1.0, 1.5),
-        time_embedding=(2, 4),
-        norm_groups=8,
-        scale_shift=True,
-        dropout=0.0,
-        default_depth=2,
-        default_attention=(False, True),
-        default_heads=2,
-    ),
-    "mnist": UNetOptions(
-        sample_size=28,
-        in_channels=1,
-        num_classes=None,
-        learned_sigma=False,
-        base_width=32,
-        multipliers=(1, 2, 2),
-        width_factors=((0.5, 0.75, 1.0, 1.25, 1.5),) * 3,
-        width_multiple=8,
-        depths=((1, 2, 3),) * 3,
-        attention=((False,), (False, True), (False, True)),
-        heads=(1, 2, 4),
-        middle=("none", "residual", "attention"),
-        inner_width=(0.5, 1.0, 1.5),
-        time_embedding=(2, 4),
-        norm_groups=8,
-        scale_shift=True,
-        dropout=0.0,
-        default_depth=2,
-        default_attention=(False, False, True),
-        default_heads=2,
-    ),
-    "cifar10": UNetOptions(
-        sample_size=32,
-        in_channels=3,
-        num_classes=None,
-        learned_sigma=True,
-        base_width=128,
-        multipliers=(1, 2, 2, 2),
-        width_factors=((0.5, 0.75, 1.0, 1.25, 1.5),) * 4,
-        width_multiple=32,
-        depths=((1, 2, 3, 4),) * 4,
-        attention=((False,), (False, True), (False, True), (False, True)),
-        heads=(1, 2, 4, 8),
-        middle=("none", "residual", "attention"),
-        inner_width=(0.5, 0.75, 1.0, 1.25),
-        time_embedding=(2, 4),
-        norm_groups=32,
-        scale_shift=True,
-        dropout=0.3,
-        default_depth=3,
-        default_attention=(False, True, True, False),
-        default_heads=4,
-    ),
-}
+_PER_LEVEL = ("width_factors", "depths", "attention", "blocks", "kernels")
+_LISTS = (
+    *(*_PER_LEVEL, "multipliers", "heads", "middle", "inner_width", "time_embedding", "default_attention"),
+    *("expansion", "resample", "skips", "up_depth", "patch"),
+)
+_IDLE = ("kernels", "expansion", "up_depth")
+"""What nothing reads where the other choices are stock."""
+
+_SMALLEST_PATCHED = 32
+"""Images of fewer pixels are not cut into patches unless a job asks for it."""
 
 
 def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
@@ -185,19 +176,54 @@ def read_options(preset: str, overrides: Mapping[str, Any]) -> UNetOptions:
         raise SpaceError(f"Unknown UNet preset {preset!r}: choose one of {', '.join(PRESETS)}.")
     base = PRESETS[preset]
     changes = {name: _as_choices(name, value) if name in _LISTS else value for name, value in overrides.items()}
-    levels = len(changes.get("multipliers", base.multipliers))
+    for name in ("attention", "default_attention"):
+        if name in changes:
+            changes[name] = _in_words(changes[name])
+    levels = len(changes.get("multipliers", base["multipliers"]))
     for name in _PER_LEVEL:
         # One list holds for every level; the preset's own lists are stretched by their last one.
-        choices = changes.get(name, getattr(base, name))
+        choices = changes.get(name, base[name])
         if not any(isinstance(item, tuple) for item in choices):
             changes[name] = (choices,) * levels
         elif name not in changes:
             changes[name] = _stretch(choices, levels)
-    changes["default_attention"] = _stretch(changes.get("default_attention", base.default_attention), levels)
+    changes["default_attention"] = _stretch(changes.get("default_attention", base["default_attention"]), levels)
     try:
-        return UNetOptions.model_validate({**base.model_dump(), **changes})
+        options = UNetOptions.model_validate({**base, **changes, **_fitting({**base, **changes}, overrides)})
     except ValidationError as error:
         raise SpaceError(_sentence(error)) from error
+    return options
+
+
+def _fitting(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of the preset's own choices on these images, and where the job wants stock only."""
+    found: dict[str, Any] = {}
+    levels, size = max(len(options["multipliers"]), 1), options["sample_size"]
+    if options.get("choices") == "stock":
+        for name in ("blocks", "resample", "skips", "patch"):
+            found[name] = ((STOCK[name],),) * levels if name in _PER_LEVEL else (STOCK[name],)
+        found["attention"] = tuple(
+            tuple(value for value in values if value != "linear") for values in options["attention"]
+        )
+    elif isinstance(size, int) and (size < _SMALLEST_PATCHED or size % (2 << (levels - 1))):
+        found["patch"] = (1,)
+    found = {name: values for name, values in found.items() if name not in overrides}
+    if "kernels" not in overrides and isinstance(size, int):
+        patch = 2 if 2 in found.get("patch", options["patch"]) else 1
+        found["kernels"] = tuple(
+            tuple(kernel for kernel in values if kernel <= max(KERNELS[0], (size // patch) >> level))
+            for level, values in enumerate(options["kernels"])
+        )
+    return found
+
+
+def _in_words(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Truth values of attention, as version 0.1 wrote them, become words."""
+    words = {False: "none", True: "softmax"}
+    return tuple(
+        _in_words(value) if isinstance(value, tuple) else words[value] if isinstance(value, bool) else value
+        for value in values
+    )
 
 
 def _stretch(values: tuple[Any, ...], length: int) -> tuple[Any, ...]:

@@ -109,21 +109,24 @@ class UNetConfig:
         return {"more": self.depths[level] + 1, "same": self.depths[level], "one": 1}[self.up_depth]
 
 
+_KNOWN: dict[str, tuple[Any, ...]] = {
+    "attention": get_args(Attention),
+    "middle": get_args(Middle),
+    "blocks": get_args(BlockKind),
+    "kernels": KERNELS,
+    "expansion": EXPANSIONS,
+    "resample": get_args(Resample),
+    "skips": get_args(Skips),
+    "up_depth": get_args(UpDepth),
+    "patch": PATCHES,
+}
+
+
 def _check_config(c: UNetConfig) -> None:
     """Refuse what names no network, in one sentence."""
-    one_of: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "attention": (c.attention, get_args(Attention)),
-        "middle": ((c.middle,), get_args(Middle)),
-        "blocks": (c.blocks, get_args(BlockKind)),
-        "kernels": (c.kernels, KERNELS),
-        "expansion": ((c.expansion,), EXPANSIONS),
-        "resample": ((c.resample,), get_args(Resample)),
-        "skips": ((c.skips,), get_args(Skips)),
-        "up_depth": ((c.up_depth,), get_args(UpDepth)),
-        "patch": ((c.patch,), PATCHES),
-    }
-    for name, (values, known) in one_of.items():
-        for value in values:
+    for name, known in _KNOWN.items():
+        chosen = getattr(c, name)
+        for value in chosen if isinstance(chosen, tuple) else (chosen,):
             if value not in known:
                 raise ValueError(f"A UNet's {name} cannot be {value!r}: choose among {', '.join(map(str, known))}.")
     for name in ("depths", "attention", "blocks", "kernels"):
@@ -138,11 +141,12 @@ def _check_config(c: UNetConfig) -> None:
             f"Images of {c.sample_size} pixels cannot be cut into patches of {c.patch} and halved {c.levels - 1} times."
         )
     for level, (kind, kernel) in enumerate(zip(c.blocks, c.kernels, strict=True)):
-        if kind == "convnext" and kernel > c.side(level):
+        if kind == "convnext" and kernel > max(c.side(level), KERNELS[0]):
             raise ValueError(
                 f"A kernel of {kernel} is larger than the {c.side(level)} pixels of level {level}: take a smaller one."
             )
-        if c.attention[level] != "none" and c.widths[level] % c.heads:
+        attends = c.attention[level] != "none" or (c.middle == "attention" and level == c.levels - 1)
+        if attends and c.widths[level] % c.heads:
             raise ValueError(f"{c.heads} heads do not divide the {c.widths[level]} channels of level {level}.")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import BudgetError, StrategyError
 from nni_diffnas.api.space import Architecture, Value
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import REFERENCE, Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 
 from .choices import choose_globally, choose_locally, choose_randomly, knapsack
 from .fronts import Front, read_front, teacher_only, total
@@ -55,7 +55,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         score_teacher: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(**{"start_with_default": False, **options})
+        super().__init__(**{"train_first": "none", **options})
         self.choices = [choice] if isinstance(choice, str) else list(choice)
         self.tolerances = [float(tolerance)] if isinstance(tolerance, int | float) else [float(s) for s in tolerance]
         self.quantity, self.betas, self.score_teacher = quantity, tuple(betas), score_teacher
@@ -66,9 +66,9 @@ class BlockwiseLocalSearch(AskTellStrategy):
             raise StrategyError(f"quantity is {quantity!r}: use one of {', '.join(QUANTITIES)}.")
         if not self.choices or not self.tolerances or any(s < 0 for s in self.tolerances):
             raise StrategyError("choice and tolerance want at least one value, and tolerances of at least 0.")
-        if "knapsack" in self.choices and not self.budget.windows:
+        if "knapsack" in self.choices and not self.options.budget.windows:
             raise StrategyError("choice 'knapsack' needs a budget: give the job one on macs, params or latency_ms.")
-        if "local" in self.choices and self.budget.windows:
+        if "local" in self.choices and self.options.budget.windows:
             raise StrategyError("choice 'local' cannot keep a budget on the whole network: use 'knapsack' or 'auto'.")
 
     # The search ------------------------------------------------------------------------------------------------------
@@ -80,11 +80,11 @@ class BlockwiseLocalSearch(AskTellStrategy):
         Raises:
             StrategyError: the space is of another kind.
         """
-        if not isinstance(self.family, BlockFamily):
+        if not isinstance(self.search.family, BlockFamily):
             raise StrategyError(
                 "BlockwiseLocalSearch searches the blocks of a teacher: use space 'blockwise' (BlockwiseUNetSpace)."
             )
-        return self.family
+        return self.search.family
 
     def check_budget(self) -> None:
         """Refuse a space without blocks, and a budget below the cheapest network.
@@ -93,7 +93,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
             BudgetError: the message says what the cheapest network costs.
             StrategyError: the space is of another kind.
         """
-        for name, window in self.budget.windows.items():
+        for name, window in self.search.budget.windows.items():
             if name == "latency_ms" and self.blocks.fixed.latency_ms is None:
                 raise BudgetError(
                     "The budget bounds latency_ms, which is not measured: set latency: true in the space."
@@ -112,12 +112,6 @@ class BlockwiseLocalSearch(AskTellStrategy):
         students = len(self.choices) * len(self.tolerances) * max(1, len(self.betas))
         return min(trials, self.score_teacher + len(self.blocks.blocks) + students)
 
-    def rejection(self, architecture: Architecture, settings: Mapping[str, Value] | None = None) -> str:
-        """As for every strategy; only students have to keep the budget."""
-        if settings and settings.get("task") in ("block", "teacher"):
-            return "already trained or pending" if self.history.knows(architecture, settings) else ""
-        return super().rejection(architecture, settings)
-
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Blocks first; nothing while the last of them are under way; then the students."""
         default = self.blocks.space.validate(self.blocks.default)
@@ -127,7 +121,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
         for block in self.blocks.blocks:
             wanted.append(self._attempt(default, "block", {"task": "block", "block": block.name}))
         now = [suggestion for suggestion in wanted if suggestion is not None]
-        if not now and not any(trial.settings.get("task") == "block" for trial in self.pending):
+        if not now and not any(trial.settings.get("task") == "block" for trial in self.search.pending):
             wanted = [
                 self._attempt(architecture, kind, {"task": "retrain", **({"beta": beta} if beta else {})})
                 for kind, architecture in self.chosen().items()
@@ -145,22 +139,25 @@ class BlockwiseLocalSearch(AskTellStrategy):
             tried = {**settings, **({"attempt": attempt} if attempt else {})}
             status = self._ended_as(architecture, tried)
             if status is None:
-                return Suggestion(architecture, kind, settings=tried)
+                # Only students have to keep the budget.
+                return Suggestion(architecture, kind, settings=tried, candidate=settings["task"] == "retrain")
             if status != "failed":
                 return None
         return None
 
     def _ended_as(self, architecture: Architecture, settings: Mapping[str, Value]) -> str | None:
-        found = [t.status for t in self.trials if t.settings == settings and t.architecture == architecture]
+        found = [t.status for t in self.search.trials if t.settings == settings and t.architecture == architecture]
         return found[-1] if found else None
 
     # Choosing --------------------------------------------------------------------------------------------------------
 
     def fronts(self) -> list[Front]:
         """What is known of each block; a block without a successful trial stays the teacher's."""
-        measured = {t.settings["block"]: t for t in self.trials if t.settings.get("task") == "block" and t.metrics}
+        measured = {
+            t.settings["block"]: t for t in self.search.trials if t.settings.get("task") == "block" and t.metrics
+        }
         return [
-            read_front(block, measured[block.name].metrics, self.space)
+            read_front(block, measured[block.name].metrics, self.search.space)
             if block.name in measured
             else teacher_only(block)
             for block in self.blocks.blocks
@@ -178,10 +175,10 @@ class BlockwiseLocalSearch(AskTellStrategy):
             for tolerance in self.tolerances:
                 architecture = self._choose(name, fronts, tolerance)
                 cost = self.blocks.cost(architecture)
-                if not self.budget.admits(cost):
+                if not self.search.budget.admits(cost):
                     raise BudgetError(
-                        f"Choice {name!r} found no network within budget ({self.budget.explain(cost)}): leave it out, "
-                        f"use 'knapsack', which finds one where there is one, or widen the budget."
+                        f"Choice {name!r} found no network within budget ({self.search.budget.explain(cost)}): "
+                        f"leave it out, use 'knapsack', which finds one where there is one, or widen the budget."
                     )
                 if architecture not in found.values():
                     found[name if len(self.tolerances) == 1 else f"{name} s={tolerance:g}"] = architecture
@@ -192,11 +189,11 @@ class BlockwiseLocalSearch(AskTellStrategy):
         if name == "random":
             reference = self._choose("auto", fronts, tolerance)
             target = family.cost(reference).as_metrics()[self.quantity]
-            return choose_randomly(family, target, self.quantity, self.budget, self.seed)
+            return choose_randomly(family, target, self.quantity, self.search.budget, self.options.seed)
         if name == "global":
-            points = choose_globally(fronts, fixed, self.budget, tolerance, self.quantity, self.seed)
-        elif name == "knapsack" or self.budget.windows:
-            points = knapsack(fronts, fixed, self.budget)
+            points = choose_globally(fronts, fixed, self.search.budget, tolerance, self.quantity, self.options.seed)
+        elif name == "knapsack" or self.search.budget.windows:
+            points = knapsack(fronts, fixed, self.search.budget)
         else:
             points = choose_locally(fronts, tolerance, self.quantity)
         assert total(points, fixed, "macs") == family.cost(family.assemble(p.path for p in points)).macs

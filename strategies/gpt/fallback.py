@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from nni_diffnas.api.space import Architecture, Space
-from nni_diffnas.api.trial import Objective, Suggestion, Trial
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.strategy import SearchView
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.language_model.exchange import Fill
 
-__all__ = ["Fallback", "Search"]
+__all__ = ["Fallback"]
 
 _GOOD = 0.25
 _TRIES = 200
-
-
-class Search(Protocol):
-    """What the fall-back needs of the search."""
-
-    objective: Objective
-    rng: np.random.Generator
-
-    @property
-    def space(self) -> Space:
-        """What is searched."""
-
-    def remembered(self) -> list[Trial]:
-        """All trials that count."""
-
-    def refusal(self, architecture: Architecture) -> str:
-        """Why an architecture may not be trained; empty when it may."""
-
-    def draw(self, taken: Collection[Architecture] = ()) -> Architecture | None:
-        """Draw a random architecture within budget that is neither known nor ``taken``; ``None``: there is none."""
 
 
 class Fallback:
@@ -42,13 +20,15 @@ class Fallback:
 
     Args:
         search: the search whose slots are filled.
+        remembered: all trials that count.
+        refusal: says why an architecture may not be trained; empty when it may.
     """
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
+    def __init__(self, search: SearchView, remembered: Sequence[Trial], refusal: Callable[[Architecture], str]) -> None:
+        self._search, self._remembered, self._refusal = search, remembered, refusal
         scored = [
             (score, trial)
-            for trial in search.remembered()
+            for trial in remembered
             if trial.status == "succeeded" and (score := search.objective.score(trial.metrics)) is not None
         ]
         scored.sort(key=lambda pair: -pair[0])
@@ -62,10 +42,10 @@ class Fallback:
             child = dict(parent.architecture)
             for _ in range(1 + attempt // 50):  # further away where the neighbourhood is used up
                 child = search.space.mutate(child, search.rng)
-            if child not in taken and not search.refusal(child):
+            if child not in taken and not self._refusal(child):
                 return Suggestion(child, "mutation", parent.id)
         refused = list(taken)
-        while (drawn := search.draw(refused)) is not None and search.refusal(drawn):
+        while (drawn := search.draw(refused)) is not None and self._refusal(drawn):
             refused.append(drawn)
         return None if drawn is None else Suggestion(drawn, "random")
 
@@ -75,5 +55,5 @@ class Fallback:
 
     def repeat(self, fill: Fill) -> Suggestion:
         """The recorded filling of a slot, its parent looked up among this search's trials."""
-        parents = (t.id for t in self._search.remembered() if fill.parent is not None and t.architecture == fill.parent)
+        parents = (t.id for t in self._remembered if fill.parent is not None and t.architecture == fill.parent)
         return Suggestion(fill.architecture, "random" if fill.parent is None else "mutation", next(parents, None))

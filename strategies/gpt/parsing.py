@@ -22,7 +22,7 @@ MAX_PROPOSALS = 64
 """More than any question asks for; what follows is ignored."""
 
 _MAX_STARTS = 300
-_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_answer(text: str, space: Space, *, cut_off: bool = False) -> Answered:
         space: of the proposals.
         cut_off: it ends in the middle; a last proposal that is not JSON may be half of one, and is left out.
     """
-    text = _THOUGHTS.sub(" ", text)
+    text = _without_thoughts(text)
     proposals: list[dict[str, Any]] = []
     lessons: tuple[str, ...] = ()
     for value in _json_values(text):
@@ -56,6 +56,24 @@ def read_answer(text: str, space: Space, *, cut_off: bool = False) -> Answered:
     if not proposals:
         proposals = list(_pairs(text, space))[: -1 if cut_off else None]
     return Answered(tuple(proposals[:MAX_PROPOSALS]), lessons)
+
+
+def _without_thoughts(text: str) -> str:
+    """What is left of an answer without what the model thought before it: drafts that it may have rejected.
+
+    Where only the end of a thought is marked, the server's template has begun it before the answer.
+    """
+    kept: list[str] = []
+    thinking, position = False, 0
+    for mark in _THOUGHT.finditer(text):
+        if mark.group(1):
+            if not thinking:
+                kept.clear()
+            thinking, position = False, mark.end()
+        elif not thinking:
+            kept.append(text[position : mark.start()])
+            thinking = True
+    return " ".join(kept if thinking else [*kept, text[position:]])
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -118,6 +136,9 @@ def read_value(space: Space, label: str, value: Any) -> Value | None:
     for choice in values:
         if same_value(choice, value):
             return choice
+    for former, today in space.former.get(label, ()):
+        if same_value(former, value) and today in values:
+            return today
     fitting = [choice for choice in values if _means(value, choice)]
     return fitting[0] if len(fitting) == 1 else None
 

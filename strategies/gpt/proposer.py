@@ -11,8 +11,9 @@ import numpy as np
 from nni_diffnas.api.errors import BudgetError, StrategyError
 from nni_diffnas.api.family import sample_within
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.api.strategy import About
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.language_model.exchange import Answer, LanguageModel, Message
 from nni_diffnas.language_model.ledger import LedgerRow
 from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, open_language_model, read_template
@@ -135,7 +136,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
                 max_cost_usd=max_cost_usd,
                 max_tokens=max_tokens,
                 max_requests=max_requests,
-                seed=self.seed,
+                seed=self.options.seed,
             )
         )
         self.lessons: tuple[str, ...] = ()
@@ -147,45 +148,58 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._reflected = (0, 0)
         self._parts: dict[str, str] = {}
 
+    @property
+    def _about(self) -> About:
+        return self.search.about
+
     # The hooks -------------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
         """Render what stays the same in every prompt, open the transcript, take over lessons of a shared memory."""
         self._parts = {
-            "task": render_task(self.task or self.protocol, self.objective),
-            "choices": render_choices(self.space, self.family),
-            "flow": render_flow(self.space),
-            "costs": render_costs(self.family, self.budget),
-            "window": render_window(self.budget),
-            "answer_format": render_answer_format(self.space),
+            "task": render_task(self._about.task or self._about.protocol, self.search.objective),
+            "choices": render_choices(self.search.space, self.search.family),
+            "flow": render_flow(self.search.space),
+            "costs": render_costs(self.search.family, self.search.budget),
+            "window": render_window(self.search.budget),
+            "answer_format": render_answer_format(self.search.space),
         }
         self._rounds.per_answer = min(MAX_WANTED, max(1, self._model.answer_tokens // self._proposal_tokens))
-        about = {"space": self.space.key, "task": self.task, "strategy": type(self).__name__, "seed": self.seed}
-        self._model.open(self.folder, about, self._enter)
+        about = {
+            "space": self.search.space.key,
+            "task": self._about.task,
+            "strategy": type(self).__name__,
+            "seed": self.options.seed,
+        }
+        self._model.open(self._about.folder, about, self._enter)
         self._rounds.number = self._model.last_round
-        if self.memory is not None:
+        if self._about.memory is not None:
             # What was spent before a resume; the journal knows it even where a kill lost the last snapshot.
-            self._model.ledger.restore(event.body for event in self.memory.events("ledger", self.experiment))
-            for event in self.memory.events("lessons"):
-                if event.body.get("space") == self.space.key:
+            self._model.ledger.restore(
+                event.body for event in self._about.memory.events("ledger", self._about.experiment)
+            )
+            for event in self._about.memory.events("lessons"):
+                if event.body.get("space") == self.search.space.key:
                     self.lessons = tuple(event.body["lessons"])
 
     @property
     def _proposal_tokens(self) -> int:
         """The most that one proposal takes of an answer, as far as is known."""
         longest = {
-            label: max(values, key=lambda value: len(str(value))) for label, values in self.space.choices.items()
+            label: max(values, key=lambda value: len(str(value))) for label, values in self.search.space.choices.items()
         }
         return self._model.tokens.text(write_architecture({**longest, REASON: "x" * REASON_CHARACTERS}))
 
-    def forecast(self, trials: int) -> str:
-        """What a question for each trial costs, the memory growing with them; the default network needs none."""
-        asked = trials - len(self._first())
+    def forecast(self, suggestions: int) -> str:
+        """What a question for each suggestion costs, the memory growing with them."""
         tokens = self._model.tokens
-        line = tokens.text(write_architecture(self.space.complete(self.space.sample(self._fixed_rng(0))))) + _LINE
+        line = (
+            tokens.text(write_architecture(self.search.space.complete(self.search.space.sample(self._fixed_rng(0)))))
+            + _LINE
+        )
         first = tokens.text(SYSTEM + self.prompt(1))
         lessons = tokens.text("x" * MAX_LESSONS * MAX_CHARACTERS) // 2
-        grown = [min(self.memory_tokens, line * number) for number in range(asked)]
+        grown = [min(self.memory_tokens, line * number) for number in range(suggestions)]
         answer = self._proposal_tokens + lessons // _REFLECTS
         told = self._model.forecast([first + lessons + memory for memory in grown], answer)
         if self._rounds.per_answer == 1 and self._model.order is None:
@@ -201,7 +215,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Hand out what is ready, or what fills its place; see `Rounds`. A transcript is replayed in its order."""
-        if self.history.distinct >= self.space.size:
+        if len({self.search.space.key_of(t.architecture) for t in self.search.trials}) >= self.search.space.size:
             return []
         if self._model.order is not None:
             return self._replay(self._model.order)
@@ -210,7 +224,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def update(self, trials: Sequence[Trial]) -> None:
         """Note the results in the transcript, and take in what has been answered; the next prompt reads the memory."""
         for trial in trials:
-            score = trial.metrics.get(self.objective.metric)
+            score = trial.metrics.get(self.search.objective.metric)
             self._model.note(
                 "ended",
                 {
@@ -226,7 +240,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def summary(self) -> str:
         """What the model did and cost, for the end of the search."""
         self._model.abandon()
-        mine = [trial for trial in self.trials if trial.experiment == self.experiment]
+        mine = [trial for trial in self.search.trials if trial.experiment == self._about.experiment]
         kinds = {kind: sum(t.origin.kind == kind for t in mine) for kind in ("proposal", "mutation", "random")}
         return (
             f"{self._model.name}: {kinds['proposal']} trials proposed by the model, {kinds['mutation']} by mutation, "
@@ -250,7 +264,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
             ],
             "replayed": self._replayed,
             "results": [self._results, *self._reflected],
-            "ledger": [] if self.memory is not None else [row.to_json() for row in self._model.ledger.rows],
+            "ledger": [] if self._about.memory is not None else [row.to_json() for row in self._model.ledger.rows],
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -267,7 +281,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._replayed = int(state.get("replayed", begun))
         self._results, *reflected = state.get("results", (0, 0, 0))
         self._reflected = reflected[0], reflected[1]
-        if self.memory is None:
+        if self._about.memory is None:
             self._model.ledger.restore(state["ledger"])
 
     # What rounds need ------------------------------------------------------------------------------------------------
@@ -275,14 +289,14 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     @property
     def busy(self) -> bool:
         """Whether anything is in training."""
-        return bool(self.pending)
+        return bool(self.search.pending)
 
     def compose(self, wanted: int, coming: Sequence[Architecture], memory_tokens: int | None) -> Asked:
         """Word a question: see `Rounds`."""
         reflect = self._reflects()
         example = self._example(coming)
         text = self.prompt(wanted, coming, memory_tokens, example, reflect=reflect)
-        schemas = answer_schemas(self.space, wanted, reflect=reflect)
+        schemas = answer_schemas(self.search.space, wanted, reflect=reflect)
         return Asked((Message("system", SYSTEM), Message("user", text)), schemas, example)
 
     def _reflects(self) -> bool:
@@ -294,7 +308,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def schemas(self, wanted: int) -> tuple[Mapping[str, Any], ...]:
         """Of the answer to a repair message."""
-        return answer_schemas(self.space, wanted, reflect=False)
+        return answer_schemas(self.search.space, wanted, reflect=False)
 
     def prompt(
         self,
@@ -316,7 +330,9 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         """
         limit = self.memory_tokens if memory_tokens is None else min(memory_tokens, self.memory_tokens)
         trials, rejections = self.remembered(), self._rejections
-        memory = render_memory(self.space, self.objective, trials, rejections, limit, coming, self._model.tokens.text)
+        memory = render_memory(
+            self.search.space, self.search.objective, trials, rejections, limit, coming, self._model.tokens.text
+        )
         parts = {
             **self._parts,
             "lessons": render_lessons(self.lessons),
@@ -335,19 +351,19 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         def fresh(drawn: Architecture) -> bool:
             return drawn not in coming and not self.refusal(drawn)
 
-        if self.family is None:
-            return next(filter(fresh, (self.space.sample(rng) for _ in range(100))), None)
+        if self.search.family is None:
+            return next(filter(fresh, (self.search.space.sample(rng) for _ in range(100))), None)
         try:
-            return sample_within(self.family, self.budget, rng, 200, fresh)
+            return sample_within(self.search.family, self.search.budget, rng, 200, fresh)
         except BudgetError:
             return None
 
     def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> Judged:
         """Read an answer: see `Rounds`."""
-        said = read_answer(answer.text, self.space, cut_off=answer.cut_off)
+        said = read_answer(answer.text, self.search.space, cut_off=answer.cut_off)
         if said.lessons and said.lessons != self.lessons:
             self.lessons = said.lessons
-            self._log("lessons", {"round": round, "lessons": list(said.lessons), "space": self.space.key})
+            self._log("lessons", {"round": round, "lessons": list(said.lessons), "space": self.search.space.key})
         accepted: list[tuple[Architecture, str]] = []
         rejected: list[Rejection] = []
         for written in said.proposals:
@@ -355,7 +371,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
                 break
             architecture, rejection = self._verdict(written, [known for known, _ in accepted], example)
             if rejection is None:
-                reason = written.get(REASON, "") if REASON not in self.space.choices else ""
+                reason = written.get(REASON, "") if REASON not in self.search.space.choices else ""
                 accepted.append((architecture, one_line(reason, REASON_CHARACTERS) if isinstance(reason, str) else ""))
             else:
                 rejected.append(rejection)
@@ -369,7 +385,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
     def _verdict(
         self, written: Mapping[str, Any], accepted: Sequence[Architecture], example: Architecture | None
     ) -> tuple[Architecture, Rejection | None]:
-        architecture, complaints = read_proposal(self.space, written)
+        architecture, complaints = read_proposal(self.search.space, written)
         if complaints:
             why = "; ".join(complaints)
         elif architecture in accepted:
@@ -382,11 +398,13 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def refusal(self, architecture: Architecture) -> str:
         """Say why an architecture may not be trained: as `rejection`, about to be, or trained before in this memory."""
-        why = self.rejection(architecture)
-        if architecture in (*(first.architecture for first in self._first()), *self._rounds.coming):
+        why = self.search.refusal(architecture)
+        if architecture in self._rounds.coming:
             why = why or "about to be trained"
-        if not why and self.memory is not None:
-            before = self.memory.find(self.space.key, self.space.key_of(architecture), self.protocol)
+        if not why and self._about.memory is not None:
+            before = self._about.memory.find(
+                self.search.space.key, self.search.space.key_of(architecture), self._about.protocol
+            )
             why = "already trained or pending in an earlier search of this memory" if before else ""
         return why
 
@@ -403,7 +421,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def fallback(self) -> Fallback:
         """What fills slots now."""
-        return Fallback(self)
+        return Fallback(self.search, self.remembered(), self.refusal)
 
     def log(self, kind: str, body: Mapping[str, Any]) -> None:
         """Write into the journal."""
@@ -411,12 +429,14 @@ max_tokens, max_requests: see `LanguageModelOptions`.
 
     def remembered(self) -> list[Trial]:
         """Trials of this space under this protocol: those of the shared memory, then those of this search."""
-        known = {trial.id: trial for trial in self.trials}
+        known = {trial.id: trial for trial in self.search.trials}
         earlier: list[Trial] = []
-        if self.memory is not None:
-            others = self.memory.trials(space_key=self.space.key, protocol=self.protocol)
+        if self._about.memory is not None:
+            others = self._about.memory.trials(space_key=self.search.space.key, protocol=self._about.protocol)
             earlier = [trial for trial in others if trial.id not in known]
-        same = [t if t.protocol == self.protocol or not t.metrics else replace(t, metrics={}) for t in known.values()]
+        same = [
+            t if t.protocol == self._about.protocol or not t.metrics else replace(t, metrics={}) for t in known.values()
+        ]
         return [*earlier, *same]
 
     # A replay --------------------------------------------------------------------------------------------------------
@@ -442,7 +462,7 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         if round > self._read:
             self._read = round
             for text in recorded.answers.values():
-                self.lessons = read_answer(text, self.space).lessons or self.lessons
+                self.lessons = read_answer(text, self.search.space).lessons or self.lessons
         if slot in recorded.fills:
             return fallback.repeat(recorded.fills[slot])
         return Suggestion(recorded.accepted[slot], "proposal") if slot in recorded.accepted else None
@@ -453,9 +473,9 @@ max_tokens, max_requests: see `LanguageModelOptions`.
         self._log("ledger", row.to_json())
 
     def _log(self, kind: str, body: Mapping[str, Any]) -> None:
-        if self.memory is not None:
-            self.memory.log(kind, self.experiment, body)
+        if self._about.memory is not None:
+            self._about.memory.log(kind, self._about.experiment, body)
 
     def _fixed_rng(self, number: int) -> np.random.Generator:
         """Random numbers that cost the search none of its own."""
-        return np.random.default_rng([self.seed, number])
+        return np.random.default_rng([self.options.seed, number])

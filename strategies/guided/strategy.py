@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.cache import cached_bytes
+from nni_diffnas.doors.strategy import AskTellStrategy
 
 if TYPE_CHECKING:
     import torch
@@ -121,8 +122,10 @@ class DiffusionGuided(AskTellStrategy):
         ):
             if chosen not in known:
                 raise StrategyError(f"{name} is {chosen!r}: choose one of {', '.join(known)}.")
-        if isinstance(objectives, str) or self.objective.metric in objectives:
-            raise StrategyError(f"objectives is {objectives!r}: list further metrics, without {self.objective.metric}.")
+        if isinstance(objectives, str) or self.options.objective.metric in objectives:
+            raise StrategyError(
+                f"objectives is {objectives!r}: list further metrics, without {self.options.objective.metric}."
+            )
         if bool(experience) != (dataset is not None):
             raise StrategyError("Experience of other data sets and the features of this one (dataset) go together.")
         self.experience, self.dataset = tuple(experience), dataset
@@ -147,21 +150,23 @@ class DiffusionGuided(AskTellStrategy):
         from .generator import Generator
 
         def make() -> bytes:
-            generator = Generator(self.space)
+            generator = Generator(self.search.space)
             generator.train(self.training_steps)
             return generator.to_bytes()
 
-        content = self._cache(f"generators/{self.space.key}-{self.training_steps}", make)
-        self.generator: Generator = Generator.from_bytes(content, self.space)
-        self.features = Features(self.generator.encoding, {} if self.family is None else self.family.cuts)
-        asked = list(dict.fromkeys([*self.budget.windows, *(name for name in self.objectives if name in _COSTS)]))
-        if asked and self.family is None:
+        content = self._cache(f"generators/{self.search.space.key}-{self.training_steps}", make)
+        self.generator: Generator = Generator.from_bytes(content, self.search.space)
+        self.features = Features(self.generator.encoding, {} if self.search.family is None else self.search.family.cuts)
+        asked = list(
+            dict.fromkeys([*self.search.budget.windows, *(name for name in self.objectives if name in _COSTS)])
+        )
+        if asked and self.search.family is None:
             raise StrategyError(f"This space cannot say {', '.join(asked)} before training: leave them out.")
         self._prior: Wish | None = None
         if self.experience and self.dataset is not None:
             from .transfer import TaskPredictor
 
-            predictor = TaskPredictor(self.features, self.experience, seed=self.seed)
+            predictor = TaskPredictor(self.features, self.experience, seed=self.options.seed)
             task = predictor.encode(self.dataset)
             self._prior = partial(predictor.predict, task)
             self.features.known.append(lambda p: predictor.predict(task, p)[..., None])
@@ -169,15 +174,19 @@ class DiffusionGuided(AskTellStrategy):
         names = [name for name in _COSTS if name in asked or (name in _SEEN and self._knows(name))]
         self._fitted: tuple[Known, list[Model]] | None = None
         self._cost_model: CostModel | None = None
-        if names and self.family is not None:
+        if names and self.search.family is not None:
             from .cost_model import CostModel
 
-            self._cost_model = CostModel(self.features, self.family, names)
+            self._cost_model = CostModel(self.features, self.search.family, names)
             self.features.known.append(self._cost_model.standard)
+
+    def _cost(self, architecture: Architecture) -> Cost | None:
+        """MACs, parameters and perhaps latency; ``None`` where the space cannot say."""
+        return None if self.search.family is None else self.search.family.cost(architecture)
 
     def _knows(self, name: str) -> bool:
         """Whether the family states this cost of any architecture, and it is not the same for all."""
-        drawn = [self.cost(self.space.sample(rng)) for rng in map(np.random.default_rng, range(64))]
+        drawn = [self._cost(self.search.space.sample(rng)) for rng in map(np.random.default_rng, range(64))]
         values = [None if cost is None else cost.as_metrics().get(name) for cost in drawn]
         return all(value is not None and value > 0 for value in values) and len(set(values)) > 1
 
@@ -198,10 +207,10 @@ class DiffusionGuided(AskTellStrategy):
     def _next(self, taken: list[Architecture]) -> Suggestion | None:
         import torch
 
-        seed = int(self.rng.integers(2**31))
+        seed = int(self.search.rng.integers(2**31))
         noise = torch.Generator().manual_seed(seed)
         scored = self._scored()
-        started = len(scored) + len(self.pending) + len(taken)
+        started = len(scored) + len(self.search.pending) + len(taken)
         early = started < self.unguided or len(scored) < 2
         found = self._unguided(noise, taken) if early else self._guided(scored, taken, seed, noise)
         return found or self._fallback(taken)
@@ -225,11 +234,11 @@ class DiffusionGuided(AskTellStrategy):
     def _reference(self) -> torch.Tensor:
         """Random architectures, by which strengths are scaled."""
         encoding = self.generator.encoding
-        return encoding.one_hot(encoding.sample(64, np.random.default_rng(self.seed)))
+        return encoding.one_hot(encoding.sample(64, np.random.default_rng(self.options.seed)))
 
     def _fallback(self, taken: list[Architecture]) -> Suggestion | None:
         """A random architecture, said to be one, where the generator brings nothing new."""
-        drawn = self.draw(taken)
+        drawn = self.search.draw(taken)
         return None if drawn is None else Suggestion(drawn, "random")
 
     def _guided(
@@ -243,14 +252,14 @@ class DiffusionGuided(AskTellStrategy):
         encoding = self.generator.encoding
         known = self._known_to_search(scored, taken)
         if self._fitted is None or not self._fitted[0].agrees(known):  # what is pending is no part of the fit
-            models = fit_models(self.features, known, self.surrogate, self.seed, self._exact(scored))
+            models = fit_models(self.features, known, self.surrogate, self.options.seed, self._exact(scored))
             self._fitted = (known, models)
         models = self._fitted[1]
-        acquisition = Acquisition(self.features, known, models, self.seed)
+        acquisition = Acquisition(self.features, known, models, self.options.seed)
         if self.guidance == "noise-aware":
             from .predictor import NoiseAwarePredictor
 
-            predictor = NoiseAwarePredictor(encoding, self.generator.levels, self.seed)
+            predictor = NoiseAwarePredictor(encoding, self.generator.levels, self.options.seed)
             predictor.fit(known.matrices, known.targets.mean(1))
             pull = predictor.tilt(self.strength)
         else:
@@ -281,14 +290,14 @@ class DiffusionGuided(AskTellStrategy):
         encoding = self.generator.encoding
 
         def admits(indices: Indices) -> NDArray[np.bool_]:
-            costs = [self.cost(architecture) for architecture in encoding.architectures(indices)]
-            return np.array([cost is None or self.budget.admits(cost) for cost in costs], dtype=bool)
+            costs = [self._cost(architecture) for architecture in encoding.architectures(indices)]
+            return np.array([cost is None or self.search.budget.admits(cost) for cost in costs], dtype=bool)
 
         indices, valid = self.generator.within(
             count,
             noise,
             admits,
-            rounds=_RESTARTS if self.budget.windows else 0,
+            rounds=_RESTARTS if self.search.budget.windows else 0,
             tilt=together(tilts),
             steps=self.sampler_steps,
             start=parents,
@@ -298,13 +307,13 @@ class DiffusionGuided(AskTellStrategy):
         self.invalid += int((~valid).sum())
         unique = np.unique(indices[valid], axis=0, return_index=True)[1]
         drawn = encoding.architectures(indices[valid][np.sort(unique)])
-        return [a for a in drawn if a not in taken and not self.rejection(a)]
+        return [a for a in drawn if a not in taken and not self.search.refusal(a)]
 
     def _budget_tilts(self) -> list[Tilt]:
         from .guidance import towards_window
 
         tilts = []
-        for name, window in self.budget.windows.items():
+        for name, window in self.search.budget.windows.items():
             model = self._cost_model
             assert model is not None
 
@@ -322,9 +331,9 @@ class DiffusionGuided(AskTellStrategy):
         """Finished trials of this protocol with all objectives, in order of submission."""
         return [
             trial
-            for trial in self.trials
-            if trial.protocol == self.protocol
-            and self.objective.score(trial.metrics) is not None
+            for trial in self.search.trials
+            if trial.protocol == self.search.about.protocol
+            and self.search.objective.score(trial.metrics) is not None
             and all(self._minimised(trial, name) is not None for name in self.objectives)
         ]
 
@@ -335,7 +344,7 @@ class DiffusionGuided(AskTellStrategy):
         return None if value is None or not 0 < value < math.inf else -math.log(value)
 
     def _rank(self, trial: Trial) -> float:
-        return -math.inf if (score := self.objective.score(trial.metrics)) is None else score
+        return -math.inf if (score := self.search.objective.score(trial.metrics)) is None else score
 
     def _known_to_search(self, scored: list[Trial], taken: list[Architecture]) -> Known:
         import torch
@@ -344,7 +353,11 @@ class DiffusionGuided(AskTellStrategy):
         from .outcomes import Outcomes
 
         encoding = self.generator.encoding
-        failed = [trial for trial in self.trials if trial.status == "failed" and trial.protocol == self.protocol]
+        failed = [
+            trial
+            for trial in self.search.trials
+            if trial.status == "failed" and trial.protocol == self.search.about.protocol
+        ]
         scores = np.array([self._rank(trial) for trial in scored])
         columns = [Outcomes(scores)(np.append(scores, [scores.min()] * len(failed)))]
         for name in self.objectives:
@@ -352,7 +365,7 @@ class DiffusionGuided(AskTellStrategy):
             worst = [values.min() if name not in _COSTS else self._minimised(t, name) or values.min() for t in failed]
             columns.append((np.append(values, worst) - values.mean()) / (values.std() or 1.0))
         architectures = [trial.architecture for trial in scored + failed]
-        pending = [trial.architecture for trial in self.pending] + taken
+        pending = [trial.architecture for trial in self.search.pending] + taken
         return Known(
             encoding.one_hot(encoding.indices(architectures)),
             torch.from_numpy(np.stack(columns, axis=1)),

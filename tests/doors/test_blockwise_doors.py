@@ -19,8 +19,8 @@ from nni.tools.nnictl.config_utils import Experiments
 from nni_experiment import Running, created, environment_of, free_port, resumed, run, write_config
 
 from nni_diffnas.api.trial import Trial
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.results.read import read_search
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]

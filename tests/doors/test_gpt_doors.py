@@ -37,13 +37,13 @@ experiment = NasExperiment(UNetSpace(preset="digits"), evaluator, strategy)
 experiment.config.max_trial_number = 3
 experiment.config.experiment_working_directory = str(Path("exp").resolve())
 experiment.run(port=PORT)
-print([trial.origin.kind for trial in strategy.trials])
+print([trial.origin.kind for trial in strategy.search.trials])
 experiment.stop()
 """
 
 
 def tuner(**arguments: Any) -> dict[str, Any]:
-    shared = {"job": "job.yml", "optimize_mode": "minimize", "start_with_default": False}
+    shared = {"job": "job.yml", "optimize_mode": "minimize", "train_first": "none"}
     return {"name": "GPTProposer", "classArgs": {**shared, **arguments}}
 
 

@@ -17,7 +17,7 @@ from nni.nas.experiment import NasExperiment
 from nni.nas.strategy.middleware import Chain, Deduplication
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.evaluators import DiffusionEvaluator
-from nni_diffnas.doors.experiment import find_experiment
+from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.report import read_source
@@ -37,10 +37,10 @@ with SearchMemory(Path("memory.sqlite")) as memory:
     experiment.config.experiment_working_directory = str(Path("exp").resolve())
     experiment.run(port=PORT)
     best = next(iter(experiment.export_top_models(top_k=1, formatter="dict")))
-    ranked = Outcome.of(strategy.trials, strategy.objective).ranked
+    ranked = Outcome.of(strategy.search.trials, strategy.search.objective).ranked
     assert {k: best[k] for k in ranked[0].architecture} == ranked[0].architecture, (best, ranked)
     search = read_search(find_experiment(experiment.id))
-    assert [trial.id for trial in search.trials] == [trial.id for trial in strategy.trials]
+    assert [trial.id for trial in search.trials] == [trial.id for trial in strategy.search.trials]
     pipeline = export_trial(search.folder, search.job, search.best, Path("winner"), search.trials)
     assert (pipeline / "model_index.json").is_file(), pipeline
     assert all((read_source(experiment.id).output(trial) / "samples.png").is_file() for trial in search.trials)
@@ -72,3 +72,30 @@ def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int
     assert trials[0].origin.kind == "reference"  # the default network, which the budget forbids
     assert all(trial.cost is not None and trial.cost.params <= 2e5 for trial in trials[1:])
     assert trials[0].protocol.startswith("rfid/")
+
+
+PLUGIN = """
+from pathlib import Path
+from nni.nas.experiment import NasExperiment
+from diffnas_denoiser_mlp.strategy import CheapestFirst
+from nni_diffnas.doors.evaluator import PluginEvaluator
+from nni_diffnas.doors.model_space import FamilySpace
+from nni_diffnas.memory.experiment_folder import find_experiment
+from nni_diffnas.results.read import read_search
+
+strategy = CheapestFirst(objective="error")
+experiment = NasExperiment(FamilySpace("mlp"), PluginEvaluator("denoise2d", metric="error", steps=20), strategy)
+experiment.config.max_trial_number = 2
+experiment.config.experiment_working_directory = str(Path("exp").resolve())
+experiment.run(port=PORT)
+search = read_search(find_experiment(experiment.id))
+assert search.job.space.type == "mlp", search.job
+assert [trial.origin.kind for trial in search.trials] == ["default", "cheapest"], search.trials
+assert all(trial.metrics["error"] > 0 and trial.metrics["seconds"] > 0 for trial in search.trials), search.trials
+experiment.stop()
+print("FINISHED")
+"""
+
+
+def test_a_plug_in_needs_no_adapter_of_its_own(tmp_path: Path, plugin_site: Path) -> None:
+    assert "FINISHED" in run_script(tmp_path, PLUGIN)

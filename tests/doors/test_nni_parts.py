@@ -11,8 +11,8 @@ import pytest
 from nni_experiment import created, run_script, write_config
 
 from nni_diffnas.api.trial import STOPPED_EARLY
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
 
@@ -125,7 +125,7 @@ def test_medianstop_ends_hopeless_trials_early_and_the_search_goes_on(plugin_sit
         "data": {"path": "table.npz"},
         "evaluator": {"type": "tabular"},
     }
-    arguments = {"job": "job.yml", "optimize_mode": "minimize", "start_with_default": False}
+    arguments = {"job": "job.yml", "optimize_mode": "minimize", "train_first": "none"}
     config = write_config(
         tmp_path,
         job,

@@ -12,7 +12,7 @@ from nni_experiment import Running, created, environment_of, run, write_config
 from ssh_hosts import missing, ssh_hosts
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.doors.experiment import ExperimentFolder
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.results.read import WEIGHTS, read_search
 from nni_diffnas.results.remote import fetch_output
 

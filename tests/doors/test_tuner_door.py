@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from nni_experiment import BIN, created, environment_of, resumed, run, write_config
 
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.results.read import read_search
 
 pytestmark = pytest.mark.nni

@@ -87,7 +87,8 @@ def test_a_trial_that_falls_behind_ends_itself(tmp_path: Path, small_denoiser: t
     reports.clear()
     stopping = TrialContext({}, tmp_path, report=reports.append, settings={"stop.rfid@50": curve[1] * 0.99})
     metrics = evaluation.evaluate(seeded(small_denoiser), stopping)
-    assert metrics.keys() == {"unranked", "rfid@25", "rfid@50", "seconds"}
+    losses = {"held_out_loss@25", "held_out_loss@50"}
+    assert metrics.keys() == {"unranked", "rfid@25", "rfid@50", "seconds", *losses}
     assert len(reports) == 6, "half of the twelve reports"
     assert "stopped after 640 images" in json.loads((tmp_path / "evaluation.json").read_text())["stopped"]
 

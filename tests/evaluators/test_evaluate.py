@@ -12,7 +12,8 @@ from PIL import Image
 from nni_diffnas.api.errors import DataError, JobError
 from nni_diffnas.evaluators import evaluate as module
 from nni_diffnas.evaluators.evaluate import evaluate, score_name
-from nni_diffnas.evaluators.images.image_set import DataSettings, images
+from nni_diffnas.evaluators.images.image_set import images
+from nni_diffnas.evaluators.images.settings import DataSettings
 from nni_diffnas.evaluators.sampling.pipelines import Generator
 from nni_diffnas.evaluators.scores.features import random_extractor
 from nni_diffnas.evaluators.scores.fidelity import inception_extractor, register

@@ -12,7 +12,7 @@ from torch import nn
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.evaluators import DiffusionEvaluation, DiffusionEvaluator
 from nni_diffnas.testing import SmallFamily
-from nni_diffnas.trial.run import TRIAL_ID
+from nni_diffnas.trial.parameters import TRIAL_ID
 
 OPTIONS: dict[str, Any] = {
     "extractor": "random", "training": {"images": 320}, "score_images": 50, "sampler_steps": 3, "curve_images": 20,
@@ -38,7 +38,7 @@ def test_a_trial_hears_of_the_labels_that_its_network_has(tmp_path: Path, monkey
         contexts.append(context)
         return {"rfid": 1.0}
 
-    monkeypatch.setattr("nni_diffnas.evaluators.nas.traced_family", lambda model: family)
+    monkeypatch.setattr("nni_diffnas.doors.evaluator.traced_family", lambda model: family)
     monkeypatch.setattr(DiffusionEvaluation, "evaluate", evaluate)
     monkeypatch.setattr(nni, "report_final_result", lambda metrics: None)
     monkeypatch.setenv("NNI_OUTPUT_DIR", str(tmp_path / "trial"))

@@ -11,7 +11,7 @@ from chat_server import ChatServer
 from nni_experiment import created, write_config
 from stand_ins import MutatingModel
 
-from nni_diffnas.doors.experiment import ExperimentFolder
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 
 KEY = "sk-planted-4f1c9a0be7d2583361"
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import pytest
 from nni_experiment import created, environment_of, run, write_config
 
 from nni_diffnas.api.trial import Objective
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.searching.ranking import Outcome
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
@@ -103,7 +103,7 @@ def write_search(folder: Path, faults: list[str], before: str = "", **config: An
         "evaluator": {"type": "tabular"},
         "max_trial_seconds": 4,
     }
-    arguments = {"job": "job.yml", "optimize_mode": "minimize", "start_with_default": False}
+    arguments = {"job": "job.yml", "optimize_mode": "minimize", "train_first": "none"}
     return write_config(
         folder,
         job,

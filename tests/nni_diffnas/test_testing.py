@@ -15,7 +15,7 @@ from stand_ins import MutatingModel
 from nni_diffnas.api.evaluation import Evaluation
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.strategy import AskTellStrategy
+from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.evaluators import DiffusionEvaluation, TabularEvaluation
 from nni_diffnas.search_spaces import (
     BlockwiseUNetFamily,

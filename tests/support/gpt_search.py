@@ -12,7 +12,8 @@ from toy_family import ToyFamily, score
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.trial import Trial
-from nni_diffnas.strategies import GPTProposer, RandomSearch
+from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import GPTProposer
 
 FAMILY = ToyFamily()
 SPACE = FAMILY.space
@@ -23,16 +24,20 @@ GOOD = [
 TOO_BIG = {"level0.width": 32, "level0.depth": 3, "attention": True, "heads": 1}
 
 
-def proposer(url: str | None = None, folder: Path | None = None, **options: Any) -> GPTProposer:
+def proposer(url: str | None = None, folder: Path | None = None, **options: Any) -> Search:
     where = {} if url is None else {"base_url": url, "backoff_s": 0.002, "timeout_s": 5.0}
-    made = GPTProposer(**{**where, "budget": BUDGET, "start_with_default": False, **options})
-    made.bind(SPACE, FAMILY, "toy", task="toys", folder=folder)
-    return made
+    search = Search(
+        GPTProposer(**{**where, "budget": BUDGET, "train_first": "none", **options}),
+        SPACE,
+        FAMILY,
+        "toy",
+        task="toys",
+        folder=folder,
+    )
+    return search
 
 
-def run(
-    search: GPTProposer | RandomSearch, count: int, workers: int = 1, value: Callable[[Trial], float] | None = None
-) -> list[Trial]:
+def run(search: Search, count: int, workers: int = 1, value: Callable[[Trial], float] | None = None) -> list[Trial]:
     """Train ``count`` trials; they end in the order in which they were asked for."""
     done = 0
     while done < count:
@@ -56,5 +61,5 @@ def says(*answers: Any) -> Callable[[list[dict[str, str]]], str]:
     return model
 
 
-def kinds(search: GPTProposer) -> Counter[str]:
+def kinds(search: Search) -> Counter[str]:
     return Counter(trial.origin.kind for trial in search.trials)

@@ -33,6 +33,7 @@ from nni_diffnas.api.trial import Trial
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.search_spaces.tabular import TableFamily
 from nni_diffnas.search_spaces.unet.family import UNetFamily
+from nni_diffnas.searching.search import Search as StrategySearch
 from nni_diffnas.strategies import RegularizedEvolution
 
 
@@ -227,16 +228,15 @@ def family_of(search: Search) -> Family:
 
 def undisturbed(family: Family, trials: list[Trial]) -> list[dict[str, Any]]:
     """What the strategy suggests, one after the other, when these trials end as they did and nothing is ever killed."""
-    strategy = RegularizedEvolution(population=3, sample=2, seed=5)
-    strategy.bind(family.space, family)
+    search = StrategySearch(RegularizedEvolution(population=3, sample=2, seed=5), family.space, family)
     suggested = []
     for recorded in trials:
-        (trial,) = strategy.ask(1)
+        (trial,) = search.ask(1)
         suggested.append(dict(trial.architecture))
         if recorded.status == "failed":
-            strategy.tell_failed(trial.id, recorded.reason)
+            search.tell_failed(trial.id, recorded.reason)
         elif recorded.status == "succeeded":
-            strategy.tell(trial.id, recorded.metrics)
+            search.tell(trial.id, recorded.metrics)
     return suggested
 
 

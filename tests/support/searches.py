@@ -8,9 +8,10 @@ from typing import Any
 from toy_family import ToyFamily, score
 
 from nni_diffnas.api.trial import Objective, Trial
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.plugins import find_plugin
+from nni_diffnas.searching.search import Search
 
 PROTOCOL = "toy/1"
 
@@ -50,8 +51,7 @@ def run_search(
         made = find_plugin("strategies", strategy)(
             objective=Objective("rfid", "minimize"), seed=seed, memory=opened, **options
         )
-        made.experiment = experiment.id
-        made.bind(family.space, family, protocol)
+        search = Search(made, family.space, family, protocol, experiment=experiment.id)
         if job:
             body = {
                 "job": {
@@ -69,14 +69,14 @@ def run_search(
             }
             opened.log("experiment", experiment.id, body)
         for i in range(trials):
-            (trial,) = made.ask(1)
-            _end(made, trial, i, fail, noise)
+            (trial,) = search.ask(1)
+            _end(search, trial, i, fail, noise)
     return experiment
 
 
-def _end(strategy: Any, trial: Trial, i: int, fail: int, noise: float) -> None:
+def _end(search: Search, trial: Trial, i: int, fail: int, noise: float) -> None:
     if fail and i % fail == fail - 1:
-        strategy.tell_failed(trial.id, "loss is not finite <step 3>", job_id=f"job{i}")
+        search.tell_failed(trial.id, "loss is not finite <step 3>", job_id=f"job{i}")
     else:
         value = 1 + score(trial.architecture) + noise * (-1) ** i
-        strategy.tell(trial.id, {"rfid": value, **trial.cost.as_metrics()} if trial.cost else {}, job_id=f"job{i}")
+        search.tell(trial.id, {"rfid": value, **trial.cost.as_metrics()} if trial.cost else {}, job_id=f"job{i}")

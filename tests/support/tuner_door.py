@@ -13,12 +13,13 @@ import numpy as np
 import yaml
 
 from nni_diffnas.api.trial import Origin, Trial
-from nni_diffnas.doors.experiment import ExperimentFolder, ManagerInfo, TrialJobs
+from nni_diffnas.doors.experiment import ManagerInfo, TrialJobs
 from nni_diffnas.doors.gpus import GpuRequest
 from nni_diffnas.doors.tuner import Driver
 from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.trial.run import TRIAL_ID
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
+from nni_diffnas.trial.parameters import TRIAL_ID
 
 MANAGER_STARTED = 1000.0
 

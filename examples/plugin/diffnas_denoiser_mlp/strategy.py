@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors.strategy import AskTellStrategy
 
 __all__ = ["CheapestFirst"]
 
@@ -15,9 +15,10 @@ class CheapestFirst(AskTellStrategy):
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Name the cheapest of 50 draws."""
-        drawn = [a for a in (self.draw() for _ in range(50)) if a is not None]
-        unique = {self.space.key_of(a): a for a in drawn}.values()
-        ordered = sorted(unique, key=lambda a: cost.macs if (cost := self.cost(a)) else 0)
+        drawn = [a for a in (self.search.draw() for _ in range(50)) if a is not None]
+        unique = {self.search.space.key_of(a): a for a in drawn}.values()
+        family = self.search.family
+        ordered = sorted(unique, key=lambda a: family.cost(a).macs if family else 0)
         return [Suggestion(a, "cheapest") for a in ordered[:count]]
 
     def update(self, trials: Sequence[Trial]) -> None:

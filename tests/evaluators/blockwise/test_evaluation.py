@@ -219,7 +219,7 @@ def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:
 def test_images_that_do_not_fit_are_refused_before_training(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
     for shape, said in (((4, 16, 16), "16x16 with 1 channels"), ((4, 8, 8, 3), "8x8 with 3 channels")):
         np.savez(tmp_path / "images.npz", images=np.arange(np.prod(shape)).astype(np.uint8).reshape(shape))
-        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz")}, **QUICK)
+        judge = BlockwiseEvaluation({"source": str(tmp_path / "images.npz"), "held_out": 0}, **QUICK)
         with pytest.raises(DataError, match=f"{said}, the teacher takes images of 8x8 with 1"):
             judge.check(family)
     with pytest.raises(JobError, match="the teacher has 500 timesteps"):
@@ -240,3 +240,46 @@ def test_other_spaces_tasks_and_blocks_are_refused(family: BlockwiseUNetFamily, 
         run(judge, family, context(family, tmp_path, task="block", block="down7"))
     with pytest.raises(JobError, match="'dance'"):
         run(judge, family, context(family, tmp_path, task="dance"))
+
+
+def labelled(folder: Path, labels: list[int], **data: Any) -> BlockwiseEvaluation:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=pixels, labels=np.resize(labels, 60))
+    return BlockwiseEvaluation({"source": str(folder / "images.npz"), **data}, **QUICK)
+
+
+@pytest.mark.parametrize("labels", [[3, 7], list(range(1, 11))])
+def test_the_teacher_is_asked_for_the_classes_that_the_labels_name(tmp_path: Path, labels: list[int]) -> None:
+    teacher = BlockwiseUNetFamily(save_teacher(tmp_path / "teacher", num_class_embeds=11))
+    judge = labelled(tmp_path, labels)
+    judge.check(teacher)
+    asked: list[int] = []
+    network = teacher.build(teacher.default)
+    network.register_forward_pre_hook(
+        lambda module, given, named: asked.extend(named["class_labels"].tolist()), with_kwargs=True
+    )
+    judge.evaluate(network, context(teacher, tmp_path / "trial"))
+    assert set(asked) == set(labels)
+
+
+def test_labels_that_the_teacher_does_not_know_are_refused(tmp_path: Path) -> None:
+    teacher = BlockwiseUNetFamily(save_teacher(tmp_path / "teacher", num_class_embeds=5))
+    with pytest.raises(DataError, match=r"5 classes, 0 to 4, the data has labels up to 7.*class_numbers to in_turn"):
+        labelled(tmp_path, [3, 7]).check(teacher)
+    labelled(tmp_path, [3, 7], class_numbers="in_turn").check(teacher)
+    with pytest.raises(DataError, match="the data has 0: give labels"):
+        labelled(tmp_path, [3, 7], labels=False).check(teacher)
+
+
+def test_class_folders_without_numbers_say_nothing_to_a_teacher_of_more_classes(tmp_path: Path) -> None:
+    from PIL import Image
+
+    teacher = BlockwiseUNetFamily(save_teacher(tmp_path / "teacher", num_class_embeds=5))
+    for index in range(40):
+        file = tmp_path / "pictures" / ("cat", "dog")[index % 2] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
+    data = {"source": str(tmp_path / "pictures")}
+    with pytest.raises(DataError, match=r"nothing says which of them cat, dog are: name the class folders"):
+        BlockwiseEvaluation(data, **QUICK).check(teacher)
+    BlockwiseEvaluation({**data, "class_numbers": "in_turn"}, **QUICK).check(teacher)

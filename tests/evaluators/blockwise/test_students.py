@@ -21,7 +21,8 @@ from nni_diffnas.evaluators.blockwise.joint import Retraining
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.job import load_job
-from nni_diffnas.results.verdict import judge
+from nni_diffnas.results.judging import judge
+from nni_diffnas.results.verdict_text import gain_in_words
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.searching.forecast import forecast_search
 from nni_diffnas.trial.run import build_seeded
@@ -178,8 +179,9 @@ def test_a_verdict_compares_the_student_with_its_teacher_as_it_is(tmp_path: Path
     assert math.isfinite(forecast_search(family, evaluation, job.make_budget(), 7, 2).seconds)
     architecture = everywhere(family, width=0.5)
     winner = Trial("e-0007", "e", architecture, Origin("s", "auto"), settings={"task": "retrain", "beta": "constant1"})
-    found = judge(job, winner, tmp_path / "verdict", seeds=(0, 1))
-    assert len(found.winner) == len(found.default) == 2
+    found = judge(job, winner, tmp_path / "verdict", (2,))
+    assert [(network.name, len(network.scores)) for network in found.networks] == [("winner", 2), ("teacher", 2)]
+    assert "times the rfid of the teacher" in gain_in_words(found)
     written = {file.parent.name: file.read_text() for file in tmp_path.glob("verdict/*/evaluation.json")}
     assert len(written) == len(list(tmp_path.glob("verdict/*/nearest.png"))) == 4
     trained = {name.partition("-")[0] for name, text in written.items() if "trained_images" in text}

@@ -72,6 +72,8 @@ def test_a_calibration_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: 
     assert len(trained) == 12
     assert shown == [7] + 7 * [1], "what was trained before says nothing of the time left"
     assert "Recommended, as the cheapest protocol with a tau of -1 or more: rfid, training x 0.5, 10 images" in report
+    assert "Set objective.metric to rfid, evaluator.score_images to 10, evaluator.sampler_steps to 2, and" in report
+    assert "held_out_loss, training x 0.5 " in report
     assert "params" in report
     assert (tmp_path / "calibration.png").read_bytes()[:4] == b"\x89PNG"
     found = json.loads((tmp_path / "calibration.json").read_text())

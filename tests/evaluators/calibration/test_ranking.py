@@ -99,7 +99,9 @@ def record(name: int, seed: int, factor: float, rfid: float, **more: Any) -> dic
     scores = [{"steps": 4, "images": images, "seconds": 1.0, "rfid": rfid, "kid": rfid} for images in (5, 10)]
     return {
         "architecture": {"name": name}, "seed": seed, "factor": factor, "macs": 10 * name, "params": name, "loss": rfid,
-        "images": 100, "train_seconds": 4.0, "scores": scores, "curve": [{"images": 50, "loss": 1, "rfid": rfid}],
+        "images": 100, "train_seconds": 4.0, "scores": scores,
+        "curve": [{"images": 50, "loss": 1, "rfid": rfid, "held_out_loss": 3.0}],
+        "signals": {"held_out_loss": {"value": rfid / 10, "levels": {"62": 1.0}, "seconds": 0.5}},
         "untrained": {"gradient_norm": 1.0, "naswot": 2.0, "seconds": 0.1}, **more,
     }  # fmt: skip
 
@@ -115,7 +117,11 @@ def test_results_are_sorted_into_reference_and_proxies() -> None:
     assert found.reference_seconds == 5.0
     rapid = found.proxies["rfid, training x 1, 10 images of 4 steps"]
     assert rapid.values.tolist() == [[21.0, 21.0], [22.0, 22.0], [23.0, 23.0]]
-    assert rapid.settings == {"factor": 1.0, "score_images": 10, "sampler_steps": 4}
+    assert rapid.settings == {"factor": 1.0, "metric": "rfid", "score_images": 10, "sampler_steps": 4}
+    loss = found.proxies["held_out_loss, training x 1"]
+    assert loss.values.tolist() == [[2.1, 2.1], [2.2, 2.2], [2.3, 2.3]]
+    assert (loss.seconds, loss.settings) == (4.5, {"factor": 1.0, "metric": "held_out_loss"})
+    assert found.proxies["held_out_loss on the way, at 0.50 of the reference"].seconds == 2.0
     assert found.proxies["rfid on the way, at 0.50 of the reference"].seconds == 2.0
     assert found.proxies["macs"].values.tolist() == [[-10.0], [-20.0], [-30.0]]
     assert found.of([0, 2]).macs.tolist() == [10, 30]

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from nni_diffnas.api.errors import DataError, TrialFailure
-from nni_diffnas.evaluators.images.image_set import DataSettings, images
+from nni_diffnas.evaluators.images.image_set import images
+from nni_diffnas.evaluators.images.settings import DataSettings
 from nni_diffnas.evaluators.scores.distances import (
     Statistics,
     extrapolate,
@@ -110,7 +111,7 @@ def test_the_labels_network_learns_and_is_kept() -> None:
 
 
 def test_labels_need_labels(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=np.zeros((4, 8, 8), np.uint8))
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8))
     with pytest.raises(DataError, match="'labels' learns from labels"):
         labels_extractor(images(DataSettings(source=str(tmp_path / "x.npz"))))
 

@@ -16,6 +16,7 @@ from nni_diffnas.evaluators.training.losses import (
     PARAMETERISATIONS,
     EDMPreconditioning,
     EDMWeighting,
+    FlooredMinSNRWeighting,
     MinSNRWeighting,
     VPrediction,
 )
@@ -87,6 +88,16 @@ def test_min_snr_caps_the_weight_of_clean_images() -> None:
     assert MinSNRWeighting(5.0).weights(snr, PARAMETERISATIONS["epsilon"]()).tolist() == pytest.approx([1, 1, 0.1])
 
 
+def test_the_floored_weighting_holds_on_to_the_highest_noise() -> None:
+    snr = torch.tensor([1e-6, 0.1, 4.0, 49.0])
+    v, edm = PARAMETERISATIONS["v"](), EDMPreconditioning(1.0)
+    assert FlooredMinSNRWeighting(5.0).weights(snr, v).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.1])
+    assert FlooredMinSNRWeighting(5.0).weights(snr, edm).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.1])
+    assert Recipe(steps=1, weighting="min-snr+1").weights(snr).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.1])
+    with pytest.raises(ValueError, match=r"weighting min-snr\+1 does not go with prediction epsilon"):
+        Recipe(steps=1, weighting="min-snr+1", prediction="epsilon")
+
+
 def test_the_constant_average_is_the_usual_one() -> None:
     weight = torch.zeros(1)
     average = ConstantAverage([weight], 0.75)
@@ -140,6 +151,10 @@ def test_timesteps_are_drawn_as_their_distribution_says() -> None:
     levels = 0.5 * ((1 - alpha_bar) / alpha_bar).log()
     assert levels.mean().item() == pytest.approx(-1.2, abs=0.01)
     assert levels.std().item() == pytest.approx(1.2, abs=0.02)
+    middles = LogNormalTimesteps(schedule, -1.2, 1.2).quantiles(torch.tensor([0.5, 0.8413]))
+    levels = 0.5 * ((1 - schedule.alpha_bar()) / schedule.alpha_bar()).log()
+    assert levels[middles].tolist() == pytest.approx([-1.2, 0.0], abs=0.01)
+    assert UniformTimesteps(100).quantiles(torch.tensor([0.0, 0.25, 1.0])).tolist() == [0, 25, 99]
     independent = UniformTimesteps(100, stratified=False).draw(5000, generator)
     assert (independent.min(), independent.max()) == (0, 99)
     assert len(set(UniformTimesteps(100).draw(100, generator).tolist())) == 100
@@ -315,6 +330,14 @@ def test_the_fingerprint_tells_what_trains_differently() -> None:
     assert base.fingerprint == Recipe(steps=9, reports=3).fingerprint
     others = {Recipe(steps=9, **change).fingerprint for change in ({"gamma": 4.0}, {"clip": None}, {"dropout": 0.1})}  # type: ignore[arg-type]
     assert len(others | {base.fingerprint}) == 4
+    assert Recipe(steps=9, pairing="immiscible").fingerprint != base.fingerprint
+
+
+def test_recipes_of_version_0_1_keep_their_fingerprint() -> None:
+    """Their scores stay comparable with those of today, whatever options there are by now."""
+    assert Recipe(images=1).fingerprint == "bb84f9a6"
+    assert Recipe(recipe="iddpm", steps=1).fingerprint == "d8524838"
+    assert Recipe(images=1, flip=True, weighting="uniform").fingerprint == "cb660e2c"
 
 
 @pytest.mark.parametrize("budget", [{}, {"images": 5, "steps": 5}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,3 +115,13 @@ def test_meta_modules_cost_the_same() -> None:
         assert count_cost(build(), torch.zeros(1, 3, 17, 17)) == real
     assert real.macs == 8 * 8 * 8 * 27
     assert real.params == 8 * 27 + 8 + 16
+
+
+@given(
+    st.lists(st.floats(allow_infinity=False), min_size=1),
+    st.none() | st.floats(-10, 10),
+    st.none() | st.floats(-10, 10),
+)
+def test_a_window_contains_what_is_no_distance_away(values: list[float], low: float | None, high: float | None) -> None:
+    window = Window(low, high)
+    assert window.contains(np.array(values)).tolist() == [window.distance(value) == 0 for value in values]

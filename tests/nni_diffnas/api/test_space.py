@@ -305,3 +305,37 @@ def test_mutables_are_read_by_their_values() -> None:
         Space.from_mutables({"a": SimpleNamespace(low=0.0, high=1.0)})
     with pytest.raises(SpaceError, match="only categorical choices"):
         Space.from_mutables({"a": SimpleNamespace(values=[(1, 2)])})
+
+
+TODAY = Space(
+    {"block": ("plain", "gated"), "kernel": (3, 5), "attention": ("none", "softmax"), "skips": ("all", "level")},
+    conditions={"kernel": (("block", ("gated",)),)},
+    stock={"block": "plain", "kernel": 3, "skips": "all"},
+    former={"attention": ((False, "none"), (True, "softmax"))},
+)
+
+
+def test_what_an_earlier_release_wrote_takes_stock_values_and_names_of_today() -> None:
+    assert TODAY.validate({"attention": True}) == {"block": "plain", "attention": "softmax", "skips": "all"}
+    assert TODAY.key_of({"attention": False}) == TODAY.key_of({"block": "plain", "attention": "none", "skips": "all"})
+    assert TODAY.index_of("attention", True) == 1
+    with pytest.raises(SpaceError, match="cannot be 1"):
+        TODAY.index_of("attention", 1)
+    assert TODAY.validate({"block": "gated", "attention": "none"})["kernel"] == 3
+    assert Space.from_json(json.loads(json.dumps(TODAY.to_json()))) == TODAY
+
+
+def test_a_stock_value_that_is_not_offered_is_not_taken() -> None:
+    narrowed = Space({"block": ("gated",), "attention": ("none",)}, stock={"block": "plain"})
+    with pytest.raises(SpaceError, match="'block' has no value"):
+        narrowed.validate({"attention": "none"})
+    with pytest.raises(SpaceError, match="'depth', which is no label"):
+        Space({"block": ("gated",)}, stock={"depth": 1})
+
+
+def test_rows_are_drawn_as_architectures_are() -> None:
+    rows = TODAY.draw(400, np.random.default_rng(0))
+    assert rows.shape == (400, 4)
+    found = {json.dumps(TODAY.at(row)) for row in rows}
+    assert len(found) == TODAY.size
+    assert all(TODAY.validate(TODAY.at(row)) == TODAY.at(row) for row in rows[:20])

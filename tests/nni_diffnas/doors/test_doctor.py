@@ -5,9 +5,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from chat_server import ChatServer
+from PIL import Image
 from typer.testing import CliRunner
 
 from nni_diffnas.cli import app
@@ -90,7 +92,7 @@ def test_a_tuner_that_nni_does_not_know_is_named(config: Path, tmp_path: Path, m
 
 
 GIVEN = {"job": "job.yml", "optimize_mode": "minimize"}
-MISSPELT = "no option 'populaton': choose among population, sample, start_with_default, halving."
+MISSPELT = "no option 'populaton': choose among population, sample, train_first, halving."
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,55 @@ def test_a_halving_that_never_stops_a_trial_is_found(config: Path) -> None:
     change(config, tuner={"name": "RandomSearch", "classArgs": arguments})
     (found,) = failures(list(check_config(config, port=1)))
     assert found.startswith("halving is 2, but the evaluator does not measure error while it trains")
+
+
+@pytest.fixture
+def own_images(config: Path) -> Path:
+    """The config's job learns from a folder of images, some of which are left out."""
+    folder = config.parent / "pictures"
+    for kind in ("cat", "dog"):
+        (folder / kind / "more").mkdir(parents=True)
+        for index in range(20):
+            pixels = np.random.default_rng(index).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / kind / f"{index}.png")
+        Image.fromarray(pixels).save(folder / kind / "more" / "deep.png")
+    job = {
+        "space": {"type": "unet", "preset": "digits"},
+        "data": {"source": "pictures"},
+        "evaluator": {"type": "diffusion", "extractor": "random", "training": {"steps": 1}, "score_images": 10},
+    }
+    (config.parent / "job.yml").write_text(yaml.safe_dump(job))
+    space = load_job(config.parent / "job.yml").make_family().space
+    (config.parent / "search_space.json").write_text(json.dumps(space.to_nni()))
+    return config
+
+
+def test_the_data_is_described_and_shown(own_images: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheets" / "data.png"
+    findings = list(check_config(own_images, 1, sheet))
+    assert failures(findings) == []
+    told = {finding.text: finding.level for finding in findings if finding.text.startswith("data: ")}
+    first, classes, left_out = told
+    assert first.startswith("data: 40 images of 8x8 pixels in grey, ")
+    assert "pixels are 0 to 255, 1" in first
+    assert classes == "data: 2 classes: cat as 0, dog as 1"
+    assert left_out.endswith("2 in folders within class folders (cat/more/deep.png, dog/more/deep.png)")
+    assert told[left_out] == "note"
+    with Image.open(sheet) as picture:
+        assert min(picture.size) > 300
+
+
+def test_pictures_of_data_that_has_none(config: Path, tmp_path: Path) -> None:
+    assert "leave out --pictures" in failures(list(check_config(config, 1, tmp_path / "data.png")))[0]
+    assert not (tmp_path / "data.png").exists()
+
+
+def test_a_proxy_between_nni_and_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://somebody:secret@127.0.0.1:9")
+    (told,) = [text for text in failures(list(check_environment())) if "proxy" in text]
+    assert "export no_proxy=localhost,127.0.0.1" in told
+    assert "secret" not in told
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    assert not [text for text in failures(list(check_environment())) if "proxy" in text]

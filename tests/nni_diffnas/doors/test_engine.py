@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from memories import assert_nobody_writes
@@ -19,15 +19,16 @@ from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.errors import DiffNASError, JobError
 from nni_diffnas.api.trial import STOPPED_EARLY, Suggestion, Trial
 from nni_diffnas.doors.engine import EngineLoop, open_search
-from nni_diffnas.doors.experiment import ExperimentFolder
 from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source
 from nni_diffnas.results.read import read_search
-from nni_diffnas.search_spaces import UNetSpace
+from nni_diffnas.search_spaces import UNetFamily, UNetSpace
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import RegularizedEvolution
+from nni_diffnas.trial.parameters import TRIAL_ID
 from nni_diffnas.trial.result_file import TrialRecord
-from nni_diffnas.trial.run import TRIAL_ID, parameters_of
 
 
 class Experiment:
@@ -99,21 +100,23 @@ class Engine:
 FAMILY = ToyFamily()
 
 
-Kind = TypeVar("Kind", bound=RegularizedEvolution)
+class Space:
+    """NNI's model space, whose frozen copies are what the engine is given."""
+
+    def freeze(self, sample: dict[str, Any]) -> Any:
+        return SimpleNamespace(sample=sample, status=SimpleNamespace(completed=lambda: True))
 
 
-def strategy(kind: type[Kind] = RegularizedEvolution, **options: Any) -> Kind:  # type: ignore[assignment]
-    made = kind(population=3, sample=2, seed=7, **options)
-    made.experiment = "e1"
-    made.bind(FAMILY.space, FAMILY)
-    made.freeze = lambda trial: SimpleNamespace(  # type: ignore[method-assign]
-        sample=parameters_of(trial, FAMILY.space), status=SimpleNamespace(completed=lambda: True)
-    )
-    return made
+def searching(kind: type[RegularizedEvolution] = RegularizedEvolution, **options: Any) -> Search:
+    return Search(kind(population=3, sample=2, seed=7, **options), FAMILY.space, FAMILY, experiment="e1")
+
+
+def loop_of(search: Search, engine: Any) -> EngineLoop:
+    return EngineLoop(search, engine, Space())  # type: ignore[arg-type]
 
 
 def undisturbed(count: int) -> list[dict[str, Any]]:
-    search = strategy()
+    search = searching()
     for _ in range(count):
         (trial,) = search.ask(1)
         search.tell(trial.id, {"rfid": score(trial.architecture)})
@@ -121,25 +124,23 @@ def undisturbed(count: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> tuple[RegularizedEvolution, Engine]:
+def stopped(tmp_path: Path) -> tuple[Search, Engine]:
     """A search that was killed while its fifth trial was under way."""
-    search = strategy()
+    search = searching()
     experiment = Experiment(tmp_path, limit=8)
     for _ in range(4):
         (trial,) = search.ask(1)
         search.tell(trial.id, {"rfid": score(trial.architecture)})
         experiment.job(trial, "SUCCEEDED", score(trial.architecture))
     search.ask(1)
-    engine = Engine(experiment)
-    search._engine = engine  # type: ignore[assignment]
-    return search, engine
+    return search, Engine(experiment)
 
 
 @pytest.mark.parametrize(
     "what", ["reported", "runs again", "is listed as resumed", "was forgotten", "never started", "failed"]
 )
 def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
-    what: str, stopped: tuple[RegularizedEvolution, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, stopped: tuple[Search, Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, engine = stopped
     experiment: Any = engine.nodejs_binding
@@ -167,8 +168,7 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
     elif what == "was forgotten":  # by NNI, whose manager was killed before it ran again what it had taken up
         experiment.job(pending, "ADD_RESUMED")
         taken_up(tmp_path / "e1", "j4", at=0.0)
-    loop = EngineLoop(search)
-    loop.run()
+    loop_of(search, engine).run()
     architectures = [dict(trial.architecture) for trial in search.trials]
     count = 7 if what == "was forgotten" else 8  # NNI counts its job
     assert len(architectures) == count
@@ -184,35 +184,31 @@ class Counting(RegularizedEvolution):
     counts: list[int]
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        if self.memory is not None:
-            assert_nobody_writes(self.memory.path)
+        if (memory := self.options.memory) is not None:
+            assert_nobody_writes(memory.path)
         self.counts.append(count)
         return super().suggest(count)
 
 
-Counted = TypeVar("Counted", bound=Counting)
-
-
-def counting(kind: type[Counted], experiment: Experiment, **options: Any) -> tuple[Counted, Engine]:
-    search, engine = strategy(kind, **options), Engine(experiment)
-    search.counts = []
-    search._engine = engine  # type: ignore[assignment]
+def counting(kind: type[Counting], experiment: Experiment, **options: Any) -> tuple[Search, Engine]:
+    search, engine = searching(kind, **options), Engine(experiment)
+    search.strategy.counts = []  # type: ignore[attr-defined]
     return search, engine
 
 
 def test_what_is_slow_is_done_before_the_memory_is_locked(tmp_path: Path) -> None:
     with SearchMemory(tmp_path / "memory.sqlite") as memory:
         search, engine = counting(Counting, Experiment(tmp_path, limit=3), memory=memory)
-        EngineLoop(search).run()
+        loop_of(search, engine).run()
         assert len(engine.submitted) == 3
-        assert search.counts == [1, 1], "the default network needs no suggestion"
+        assert search.strategy.counts == [1, 1], "the default network needs no suggestion"
 
 
 def test_free_workers_are_served_by_one_suggestion(tmp_path: Path) -> None:
-    search, engine = counting(Counting, Experiment(tmp_path, limit=7, concurrency=3), start_with_default=False)
-    EngineLoop(search).run()
+    search, engine = counting(Counting, Experiment(tmp_path, limit=7, concurrency=3), train_first="none")
+    loop_of(search, engine).run()
     assert len(engine.submitted) == 7
-    assert search.counts == [3, 3, 1]
+    assert search.strategy.counts == [3, 3, 1]
 
 
 class Used(Counting):
@@ -220,33 +216,31 @@ class Used(Counting):
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         found = super().suggest(count)
-        return () if self.trials else found[:1]
+        return () if self.search.trials else found[:1]
 
 
 @pytest.mark.parametrize("way", ["event", "record"])
 def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tmp_path: Path, way: str) -> None:
-    search, engine = counting(Used, Experiment(tmp_path, limit=7, concurrency=2), start_with_default=False)
+    search, engine = counting(Used, Experiment(tmp_path, limit=7, concurrency=2), train_first="none")
     engine.submit_models = engine.submitted.append  # type: ignore[method-assign]  # trains for long
-    loop = EngineLoop(search)
+    loop = loop_of(search, engine)
     assert [loop._step() for _ in range(4)] == [True] * 4
-    assert search.counts == [2, 1, 1]
+    assert search.strategy.counts == [2, 1, 1]
     if way == "event":
         loop._metrics.append((search.pending[0].id, {"rfid": 1.0}))
     else:  # as of a trial that is run again after a resume
         engine.nodejs_binding.job(search.pending[0], "SUCCEEDED", 1.0)
         loop._settle(silent=False)
     assert loop._step() is False
-    assert search.counts == [2, 1, 1, 2]
+    assert search.strategy.counts == [2, 1, 1, 2]
 
 
 def test_failures_from_before_a_resume_do_not_end_the_search(tmp_path: Path) -> None:
-    search, experiment = strategy(), Experiment(tmp_path, limit=9)
+    search, experiment = searching(), Experiment(tmp_path, limit=9)
     for _ in range(5):
         (trial,) = search.ask(1)
         experiment.job(trial, "FAILED")
-    engine = Engine(experiment)
-    search._engine = engine  # type: ignore[assignment]
-    EngineLoop(search).run()
+    loop_of(search, Engine(experiment)).run()
     assert [trial.status for trial in search.trials] == ["failed"] * 5 + ["succeeded"] * 4
 
 
@@ -261,9 +255,10 @@ def evaluator(**options: Any) -> DiffusionEvaluator:
 
 
 def test_a_search_from_python_is_found_by_its_id_as_one_from_nnictl_is(tmp_path: Path) -> None:
-    search = RegularizedEvolution(budget=Budget({"macs": Window(max=5e6)}), seed=3)
+    strategy = RegularizedEvolution(budget=Budget({"macs": Window(max=5e6)}), seed=3)
     space = model_space(evaluator(seed=5), base_width=8)
-    assert open_search(search, space, Engine(Experiment(tmp_path, limit=2)))
+    search, opened = open_search(strategy, space, Engine(Experiment(tmp_path, limit=2)))
+    assert opened
     (trial,) = search.ask(1)
     assert search.memory is not None
     search.memory.close()
@@ -271,7 +266,7 @@ def test_a_search_from_python_is_found_by_its_id_as_one_from_nnictl_is(tmp_path:
     assert (found.strategy, [t.id for t in found.trials]) == ("RegularizedEvolution", [trial.id])
     assert found.job.make_family().space == search.space
     assert found.job.make_evaluation().protocol == search.protocol
-    assert (found.job.seed, found.job.make_budget()) == (5, search.budget)
+    assert (found.job.seed, found.job.make_budget()) == (5, strategy.options.budget)
     source = read_source(str(tmp_path / "e1"))
     assert (source.job, source.planned) == (found.job, 2)
     assert "options" not in source.starts[-1].body, "nobody knows them"
@@ -280,8 +275,7 @@ def test_a_search_from_python_is_found_by_its_id_as_one_from_nnictl_is(tmp_path:
 def test_nni_can_resume_every_search_that_has_a_memory(tmp_path: Path) -> None:
     experiment = Experiment(tmp_path, limit=2)
     for _ in range(2):  # the second time as a resume does, whose checkpoint must not be overwritten
-        search = RegularizedEvolution()
-        open_search(search, model_space(evaluator(), base_width=8), Engine(experiment))
+        search, _ = open_search(RegularizedEvolution(), model_space(evaluator(), base_width=8), Engine(experiment))
         assert search.memory is not None
         search.memory.close()
     assert experiment.saved == [False], "saved once, before there was a memory"
@@ -292,12 +286,17 @@ class NamelessSpace(UNetSpace):
 
     plugin = ""
 
+    @classmethod
+    def family_of(cls, *args: Any, **kwargs: Any) -> UNetFamily:
+        return UNetFamily(*args, **kwargs)
+
 
 def test_a_search_that_no_job_can_describe_has_a_report_and_says_so_to_export(tmp_path: Path) -> None:
-    search = RegularizedEvolution()
     space = SimplifiedModelSpace.from_model(NamelessSpace(preset="digits"), evaluator())
-    with SearchMemory(tmp_path / "mine.sqlite") as search.memory:
-        assert not open_search(search, space, Engine(Experiment(tmp_path, limit=2)))
+    with SearchMemory(tmp_path / "mine.sqlite") as memory:
+        strategy = RegularizedEvolution(memory=memory)
+        search, opened = open_search(strategy, space, Engine(Experiment(tmp_path, limit=2)))
+        assert not opened
         search.ask(1)
     with pytest.raises(JobError, match="no job file can name"):
         read_search(ExperimentFolder(tmp_path / "e1"))

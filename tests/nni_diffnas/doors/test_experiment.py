@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nni_diffnas.doors.experiment import NO_REASON, ExperimentFolder, TrialJobs
+from nni_diffnas.doors.experiment import NO_REASON, TrialJobs
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from nni_diffnas.api.errors import JobError
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job
 from nni_diffnas.report import read_source, render_report
 
 NETWORKS = 6
+HANGS = {
+    "space": {"type": "mlp"},
+    "evaluator": {"type": "denoise2d", "steps": 1, "seconds": 600},
+    "objective": {"metric": "error", "direction": "minimize"},
+    "max_trial_seconds": 1.0,
+}
 
 
 @pytest.fixture
@@ -51,3 +59,36 @@ def test_the_same_call_goes_on_where_a_search_stopped(job: Job, tmp_path: Path) 
     trials = run_search(again, "RandomSearch", tmp_path / "one", 5)
     assert [trial.architecture for trial in trials] == [trial.architecture for trial in undisturbed]
     assert [trial.id for trial in trials] == [f"one-{i:04d}" for i in range(5)]
+
+
+def test_several_workers_train_what_one_does_and_a_second_call_goes_on(job: Job, tmp_path: Path) -> None:
+    first = run_search(job, "RandomSearch", tmp_path / "two", 3, workers=2)
+    assert [trial.status for trial in first] == ["succeeded"] * 3
+    trials = run_search(job, "RandomSearch", tmp_path / "two", 20, workers=2)
+    assert len(trials) == NETWORKS
+    assert [trial.job_id for trial in trials] == [f"{i + 1:04d}" for i in range(NETWORKS)]
+    assert sum(trial.status == "failed" for trial in trials) == 1
+
+
+def test_what_a_killed_search_had_under_way_is_trained_by_the_next_call(job: Job, tmp_path: Path) -> None:
+    def killed(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nni_diffnas.doors.in_process.run_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(job, "RandomSearch", tmp_path / "one", 3)
+    trials = run_search(job, "RandomSearch", tmp_path / "one", 3)
+    assert [trial.status for trial in trials] == ["succeeded"] * 3
+    assert [trial.id for trial in trials] == [f"one-{i:04d}" for i in range(3)]
+
+
+def test_a_worker_that_is_ended_by_the_time_limit_takes_no_search_with_it(plugin_site: Path, tmp_path: Path) -> None:
+    trials = run_search(Job.model_validate(HANGS), "RandomSearch", tmp_path / "hangs", 2, workers=2)
+    assert [trial.status for trial in trials] == ["failed"] * 2
+    assert "max_trial_seconds" in trials[0].reason + trials[1].reason
+
+
+def test_no_workers_are_refused(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="workers is 0"):
+        run_search(job, "RandomSearch", tmp_path / "none", 1, workers=0)

@@ -19,7 +19,7 @@ from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.results import read
 from nni_diffnas.strategies import RegularizedEvolution
-from nni_diffnas.trial.run import TRIAL_ID
+from nni_diffnas.trial.parameters import TRIAL_ID
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_result_that_comes_twice_counts_once(folder: Path) -> None:
     first, second = driver.ask([0, 1], None)
     driver.tell(first, result(first), "j0")
     driver.tell(first, {"rfid": -1.0}, "j0")
-    assert driver.strategy.trials[0].metrics["rfid"] == rfid(first)
+    assert driver.search.trials[0].metrics["rfid"] == rfid(first)
     assert len(driver.ask([2], None)) == 1
     driver.tell(second, result(second), "j1")
     driver.close()
@@ -52,8 +52,8 @@ def test_a_trial_that_was_killed_without_a_word_is_settled_when_its_worker_is_fr
     (first,) = driver.ask([0], None)
     manager.record(0, first, "USER_CANCELED")
     assert len(driver.ask([1], None)) == 1
-    assert driver.strategy.trials[0].status == "failed"
-    assert "killed" in driver.strategy.trials[0].reason
+    assert driver.search.trials[0].status == "failed"
+    assert "killed" in driver.search.trials[0].reason
     driver.close()
 
 
@@ -64,12 +64,12 @@ def test_a_trial_that_was_given_up_may_still_report(folder: Path) -> None:
     (first,) = driver.ask([0], None)
     manager.record(0, first, "USER_CANCELED")
     (second,) = driver.ask([1], None)
-    assert driver.strategy.trials[0].status == "failed"
+    assert driver.search.trials[0].status == "failed"
     driver.tell(first, result(first), "j1")
-    assert driver.strategy.trials[0].status == "succeeded"
-    assert driver.strategy.trials[0].reason == ""
+    assert driver.search.trials[0].status == "succeeded"
+    assert driver.search.trials[0].reason == ""
     driver.tell(second, result(second), "j2")
-    assert [trial.status for trial in driver.strategy.trials] == ["succeeded"] * 2
+    assert [trial.status for trial in driver.search.trials] == ["succeeded"] * 2
     driver.close()
 
 
@@ -125,7 +125,7 @@ def test_a_pending_trial_of_an_earlier_search_holds_nothing_up(folder: Path) -> 
     (first,) = driver.ask([0], None)
     driver.tell(first, result(first), "j0")
     assert len(driver.ask([1], None)) == 1
-    assert {trial.experiment for trial in driver.strategy.trials} == {"exp1"}
+    assert {trial.experiment for trial in driver.search.trials} == {"exp1"}
     driver.close()
 
 
@@ -143,8 +143,8 @@ def test_a_narrowed_search_space_is_all_that_the_search_sees(
     space["a"]["_value"] = [3, 4]
     driver = start(Manager(folder, concurrency=1, max_trials=5), space)
     assert "5 trials" in capsys.readouterr().out
-    assert [trial.id for trial in driver.strategy.trials] == ["old-3"]
-    family = driver.strategy.family
+    assert [trial.id for trial in driver.search.trials] == ["old-3"]
+    family = driver.search.family
     assert isinstance(family, type(job.make_family()))
     assert family.default == {**job.make_family().default, "a": 3}
     for number in range(4):
@@ -160,7 +160,7 @@ def test_the_default_of_a_narrowed_space_is_trained_first(folder: Path) -> None:
     space["b"]["_value"] = [2, 4]
     driver = start(Manager(folder), space)
     (first,) = driver.ask([0], None)
-    assert driver.strategy.trials[0].origin.kind == "default"
+    assert driver.search.trials[0].origin.kind == "default"
     assert (first["a"], first["b"], first["c"]) == (0, 2, 0)
     driver.close()
 
@@ -208,7 +208,7 @@ def test_an_error_in_the_background_reaches_the_manager(folder: Path, monkeypatc
     manager = Manager(folder, concurrency=1, max_trials=1)
     driver = start(manager)
     (only,) = driver.ask([0], None)
-    monkeypatch.setattr(driver.strategy, "suggest", broken)
+    monkeypatch.setattr(driver.search.strategy, "suggest", broken)
     driver.tell(only, result(only), "j0")
     manager.max_trials = 2
     until = time.monotonic() + 20
@@ -216,7 +216,7 @@ def test_an_error_in_the_background_reaches_the_manager(folder: Path, monkeypatc
         time.sleep(0.1)
     assert manager.failed == ["RuntimeError: the surrogate is singular"]
     monkeypatch.setattr(driver, "_settle", broken)
-    driver.strategy.history.add(old(1))
+    driver.search.history.add(old(1))
     with pytest.raises(RuntimeError):
         driver._look_for_silent()
     assert len(manager.failed) == 2

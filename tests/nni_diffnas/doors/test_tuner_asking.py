@@ -13,11 +13,12 @@ from memories import assert_nobody_writes
 
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.space import Value
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import Suggestion, Trial
-from nni_diffnas.doors.experiment import ExperimentFolder, ManagerInfo
+from nni_diffnas.doors.experiment import ManagerInfo
+from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.doors.tuner import Driver
 from nni_diffnas.job import load_job
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.searching import open as opening
 
 JOB = {
@@ -33,10 +34,10 @@ class OneAtATime(AskTellStrategy):
     counts: ClassVar[list[int]] = []
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        assert self.folder is not None
-        assert_nobody_writes(self.folder / "memory.sqlite")
+        assert self.search.about.folder is not None
+        assert_nobody_writes(self.search.about.folder / "memory.sqlite")
         self.counts.append(count)
-        found = None if self.pending else self.draw()
+        found = None if self.search.pending else self.search.draw()
         return () if found is None else [Suggestion(found, "random")]
 
     def update(self, trials: Sequence[Trial]) -> None:
@@ -58,7 +59,7 @@ def make_driver(folder: Path, **options: Any) -> Driver:
 def driver(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     OneAtATime.counts.clear()
     monkeypatch.setattr(opening, "find_plugin", lambda group, name: OneAtATime)
-    return make_driver(tmp_path, start_with_default=False)
+    return make_driver(tmp_path, train_first="none")
 
 
 def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> None:
@@ -75,7 +76,7 @@ def test_what_is_slow_is_done_before_the_memory_is_locked(driver: Driver) -> Non
     assert [number for number, _ in sent] == [1, 2]
     driver.ended(success=True)
     assert OneAtATime.counts == [3, 2, 2, 1, 1]
-    memory = driver.strategy.memory
+    memory = driver.search.memory
     assert memory is not None
     assert [trial.status for trial in memory.trials()] == ["succeeded", "succeeded", "pending"]
     driver.close()

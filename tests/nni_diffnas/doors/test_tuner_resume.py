@@ -23,8 +23,8 @@ from tuner_door import (
 )
 
 from nni_diffnas.api.trial import STOPPED_EARLY
+from nni_diffnas.trial.parameters import TRIAL_ID
 from nni_diffnas.trial.result_file import TrialRecord
-from nni_diffnas.trial.run import TRIAL_ID
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
         if number < 3:
             driver.tell(parameters, result(parameters), f"j{number}")
             manager.record(number, parameters, "SUCCEEDED", rfid(parameters))
-    driver.strategy.memory.close()  # type: ignore[union-attr]  # killed
+    driver.search.memory.close()  # type: ignore[union-attr]  # killed
     ending(manager, seen[3])
 
     manager.resumed = True
@@ -142,7 +142,7 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
         sent.clear()
         asked = driver.ask([number], driver._send) + [parameters for _, parameters in sent]
     assert without_id(seen) == expected
-    assert all(trial.status == "succeeded" for trial in driver.strategy.trials[:8])
+    assert all(trial.status == "succeeded" for trial in driver.search.trials[:8])
     driver.close()
 
 
@@ -174,11 +174,11 @@ def test_failures_of_others_and_from_before_a_resume_do_not_end_the_search(folde
         driver.ended(success=False)
         assert manager.ended_after is None
     (parameters,) = driver.ask([4], None)
-    driver.strategy.memory.close()  # type: ignore[union-attr]  # killed
+    driver.search.memory.close()  # type: ignore[union-attr]  # killed
     manager.record(4, parameters, "FAILED")
     manager.resumed = True
     driver = start(manager)
-    assert [trial.status for trial in driver.strategy.trials[-5:]] == ["failed"] * 5
+    assert [trial.status for trial in driver.search.trials[-5:]] == ["failed"] * 5
     assert manager.ended_after is None
     for number in range(5, 10):
         assert manager.ended_after is None

@@ -248,6 +248,56 @@ def test_the_check_accepts_a_right_key_and_costs_one_small_request(monkeypatch: 
     assert model.ledger.totals().tokens < 20
 
 
+def refusing(field: str) -> Callable[[int, dict[str, Any]], Fault | None]:
+    """A gateway that does not know one field."""
+    fault = Fault("status", 400, text=f"Unsupported parameter: '{field}' is not supported with this model.")
+    return lambda number, body: fault if field in body else None
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "temperature"])
+@pytest.mark.parametrize("schema", [None, SCHEMA])
+def test_a_field_that_a_gateway_refuses_is_left_out(field: str, schema: dict[str, Any] | None) -> None:
+    with ChatServer(lambda messages: "ready", refusing(field)) as server:
+        model = model_at(server, temperature=0.5)
+        if schema is None:
+            model.check()
+        assert model.ask(question(schema=schema)).text == "ready"
+        before = len(server.requests)
+        assert model.ask(question(1, schema)).text == "ready"
+    assert len(server.requests) == before + 1, "what was learned is kept"
+    assert field not in server.requests[-1]
+    assert {"max_tokens", "max_completion_tokens"} & set(server.requests[-1])
+    assert ("response_format" in server.requests[-1]) == (schema is not None)
+
+
+UNANSWERED = {
+    "bad request": (Fault("status", 400, text="extra fields"), "bad_request, HTTP 400: extra fields"),
+    "no completion": (Fault("garbage"), "unreadable.*with /v1 at its end"),
+    "nothing": (Fault("empty"), "empty.*answer_tokens"),
+    "half": (Fault("cut_off", text="rea"), "cut_off.*raise answer_tokens"),
+    "a tool": (Fault("tool_call"), "tool_call"),
+}
+
+
+@pytest.mark.parametrize("kind", UNANSWERED)
+def test_a_check_that_is_not_answered_fails(kind: str) -> None:
+    fault, said = UNANSWERED[kind]
+    with ChatServer(lambda messages: "x", always(fault)) as server, pytest.raises(JobError, match=said):
+        model_at(server).check()
+
+
+@pytest.mark.parametrize("fault", [Fault("status", 429), Fault("status", 503)])
+def test_a_busy_server_passes_the_check(fault: Fault) -> None:
+    with ChatServer(lambda messages: "x", always(fault)) as server:
+        model_at(server).check()
+
+
+def test_a_check_may_think_as_long_as_an_answer() -> None:
+    with ChatServer(lambda messages: "ready") as server:
+        model_at(server, answer_tokens=1234).check()
+    assert server.requests[0]["max_tokens"] == 1234
+
+
 def test_the_check_finds_a_server_that_is_not_there() -> None:
     with ChatServer(lambda messages: "x") as server:
         url = server.url

@@ -13,6 +13,7 @@ from scipy.stats import ttest_ind
 from searches import run_search
 
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.trial import BY_HAND
 from nni_diffnas.report import compare, read_source
 from nni_diffnas.report.charts import Band
 from nni_diffnas.report.compare import axis_limit
@@ -55,6 +56,25 @@ def test_the_interval_of_the_difference_is_welch_s(tmp_path: Path) -> None:
     assert difference[1:] == pytest.approx((wanted.low, wanted.high))
     band = a.band("c0")
     assert np.all(np.array(band.low) <= np.array(band.mean))
+
+
+def test_what_a_hand_would_do_is_a_line_of_its_own(tmp_path: Path) -> None:
+    listed = sources(tmp_path, "RandomSearch", 3)
+    assert "by hand" not in compare(listed).describe()
+    marked = []
+    for source in listed[:2]:
+        chosen = source.outcome.ranked[2]
+        trials = [replace(t, origin=replace(t.origin, kind=BY_HAND)) if t is chosen else t for t in source.trials]
+        marked.append(replace(source, trials=tuple(trials)))
+    found = compare([*marked, listed[2]])
+    values = [source.outcome.ranked[2].metrics["rfid"] for source in listed[:2]]
+    assert found.by_hand == tuple(values)
+    (line,) = [line for line in found.describe().splitlines() if line.startswith("  by hand")]
+    assert line.split()[2] == f"{np.mean(values):.4g}"
+    assert "2 searches" in line
+    html = found.render()
+    assert "<td>by hand</td>" in html
+    assert "<title>by hand: " in html
 
 
 def test_the_axis_leaves_bad_starts_out_and_shows_the_last_interval_whole() -> None:

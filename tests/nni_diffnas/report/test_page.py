@@ -15,12 +15,13 @@ from PIL import Image
 from searches import run_search
 from toy_family import ToyFamily
 
+from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.api.trial import Objective, Trial
-from nni_diffnas.doors.experiment import ExperimentFolder
+from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import Source, page, read_source, render_report
-from nni_diffnas.results.verdict import Verdict
+from nni_diffnas.results.verdict import Judged, Verdict
 from nni_diffnas.trial.result_file import TrialRecord
 
 
@@ -160,10 +161,40 @@ def test_the_verdict_is_shown_where_one_was_computed(tmp_path: Path) -> None:
     assert "Not known yet" in report(experiment)[1].text
     folder = experiment.path / "verdict"
     folder.mkdir()
-    Verdict(Objective(), (1.0, 1.1, 1.2), (3.0, 3.2, 3.1), folder).save()
-    text = report(experiment)[1].text
-    assert "better than the default network" in text.replace("  ", " ")
-    assert "-2 rfid" in text
+    networks = [
+        Judged("winner", "winner", (1.0, 1.1, 1.2), Cost(20, 4), "abc-0009", runs=("winner-1",)),
+        Judged("by hand", "by hand", (3.0, 3.2, 3.1), Cost(20, 4)),
+        Judged("default", "default", (1.0, 1.1, 1.3), Cost(40, 5)),
+    ]
+    Verdict(Objective(), tuple(networks), folder).save()
+    (folder / "winner-1").mkdir()
+    Image.new("L", (4, 4)).save(folder / "winner-1" / "nearest.png")
+    html, shown = report(experiment)
+    assert "At 50 % of the default's MACs the network found has 0.35 times the rfid of the best by hand" in shown.text
+    assert "the search gained 65 %; it has 0.97 times that of the default" in shown.text
+    assert "by hand 3.1 3, 3.2, 3.1 0.35 times [" in shown.text
+    assert "unpaired (Welch's t" in shown.text
+    assert "samples of the winner above the nearest training images" in html
+
+
+def test_what_a_hand_would_do_has_its_line(tmp_path: Path) -> None:
+    source = read_source(str(run_search(tmp_path / "abc").path))
+
+    def by_hand(chosen: Trial) -> Page:
+        trials = [replace(t, origin=Origin("s", BY_HAND)) if t is chosen else t for t in source.trials]
+        html = render_report(replace(source, trials=tuple(trials)))
+        assert "<title>by hand: " in html, "the line in the curve"
+        return Page(html)
+
+    first, best = source.outcome.ranked[3], source.outcome.ranked[0]
+    text = by_hand(first).text
+    assert f"by hand rfid {first.metrics['rfid']:.4g}" in text
+    assert "against by hand" in text
+    assert "has not paid" not in text
+    text = by_hand(best).text
+    assert "No trial was better than the network by hand: the search has not paid." in text
+    assert "the network by hand itself" in text
+    assert f"the best trial of the search's own, {source.outcome.ranked[1].id}," in text
 
 
 def test_the_ledger_of_a_language_model_is_summed_up(tmp_path: Path) -> None:
@@ -180,7 +211,7 @@ def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(t
     shared = tmp_path / "shared.sqlite"
     run_search(tmp_path / "old", trials=3, protocol="toy/0", memory=shared)
     run_search(tmp_path / "one", trials=5, memory=shared)
-    run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, start_with_default=False)
+    run_search(tmp_path / "two", "RegularizedEvolution", 6, memory=shared, train_first="none")
     source = read_source(str(shared))
     assert (len(source.trials), len(source.others)) == (11, 3)
     text = Page(render_report(source)).text

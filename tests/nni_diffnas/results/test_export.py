@@ -89,6 +89,45 @@ def test_loads_and_predicts_the_same_elsewhere(
     assert load_elsewhere(folder, trust=kind != "UNet2DModel") == kind
 
 
+# As ELSEWHERE, for all folders in one process, each with what is expected of it beside it.
+ALL_ELSEWHERE = (
+    ELSEWHERE.partition("folder, trust")[0]
+    + """
+from pathlib import Path
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    network = DDPMPipeline.from_pretrained(folder, trust_remote_code=True).unet
+    saved = torch.load(folder / "expected.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(network(saved["sample"], saved["timestep"]).sample, saved["prediction"])
+    print(type(network).__name__)
+assert "nni_diffnas" not in sys.modules
+"""
+)
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
+def test_random_networks_of_the_whole_space_predict_the_same_elsewhere(tmp_path: Path, count: int) -> None:
+    families = [UNetFamily("digits", base_width=8), UNetFamily("pixels16", base_width=8, patch=[1, 2])]
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        family = families[index % 2]
+        architecture = family.space.sample(rng)
+        weights = tmp_path / "weights.safetensors"
+        network = randomised(family, architecture, weights)
+        folder = export_pipeline(family, architecture, weights, SCHEDULER, tmp_path / "pipelines" / f"{index:02d}")
+        o = family.options
+        sample, timestep = torch.randn(2, o.in_channels, o.sample_size, o.sample_size), torch.tensor([1, 99])
+        with torch.no_grad():
+            prediction = network(sample, timestep)
+        assert prediction.std() > 1e-3
+        torch.save({"sample": sample, "timestep": timestep, "prediction": prediction}, folder / "expected.pt")
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", ALL_ELSEWHERE, str(tmp_path / "pipelines")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == count
+
+
 def test_the_own_kind_ships_one_file_without_our_imports(tmp_path: Path) -> None:
     family = UNetFamily("digits", base_width=8)
     architecture = {**family.default, "level0.depth": 1}
@@ -156,8 +195,25 @@ def test_random_networks_are_stock_exactly_when_uniform() -> None:
 
 @pytest.mark.parametrize(
     ("options", "changes"),
-    [({}, {}), ({"num_classes": 3}, {"level1.depth": 1, "inner_width": 1.5})],
-    ids=["stock", "own, classes"],
+    [
+        ({}, {}),
+        ({"num_classes": 3}, {"level1.depth": 1, "inner_width": 1.5}),
+        (
+            {"patch": [1, 2], "attention": ["none", "softmax", "linear"]},
+            {
+                "patch": 2,
+                "resample": "shuffle",
+                "skips": "level",
+                "up_depth": "one",
+                "level0.block": "convnext",
+                "expansion": 2,
+                "level0.attention": "linear",
+                "level1.block": "gated",
+            },
+        ),
+        ({}, {"resample": "pool", "skips": "added", "up_depth": "same", "level0.block": "gated"}),
+    ],
+    ids=["stock", "own, classes", "all kinds of layers", "added skips"],
 )
 def test_onnx_predicts_the_same_for_any_batch(tmp_path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
     runtime = pytest.importorskip("onnxruntime")
@@ -168,7 +224,7 @@ def test_onnx_predicts_the_same_for_any_batch(tmp_path: Path, options: dict[str,
     folder = export_pipeline(family, architecture, tmp_path / "weights.safetensors", SCHEDULER, tmp_path / "pipeline")
     session = runtime.InferenceSession(str(export_onnx(folder)), providers=["CPUExecutionProvider"])
     inputs = {"sample": torch.randn(5, 1, 8, 8), "timestep": torch.tensor([0, 1, 10, 50, 99])}
-    if options:
+    if "num_classes" in options:
         inputs["class_labels"] = torch.tensor([0, 1, 2, 0, 1])
     with torch.no_grad():
         wanted = network(*inputs.values())

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from nni_diffnas.api.cost import Cost
-from nni_diffnas.api.trial import Objective, Origin, Trial
+from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
 from nni_diffnas.job import Job
 from nni_diffnas.results.model_card import write_card
-from nni_diffnas.results.verdict import Verdict
+from nni_diffnas.results.verdict import Judged, Verdict
 
 JOB = Job.model_validate(
     {
@@ -26,14 +26,15 @@ JOB = Job.model_validate(
 
 def test_card_names_data_budget_scores_protocol_and_verdict(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"unet": ["diffnas_unet", "DiffNASUNet"]}))
-    kinds = [("default", 5.5), ("mutation", 4.25)]
+    kinds = [("default", 5.5), ("mutation", 4.25), (BY_HAND, 4.75)]
     trials = []
     for i, (kind, value) in enumerate(kinds):
         origin = Origin("RegularizedEvolution", kind)
         trial = Trial(f"e-{i}", "e", {"level0.width": 8 * (i + 1)}, origin, protocol="rfid/x/1000")
         trials.append(trial.succeeded({"rfid": value}))
     best = replace(trials[1], cost=Cost(4_000_000, 100_000))
-    verdict = Verdict(Objective(), (4.0, 4.1), (5.0, 5.3), tmp_path, "e-1")
+    judged = [("winner", (4.0, 4.1)), (BY_HAND, (5.0, 5.1)), ("default", (4.5, 4.1))]
+    verdict = Verdict(Objective(), tuple(Judged(kind, kind, scores) for kind, scores in judged), tmp_path)
     text = write_card(tmp_path, JOB, best, [*trials, trials[0].failed("no")], verdict).read_text()
     matter = yaml.safe_load(text.split("---")[1])
     assert matter["license"] is None
@@ -43,11 +44,13 @@ def test_card_names_data_budget_scores_protocol_and_verdict(tmp_path: Path) -> N
         "source my\\|images",
         "macs in [-inf, 6e+06]",
         "RegularizedEvolution (this network: mutation)",
-        "3, of which 1 failed",
+        "4, of which 1 failed",
         "| rfid | 4.25 |",
         "`rfid/x/1000`",
-        "The network it was compared with: rfid 5.5",
-        "winner - default = -1.1",
+        "The default network it was compared with: rfid 5.5",
+        "The network by hand it was compared with: rfid 4.75",
+        "The network found has 0.80 times the rfid of the best by hand (95 % interval",
+        "  by hand  5.05  (5, 5.1)",
         "| level0.width | 16 |",
         "| nni | 3.0 |",
     ):

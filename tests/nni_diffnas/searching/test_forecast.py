@@ -7,6 +7,7 @@ from torch import nn
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
+from nni_diffnas.api.family import Family
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.searching.forecast import NNI_SECONDS_PER_TRIAL, Forecast, forecast_search
 
@@ -32,7 +33,7 @@ class Clock(Evaluation):
     def evaluate(self, model: nn.Module, context: TrialContext) -> dict[str, float]:
         raise AssertionError("a forecast evaluates nothing")
 
-    def forecast(self, model: nn.Module) -> tuple[float, float]:
+    def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         self.timed.append(sum(weights.numel() for weights in model.parameters()))
         return 10.0, 4.0 * self.timed[-1]
 

@@ -11,12 +11,14 @@ from toy_family import ToyFamily
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.evaluation import Evaluation
-from nni_diffnas.api.strategy import AskTellStrategy
 from nni_diffnas.api.trial import REFERENCE, UNRANKED, Direction, Objective, Origin, Suggestion, Trial
 from nni_diffnas.doors.engine import open_search
-from nni_diffnas.evaluators import BlockwiseEvaluation, DiffusionEvaluation, TabularEvaluation
+from nni_diffnas.doors.evaluator import PluginEvaluator
+from nni_diffnas.doors.strategy import AskTellStrategy
+from nni_diffnas.evaluators import BlockwiseEvaluation, DiffusionEvaluation
 from nni_diffnas.searching.halving import Halving, check_halving
-from nni_diffnas.trial.run import split_parameters
+from nni_diffnas.searching.search import Search
+from nni_diffnas.trial.parameters import split_parameters
 
 OBJECTIVE = Objective("rfid", "minimize")
 
@@ -50,12 +52,29 @@ def test_one_trial_of_one_would_stop_nothing() -> None:
         Halving(1)
 
 
+def test_rungs_may_compare_another_metric_than_the_objective() -> None:
+    trials = [trial(**{"held_out_loss@50": value, "rfid@50": 9.0 - value, "rfid": 1.0}) for value in (3.0, 4.0)]
+    halving = Halving.of({"eta": 2, "metric": "held_out_loss"})
+    assert halving == Halving(2, "held_out_loss")
+    assert halving.settings(trials, OBJECTIVE) == {"stop.held_out_loss@50": 3.0}
+    assert halving.settings(trials, Objective("psnr", "maximize")) == {"stop.held_out_loss@50": 3.0}
+    evaluation = DiffusionEvaluation({"source": "digits"})
+    check_halving(halving, Objective("psnr", "maximize"), evaluation)
+    with pytest.raises(StrategyError, match="does not measure held_out_loss while it trains"):
+        check_halving(halving, OBJECTIVE, DiffusionEvaluation({"source": "digits"}, loss_images=0))
+    assert Halving.of(None) is None
+    assert Halving.of(3) == Halving(3)
+    for given in ({"metric": "rfid"}, {"eta": 2, "metrics": "rfid"}):
+        with pytest.raises(StrategyError, match="give a number above 1, or eta and metric by these names"):
+            Halving.of(given)
+
+
 @pytest.mark.parametrize(
     ("metric", "direction", "options", "said"),
     [
         ("rfid", "minimize", {}, ""),
         ("rfid", "maximize", {}, "rfid is maximised, .* leave halving out"),
-        ("kid", "minimize", {}, r"does not measure kid while it trains \(only rfid\): leave halving out"),
+        ("kid", "minimize", {}, r"does not measure kid while it trains \(only rfid.*\): leave halving out"),
         ("rfid", "minimize", {"curve_points": 0}, r"rfid while it trains \(only at the end\).*curve_points"),
         ("rfid", "minimize", {"training": {"images": 64, "reports": 1}}, "only at the end"),
     ],
@@ -71,7 +90,7 @@ def test_a_halving_that_never_stops_a_trial_is_refused(
 
 
 def test_the_nas_door_refuses_it_too(tmp_path: Path) -> None:
-    table = SimpleNamespace(evaluation=lambda: TabularEvaluation({"path": "table.npz"}))
+    table = PluginEvaluator("tabular", {"path": "table.npz"})
     space: Any = SimpleNamespace(evaluator=table, simplify=lambda: {"a": SimpleNamespace(values=[0, 1])})
     with pytest.raises(StrategyError, match="halving is 2, but the evaluator does not measure rfid while it trains"):
         open_search(Draws(halving=2), space, None)
@@ -83,7 +102,7 @@ def test_the_nas_door_refuses_it_too(tmp_path: Path) -> None:
 
 class Draws(AskTellStrategy):
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        drawn = self.draw()
+        drawn = self.search.draw()
         return [] if drawn is None else [Suggestion(drawn, "random")]
 
     def update(self, trials: Sequence[Trial]) -> None:
@@ -91,17 +110,16 @@ class Draws(AskTellStrategy):
 
 
 def test_thresholds_travel_and_are_no_part_of_the_architecture() -> None:
-    strategy, toy = Draws(halving=2), ToyFamily()
-    strategy.bind(toy.space, toy)
+    toy = ToyFamily()
+    search = Search(Draws(halving=2), toy.space, toy)
     for value in (4.0, 8.0):
-        (asked,) = strategy.ask(1)
-        strategy.tell(asked.id, {"rfid": value, "rfid@50": value})
-    (third,) = strategy.ask(1)
-    architecture, settings = split_parameters(strategy.parameters(third))
+        (asked,) = search.ask(1)
+        search.tell(asked.id, {"rfid": value, "rfid@50": value})
+    (third,) = search.ask(1)
+    architecture, settings = split_parameters(search.parameters(third))
     assert toy.space.validate(architecture) == third.architecture
     assert settings == {"stop.rfid@50": 4.0}
-    assert strategy.rejection(third.architecture) != "", "the same architecture is known, whatever its thresholds"
-    plain: Any = Draws()
-    plain.bind(toy.space, toy)
-    plain.restore(strategy.trials, {})
+    assert search.view.refusal(third.architecture) != "", "the same architecture is known, whatever its thresholds"
+    plain = Search(Draws(), toy.space, toy)
+    plain.restore(search.trials, {})
     assert split_parameters(plain.parameters(third))[1] == {}

@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
-from nni_diffnas.api.cost import Cost
-from nni_diffnas.api.trial import REFERENCE, UNRANKED, Objective, Origin, Trial
-from nni_diffnas.results.verdict import VERDICT_FILE, Verdict
+from nni_diffnas.api.trial import BY_HAND, REFERENCE, UNRANKED, Objective, Origin, Trial
 from nni_diffnas.searching.ranking import Outcome
 
 
@@ -41,6 +38,33 @@ def test_a_default_network_that_stays_ahead_is_said_and_the_next_best_challenges
     assert Outcome.of([trial(0, 3.0, "default")], Objective()).challenger is None
 
 
+def test_the_best_network_by_hand_has_its_own_line() -> None:
+    trials = [trial(0, 9.0, BY_HAND), trial(1, 5.0, BY_HAND), trial(2, 4.0), trial(3, 8.0)]
+    outcome = Outcome.of(trials, Objective())
+    assert outcome.by_hand is trials[1]
+    assert [line.split()[:2] for line in outcome.describe().splitlines()[1:4]] == [
+        ["best", "4"], ["by", "hand"], ["median", "5"],
+    ]  # fmt: skip
+    assert "No trial beat" not in outcome.describe()
+    assert "by hand" not in Outcome.of(trials[2:], Objective()).describe()
+
+
+def test_what_is_behind_the_network_by_hand_is_not_called_best_without_saying_so() -> None:
+    again = Trial("t9", "e", {"a": 1}, Origin("s", "random")).succeeded({"rfid": 3.0})  # the same by hand once more
+    outcome = Outcome.of([trial(0, 9.0, BY_HAND), trial(1, 3.1, BY_HAND), again, trial(2, 4.0)], Objective())
+    assert outcome.challenger is not None
+    assert outcome.challenger.id == "t2"
+    assert "No trial beat the network by hand; the next best is t2 (4)" in outcome.describe()
+    both = Outcome.of([trial(0, 2.0, "default"), trial(1, 3.1, BY_HAND), trial(2, 4.0)], Objective())
+    assert "No trial beat the network by hand or the default network; the next best is t2" in both.describe()
+    turned = Outcome.of([trial(1, 3.1, BY_HAND), trial(2, 4.0)], Objective("rfid", "maximize"))
+    assert "No trial beat" not in turned.describe()
+    teacher = Trial("t0", "e", {"a": 0}, Origin("s", REFERENCE)).succeeded({"rfid": 1.0, UNRANKED: 1.0})
+    said = Outcome.of([teacher, trial(1, 3.1, BY_HAND), trial(2, 4.0)], Objective()).describe()
+    assert "No trial beat the network by hand; the next best is t2" in said
+    assert "The default network, which is no candidate here, has the better rfid (1)." in said
+
+
 def test_a_reference_is_compared_with_and_never_wins() -> None:
     teacher = Trial("t0", "e", {"a": 0}, Origin("s", REFERENCE)).succeeded({"rfid": 1.0, UNRANKED: 1.0})
     outcome = Outcome.of([teacher, trial(1, 3.0)], Objective())
@@ -62,29 +86,3 @@ def test_trials_that_cannot_be_ranked_are_trials_too() -> None:
 
 def test_no_success_is_said() -> None:
     assert "No trial succeeded" in Outcome.of([], Objective()).describe()
-
-
-def test_verdict_interval_is_the_paired_student_interval() -> None:
-    verdict = Verdict(Objective(), winner=(1.0, 2.0, 3.0), default=(2.0, 4.0, 6.0), output=Path("out"))
-    # Differences -1, -2, -3: mean -2, deviation 1, t(0.975, 2) = 4.302653.
-    low, high = verdict.interval
-    assert math.isclose(high, -2 + 4.302653 / math.sqrt(3), rel_tol=1e-6)
-    assert math.isclose(low, -2 - 4.302653 / math.sqrt(3), rel_tol=1e-6)
-    assert verdict.better is None
-    assert "no difference" in verdict.describe()
-
-
-def test_verdict_says_what_the_winner_costs(tmp_path: Path) -> None:
-    verdict = Verdict(Objective(), winner=(1.0, 2.0), default=(2.0, 4.0), output=tmp_path)
-    assert "of the default." not in verdict.describe()
-    cheap = replace(verdict, costs=(Cost(2_000_000, 30_000), Cost(8_000_000, 40_000)))
-    assert "needs 25% of the MACs and 75% of the parameters of the default" in cheap.describe()
-    cheap.save()
-    assert Verdict.load(tmp_path / VERDICT_FILE) == cheap
-
-
-def test_verdict_knows_the_direction() -> None:
-    clear = Verdict(Objective(), winner=(1.0, 1.01, 0.99), default=(2.0, 2.0, 2.0), output=Path("out"))
-    assert clear.better is True
-    turned = Verdict(Objective("accuracy", "maximize"), clear.winner, clear.default, Path("out"))
-    assert turned.better is False

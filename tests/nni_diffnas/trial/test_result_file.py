@@ -19,6 +19,7 @@ from nni_diffnas.api.trial import FAULTLESS, STOPPED_EARLY
 from nni_diffnas.job import Job
 from nni_diffnas.trial import run as trial_run
 from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord, reason_of
+from nni_diffnas.trial.watchdog import watched
 
 HANGS = {
     "asleep": "import time; time.sleep(60)",
@@ -27,9 +28,10 @@ HANGS = {
 ATTEMPT = """
 import sys
 from pathlib import Path
-from nni_diffnas.trial import result_file
-result_file._GRACE = 1.0
-with result_file.TrialRecord(Path("."), "t0").attempt(MAX):
+from nni_diffnas.trial import watchdog
+from nni_diffnas.trial.result_file import TrialRecord
+watchdog._GRACE = 1.0
+with watchdog.watched(TrialRecord(Path("."), "t0"), MAX):
     BODY
 """
 
@@ -97,7 +99,7 @@ def test_the_reason_is_kept_when_no_file_may_grow(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError, match="File too large"), TrialRecord(tmp_path, "t0").attempt():
+        with pytest.raises(OSError, match="File too large"), watched(TrialRecord(tmp_path, "t0")):
             (tmp_path / "weights").write_bytes(bytes(100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -111,7 +113,7 @@ def test_the_reason_is_kept_on_a_disk_without_a_free_byte(tmp_path: Path) -> Non
     if mounted.returncode:
         pytest.skip("mounting a small tmpfs is not permitted here")
     try:
-        with pytest.raises(OSError, match="No space left"), TrialRecord(disk, "t0").attempt():
+        with pytest.raises(OSError, match="No space left"), watched(TrialRecord(disk, "t0")):
             (disk / "weights").write_bytes(bytes(1_000_000))
         assert os.statvfs(disk).f_bfree == 0
         assert failure(disk).startswith("the disk is full: ")
@@ -179,7 +181,7 @@ def test_a_finished_trial_that_is_run_again_reports_and_trains_no_more(
 
 
 def test_a_trial_that_is_interrupted_was_stopped_early(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), TrialRecord(tmp_path, "t7").attempt():
+    with pytest.raises(KeyboardInterrupt), watched(TrialRecord(tmp_path, "t7")):
         raise KeyboardInterrupt  # what NNI's SIGINT becomes
     written = TrialRecord.read(tmp_path / RESULT_FILE)
     assert (written["trial"], written["failure"]) == ("t7", STOPPED_EARLY)

@@ -16,7 +16,8 @@ from nni_diffnas.api.cost import Budget, Cost, Window, count_cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import choice_costs, sample_within
 from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.search_spaces.unet.options import PRESETS
+from nni_diffnas.search_spaces.unet.choices import widths_of
+from nni_diffnas.search_spaces.unet.presets import PRESETS
 from nni_diffnas.search_spaces.unet.stock import stock_config
 
 
@@ -79,10 +80,10 @@ def test_default_of_cifar10_is_iddpm() -> None:
     ("preset", "options", "changes"),
     [
         ("digits", {}, {}),
-        ("digits", {}, {"level0.depth": 3, "level1.depth": 3, "level1.attention": False, "level1.width": 64}),
+        ("digits", {}, {"level0.depth": 3, "level1.depth": 3, "level1.attention": "none", "level1.width": 64}),
         ("digits", {}, {"middle": "none"}),
-        ("digits", {}, {"middle": "residual", "level1.attention": False}),
-        ("digits", {"scale_shift": False}, {"level0.width": 32, "level0.attention": True}),
+        ("digits", {}, {"middle": "residual", "level1.attention": "none"}),
+        ("digits", {"scale_shift": False}, {"level0.width": 32, "level0.attention": "softmax"}),
         ("mnist", {"learned_sigma": True}, {}),
     ],
 )
@@ -109,8 +110,8 @@ def test_uniform_networks_are_the_stock_network(preset: str, options: dict[str, 
     [
         {"level0.depth": 1},
         {"inner_width": 1.5},
-        {"level0.attention": True},
-        {"level0.width": 24, "heads": 1, "level0.attention": True},
+        {"level0.attention": "softmax"},
+        {"level0.width": 24, "heads": 1, "level0.attention": "softmax"},
     ],
     ids=["depth", "inner width", "channels per head", "channels per head, one head"],
 )
@@ -158,10 +159,10 @@ def test_space_flows_forward_with_skips_and_conditions() -> None:
     assert nx.is_weakly_connected(graph)
     assert all(graph.has_edge(f"level{level}.attention", "middle") for level in range(3))
     attending = {"level0.attention", "level1.attention", "level2.attention"}
-    quiet = {**space.complete(family.default), **dict.fromkeys(attending, False), "middle": "residual"}
+    quiet = {**space.complete(family.default), **dict.fromkeys(attending, "none"), "middle": "residual"}
     assert "heads" not in space.present(quiet)
     assert "heads" in space.present({**quiet, "middle": "attention"})
-    assert "heads" in space.present({**quiet, "level1.attention": True})
+    assert "heads" in space.present({**quiet, "level1.attention": "softmax"})
     assert "heads" not in UNetFamily("mnist", attention=[False], middle=["none"]).space.labels
     for label in space.labels:
         assert "\n" not in family.describe(label)
@@ -173,7 +174,7 @@ def test_space_flows_forward_with_skips_and_conditions() -> None:
 def test_groups_and_heads_divide_for_every_width(preset: str) -> None:
     family = UNetFamily(preset)
     for heads in family.options.heads:
-        for widths in family.widths:
+        for widths in widths_of(family.options):
             assert all(width % heads == 0 for width in widths)
     rng = np.random.default_rng(5)
     for _ in range(20):
@@ -184,7 +185,8 @@ def test_groups_and_heads_divide_for_every_width(preset: str) -> None:
 
 def test_every_choice_changes_the_cost_except_heads() -> None:
     family = UNetFamily("digits")
-    for label, costs in choice_costs(family).items():
+    mixed = {**family.space.complete(family.default), "level0.block": "convnext", "skips": "level", "up_depth": "same"}
+    for label, costs in choice_costs(family, mixed).items():
         assert len(set(costs.values())) == (1 if label == "heads" else len(costs)), label
 
 
@@ -193,7 +195,7 @@ def test_options_shape_the_space() -> None:
     assert family.space.choices["level2.depth"] == (3,)
     assert family.space.choices["level2.width"] == (32, 64, 96, 128)
     assert family.default["level2.depth"] == 3
-    assert family.default["level2.attention"] is True
+    assert family.default["level2.attention"] == "softmax"
     assert counted(family, family.default).params == family.cost(family.default).params
 
 
@@ -208,7 +210,7 @@ def test_options_shape_the_space() -> None:
         ({"preset": "digits", "depths": []}, "depths"),
         ({"preset": "digits", "depths": [0, 1]}, "depths is 0"),
         ({"preset": "digits", "depths": [[1], [1], [1]]}, "3 lists for 2 levels"),
-        ({"preset": "digits", "attention": [0, 1]}, "true or false"),
+        ({"preset": "digits", "attention": [0, 1]}, "choose among 'none', 'softmax' or 'linear'"),
         ({"preset": "digits", "middle": ["big"]}, "'big'"),
         ({"preset": "digits", "base_width": "wide"}, "base_width is 'wide'"),
         ({"preset": "digits", "dropout": 1.5}, "below 1"),

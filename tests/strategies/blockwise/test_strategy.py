@@ -19,6 +19,7 @@ from nni_diffnas.api.trial import UNRANKED, Objective, Trial, standing
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.open import narrow_family
 from nni_diffnas.searching.ranking import Outcome
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import BlockwiseLocalSearch
 from nni_diffnas.strategies.blockwise import strategy as module
 from nni_diffnas.strategies.blockwise.choices import choose_globally, choose_locally, knapsack
@@ -185,14 +186,12 @@ def test_on_normalised_losses_evolution_finds_the_knapsack_and_on_plain_errors_i
     assert error(plain) == pytest.approx(min(map(error, feasible)))
 
 
-def strategy(**options: Any) -> BlockwiseLocalSearch:
-    made = BlockwiseLocalSearch(**options)
+def searching(**options: Any) -> Search:
     family = PaperFamily()
-    made.bind(family.space, family, "paper")
-    return made
+    return Search(BlockwiseLocalSearch(**options), family.space, family, "paper")
 
 
-def report(search: BlockwiseLocalSearch, trial: Trial) -> None:
+def report(search: Search, trial: Trial) -> None:
     if trial.settings["task"] != "block":
         search.tell(trial.id, {"rfid": 1.0, **standing(trial.settings)})
         return
@@ -202,8 +201,8 @@ def report(search: BlockwiseLocalSearch, trial: Trial) -> None:
 
 
 def test_blocks_come_first_then_students_then_the_end() -> None:
-    search = strategy(betas=["linear", "constant1"])
-    assert (search.planned(20), search.planned(4)) == (6, 4)
+    search = searching(betas=["linear", "constant1"])
+    assert (search.strategy.planned(20), search.strategy.planned(4)) == (6, 4)
     first = search.ask(3)
     assert [trial.settings.get("block", trial.settings["task"]) for trial in first] == ["teacher", "down0", "middle"]
     rest = search.ask(5)
@@ -221,7 +220,7 @@ def test_blocks_come_first_then_students_then_the_end() -> None:
         report(search, trial)
     assert search.ask(1) == []
     assert search.pending == []
-    assert len(search.trials) == search.planned(20)
+    assert len(search.trials) == search.strategy.planned(20)
     outcome = Outcome.of(search.trials, Objective())
     assert [trial.settings["task"] for trial in outcome.ranked] == ["retrain", "retrain"]
     assert outcome.default is not None
@@ -229,7 +228,7 @@ def test_blocks_come_first_then_students_then_the_end() -> None:
 
 def test_a_budget_makes_it_a_knapsack_that_blocks_need_not_keep() -> None:
     budget = Budget({"macs": Window(max=200.0)})
-    search = strategy(budget=budget, score_teacher=False)
+    search = searching(budget=budget, score_teacher=False)
     blocks = search.ask(3)
     assert len(blocks) == 3, "the default network costs more than the budget, block trials are asked for all the same"
     for trial in blocks:
@@ -241,7 +240,7 @@ def test_a_budget_makes_it_a_knapsack_that_blocks_need_not_keep() -> None:
 
 
 def test_a_failed_block_is_tried_again_and_then_stays_the_teachers() -> None:
-    search = strategy(score_teacher=False)
+    search = searching(score_teacher=False)
     asked = []
     while trials := search.ask(1):
         asked.append(trials[0].settings.get("block", "student"))
@@ -256,16 +255,16 @@ def test_a_failed_block_is_tried_again_and_then_stays_the_teachers() -> None:
 def test_a_resumed_search_goes_on_without_repeating_blocks(tmp_path: Path) -> None:
     family = PaperFamily()
     with SearchMemory(tmp_path / "memory.sqlite") as memory:
-        search = BlockwiseLocalSearch(memory=memory, score_teacher=False)
-        search.experiment = "e"
-        search.bind(family.space, family, "paper")
+        search = Search(
+            BlockwiseLocalSearch(memory=memory, score_teacher=False), family.space, family, "paper", experiment="e"
+        )
         for trial in search.ask(2):
             report(search, trial)
         snapshot = search.snapshot()
     with SearchMemory(tmp_path / "memory.sqlite") as memory:
-        again = BlockwiseLocalSearch(memory=memory, score_teacher=False)
-        again.experiment = "e"
-        again.bind(family.space, family, "paper")
+        again = Search(
+            BlockwiseLocalSearch(memory=memory, score_teacher=False), family.space, family, "paper", experiment="e"
+        )
         again.restore(memory.trials(experiment="e"), snapshot)
         (third,) = again.ask(4)
         assert third.settings["block"] == "up0"
@@ -275,10 +274,10 @@ def test_a_resumed_search_goes_on_without_repeating_blocks(tmp_path: Path) -> No
 
 
 def test_the_random_control_costs_as_much() -> None:
-    search = strategy(choice=["auto", "random"], score_teacher=False)
+    search = searching(choice=["auto", "random"], score_teacher=False)
     for trial in search.ask(3):
         report(search, trial)
-    chosen = search.chosen()
+    chosen = search.strategy.chosen()
     costs = [PaperFamily().cost(architecture).macs for architecture in chosen.values()]
     assert 0.95 * costs[0] <= costs[-1] <= costs[0]
 
@@ -290,18 +289,18 @@ def test_every_choice_keeps_a_budget_on_another_quantity(seed: int) -> None:
     search = BlockwiseLocalSearch(
         choice=["knapsack", "random", "global"], budget=Budget({"params": Window(max=361)}), seed=seed
     )
-    search.bind(family.space, family, "paper")
+    search = Search(search, family.space, family, "paper")
     for trial in search.ask(4):
         rows = [[0, 0, -1.0, 1 / cost.macs, i] for i, cost in enumerate(family.COSTS)]
         score = {"rfid": 1.0} if trial.settings["task"] == "teacher" else {UNRANKED: 1, "front": rows}
         search.tell(trial.id, {**score, "teacher_loss": 0.001})
     students = search.ask(4)
     assert students
-    assert all(search.budget.admits(family.cost(student.architecture)) for student in students)
+    assert all(search.view.budget.admits(family.cost(student.architecture)) for student in students)
 
 
 def test_a_choice_that_finds_nothing_within_budget_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = strategy(choice="global", budget=Budget({"macs": Window(max=300.0)}), score_teacher=False)
+    search = searching(choice="global", budget=Budget({"macs": Window(max=300.0)}), score_teacher=False)
     for trial in search.ask(3):
         report(search, trial)
     monkeypatch.setattr(module, "choose_globally", lambda fronts, *rest: [front.points[-1] for front in fronts])
@@ -313,9 +312,9 @@ def test_a_budget_below_the_cheapest_network_says_the_cheapest() -> None:
     cheapest = PaperFamily().cheapest("macs")
     assert cheapest == 100 + 3 * 5 + 60
     with pytest.raises(BudgetError, match="has 175"):
-        strategy(budget=Budget({"macs": Window(max=150.0)}))
+        searching(budget=Budget({"macs": Window(max=150.0)}))
     with pytest.raises(BudgetError, match="latency: true"):
-        strategy(budget=Budget({"latency_ms": Window(max=1.0)}))
+        searching(budget=Budget({"latency_ms": Window(max=1.0)}))
 
 
 @pytest.mark.parametrize(
@@ -337,8 +336,7 @@ def test_a_space_without_blocks_is_refused() -> None:
     from nni_diffnas.search_spaces import UNetFamily
 
     family = UNetFamily("digits")
-    search = BlockwiseLocalSearch()
-    search.bind(family.space, family)
+    search = Search(BlockwiseLocalSearch(), family.space, family)
     with pytest.raises(StrategyError, match="BlockwiseUNetSpace"):
         search.ask(1)
 
@@ -357,12 +355,11 @@ def test_a_narrowed_space_of_blocks_stays_one() -> None:
     family = narrow_family(PaperFamily(), offered)
     assert isinstance(family, BlockFamily)
     assert family.default == {"down0.width": 3, "middle.width": 2, "up0.width": 3}
-    strategy = BlockwiseLocalSearch(tolerance=0.0)
-    strategy.bind(family.space, family)
-    while asked := strategy.ask(2):
+    search = Search(BlockwiseLocalSearch(tolerance=0.0), family.space, family)
+    while asked := search.ask(2):
         for trial in asked:
             assert trial.architecture["middle.width"] in (1, 2)
             front = [[0, 0, -1, 1.0 / (1 + option), option] for option in range(4)]
             measured = {"front": front, "teacher_loss": 0.1} if trial.settings["task"] == "block" else {"rfid": 1.0}
-            strategy.tell(trial.id, {**measured, **standing(trial.settings)})
-    assert strategy.trials[-1].settings["task"] == "retrain"
+            search.tell(trial.id, {**measured, **standing(trial.settings)})
+    assert search.trials[-1].settings["task"] == "retrain"

@@ -19,6 +19,7 @@ from nni_diffnas.api.trial import Trial
 from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer
 
 FAULTS = {
@@ -39,7 +40,7 @@ def test_a_search_goes_on_whatever_the_server_does(outcome: str) -> None:
         search = proposer(server.url, retries=1, timeout_s=0.2)
         run(search, 4)
     assert kinds(search) == {"random": 1, "mutation": 3}
-    assert search.language_model.ledger.totals().outcomes == {outcome: len(server.requests)}
+    assert search.strategy.language_model.ledger.totals().outcomes == {outcome: len(server.requests)}
     assert len(server.requests) == 5, "two tries for the first question, one for each of the others"
 
 
@@ -62,7 +63,7 @@ def test_content_never_instructs_the_program(text: str, tmp_path: Path, monkeypa
         search = proposer(server.url, tmp_path)
         run(search, 2)
     assert not (tmp_path / "owned").exists()
-    assert search.budget == BUDGET
+    assert search.view.budget == BUDGET
     assert kinds(search) == {"proposal": 2}
     events = [entry["event"] for entry in read_transcript(tmp_path / "transcript.jsonl")]
     assert "rejected" in events, "the attempt is on record"
@@ -112,10 +113,10 @@ def test_two_hundred_malformed_answers_break_nothing(tmp_path: Path) -> None:
         while len(server.requests) < 200 and len(trials) < 45:
             trials = run(search, 1)
         while len(server.requests) < 200:
-            search._converse(2)
+            search.strategy._converse(2)
     assert all(SPACE.validate(trial.architecture) == trial.architecture for trial in trials)
     assert len({json.dumps(trial.architecture) for trial in trials}) == len(trials)
-    totals = search.language_model.ledger.totals()
+    totals = search.strategy.language_model.ledger.totals()
     assert totals.requests == len(server.requests) >= 200
     assert set(totals.outcomes) <= {"ok", "empty"}
 
@@ -164,9 +165,9 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
             budget=Budget({"params": Window(max=500_000)}),
         )
         family = UNetFamily(preset="digits")
-        search.bind(family.space, family, "toy", folder=tmp_path)
+        search = Search(search, family.space, family, "toy", folder=tmp_path)
         trials = run(search, 40, value=lambda trial: trial.cost.macs if trial.cost else 0.0)
-        ledger = search.language_model.ledger
+        ledger = search.strategy.language_model.ledger
         rows = [event.body for event in memory.events("ledger")]
         fallbacks = memory.events("fallback")
         totals = ledger.totals()
@@ -191,4 +192,4 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
         sum(r.prompt_tokens * 1e-5 + r.completion_tokens * 3e-5 for r in ledger.rows)
     )
     assert rows == [row.to_json() for row in ledger.rows]
-    assert f"{totals.requests} requests" in search.summary()
+    assert f"{totals.requests} requests" in search.strategy.summary()

@@ -40,12 +40,12 @@ def test_a_planted_key_is_written_nowhere(
         search = proposer(server.url, tmp_path, memory=memory)
         run(search, 5)
         written = json.dumps([event.body for event in memory.journal()]) + json.dumps(search.snapshot())
-        written += search.prompt(1) + search.summary() + repr(vars(search.language_model))
+        written += search.strategy.prompt(1) + search.strategy.summary() + repr(vars(search.strategy.language_model))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ChatServer(RandomModel(0), key="another") as server:
         other = proposer(server.url, tmp_path / "b")
         with pytest.raises(JobError) as caught:
-            other.check()
+            other.strategy.check()
     written += "".join(traceback.format_exception(caught.value))
     for file in tmp_path.rglob("*"):
         written += file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""

@@ -47,6 +47,8 @@ def read_all(text: str, space: Space = SPACE) -> list[dict[str, Any]]:
         "- level0.width: 8\n- level0.depth: 3\n- attention: yes\n- heads: 4\n",
         "`level0.width` = 8, **level0.depth** = 3, attention = True, heads = 4.",
         f"<think>maybe {json.dumps(PLAIN)}?</think>{TEXT}",
+        f"maybe {json.dumps(PLAIN)}? No.</think>{TEXT}",
+        f"[THINK]{json.dumps(PLAIN)}[/THINK] or </thinking>{TEXT}<think>was {json.dumps(PLAIN)} better?",
     ],
 )
 def test_an_architecture_is_read_in_any_usual_notation(text: str) -> None:

@@ -18,6 +18,7 @@ from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.language_model.tokens import estimate_tokens
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer
 from nni_diffnas.strategies.gpt.memory_section import render_memory
 from nni_diffnas.strategies.gpt.prompt import render_choices, render_costs, render_flow, render_window
@@ -214,8 +215,7 @@ def test_the_space_and_its_costs_take_few_tokens(preset: str) -> None:
 def test_a_template_of_the_users_own_is_used(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("For $$5: $count times\n$answer_format")
-    proposer = GPTProposer(base_url="http://localhost:1/v1", template=file)
-    proposer.bind(SPACE, FAMILY)
-    assert proposer.prompt(3).startswith("For $5: 3 times\nAnswer with one JSON")
+    search = Search(GPTProposer(base_url="http://localhost:1/v1", template=file), SPACE, FAMILY)
+    assert search.strategy.prompt(3).startswith("For $5: 3 times\nAnswer with one JSON")
     with pytest.raises(JobError, match=r"missing\.txt"):
         GPTProposer(base_url="http://localhost:1/v1", template=tmp_path / "missing.txt")

@@ -11,6 +11,7 @@ from gpt_search import BUDGET, FAMILY, GOOD, SPACE, TOO_BIG, kinds, proposer, ru
 from stand_ins import RandomModel
 from toy_family import score
 
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer
 
 # Proposing ---------------------------------------------------------------------------------------------------------
@@ -44,8 +45,7 @@ def test_more_proposals_than_wanted_are_not_hoarded() -> None:
 
 def test_the_space_may_be_unpriced() -> None:
     with ChatServer(RandomModel(0)) as server:
-        search = GPTProposer(base_url=server.url, start_with_default=False)
-        search.bind(SPACE)
+        search = Search(GPTProposer(base_url=server.url, train_first="none"), SPACE)
         run(search, 3)
     assert kinds(search) == {"proposal": 3}
     assert "not known before it is trained" in server.requests[0]["messages"][1]["content"]
@@ -53,7 +53,7 @@ def test_the_space_may_be_unpriced() -> None:
 
 def test_the_default_network_comes_first_and_costs_no_question() -> None:
     with ChatServer(says(GOOD[:1])) as server:
-        search = proposer(server.url, start_with_default=True)
+        search = proposer(server.url, train_first="default and by hand")
         assert search.ask(1)[0].architecture == FAMILY.default
         assert not server.requests
         assert search.ask(1)[0].architecture == GOOD[0]
@@ -63,10 +63,10 @@ def test_the_default_network_comes_first_and_costs_no_question() -> None:
 def test_the_forecast_in_dollars_is_near_what_a_search_spends() -> None:
     prices = {"gpt-4": {"input": 30.0, "output": 60.0}}
     with ChatServer(RandomModel(0)) as server:
-        search = proposer(server.url, prices=prices, repairs=0, start_with_default=True)
-        forecast = search.forecast(10)
+        search = proposer(server.url, prices=prices, repairs=0, train_first="default and by hand")
+        forecast = search.strategy.forecast(10 - len(search.first()))
         run(search, 10)
-    spent = search.language_model.ledger.totals()
+    spent = search.strategy.language_model.ledger.totals()
     assert spent.requests == 9
     assert forecast.startswith("9 questions to gpt-4 ")
     said = float(forecast.split("cost about ")[1].split()[0])
@@ -155,7 +155,7 @@ def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
 
 def test_the_default_network_is_not_trained_twice() -> None:
     with ChatServer(says([FAMILY.default], GOOD[:1])) as server:
-        search = proposer(server.url, start_with_default=True)
+        search = proposer(server.url, train_first="default and by hand")
         assert [t.architecture for t in search.ask(2)] == [FAMILY.default, GOOD[0]]
 
 
@@ -181,7 +181,7 @@ def test_rejections_and_lessons_are_in_the_next_prompt() -> None:
         prompt = server.requests[-1]["messages"][1]["content"]
     assert "- wide is good" in prompt
     assert "46.0% above" in prompt
-    assert search.lessons == ("wide is good",)
+    assert search.strategy.lessons == ("wide is good",)
 
 
 def test_a_limit_ends_the_asking_and_not_the_search() -> None:

@@ -17,6 +17,7 @@ from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.trial import Trial
 from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer, RandomSearch
 
 
@@ -81,7 +82,7 @@ def test_a_replay_on_another_space_is_refused(tmp_path: Path) -> None:
     faulty_recording(tmp_path, count=2)
     other = GPTProposer(replay=tmp_path / "transcript.jsonl")
     with pytest.raises(JobError, match="another search space"):
-        other.bind(type(SPACE)({"a": (1, 2)}))
+        Search(other, type(SPACE)({"a": (1, 2)}))
 
 
 def test_a_resumed_search_has_its_lessons_ledger_budget_and_rounds_back(tmp_path: Path) -> None:
@@ -94,12 +95,17 @@ def test_a_resumed_search_has_its_lessons_ledger_budget_and_rounds_back(tmp_path
         run(first, 2)
         snapshot = json.loads(json.dumps(first.snapshot()))
         assert len(server.requests) == 2
-        second = GPTProposer(base_url=server.url, memory=memory, max_requests=3, budget=BUDGET)
-        second.experiment = first.experiment
-        second.bind(SPACE, FAMILY, "toy", folder=tmp_path)
+        second = Search(
+            GPTProposer(base_url=server.url, memory=memory, max_requests=3, budget=BUDGET),
+            SPACE,
+            FAMILY,
+            "toy",
+            folder=tmp_path,
+            experiment=first.experiment,
+        )
         second.restore(memory.trials(experiment=first.experiment), snapshot)
-        assert second.lessons == ("narrow is bad",)
-        assert second.language_model.ledger.totals() == first.language_model.ledger.totals()
+        assert second.strategy.lessons == ("narrow is bad",)
+        assert second.strategy.language_model.ledger.totals() == first.strategy.language_model.ledger.totals()
         run(second, 3)
         assert len(server.requests) == 3, "the limit counts what was spent before"
         assert "46.0% above" in server.requests[2]["messages"][1]["content"]
@@ -108,7 +114,7 @@ def test_a_resumed_search_has_its_lessons_ledger_budget_and_rounds_back(tmp_path
 
 
 def test_state_is_restored_exactly() -> None:
-    def searches(url: str) -> tuple[GPTProposer, GPTProposer]:
+    def searches(url: str) -> tuple[Search, Search]:
         return proposer(url, retries=0, seed=4), proposer(url, retries=0, seed=4)
 
     with ChatServer(lambda messages: "", lambda n, body: Fault("empty")) as server:
@@ -119,7 +125,7 @@ def test_state_is_restored_exactly() -> None:
         again.load_state_dict(json.loads(json.dumps(part.state_dict())))
         run(again, 5)
     assert [t.architecture for t in again.trials] == [t.architecture for t in whole.trials]
-    assert again.language_model.ledger.totals().requests == 8
+    assert again.strategy.language_model.ledger.totals().requests == 8
 
 
 def test_trials_and_lessons_of_other_searches_in_the_memory_are_shown(tmp_path: Path) -> None:
@@ -128,8 +134,7 @@ def test_trials_and_lessons_of_other_searches_in_the_memory_are_shown(tmp_path: 
         SearchMemory(tmp_path / "memory.sqlite") as memory,
         ChatServer(says(lesson, [GOOD[5], GOOD[0]], GOOD[1:2])) as server,
     ):
-        other = RandomSearch(memory=memory, budget=BUDGET, seed=1, start_with_default=False)
-        other.bind(SPACE, FAMILY, "toy")
+        other = Search(RandomSearch(memory=memory, budget=BUDGET, seed=1, train_first="none"), SPACE, FAMILY, "toy")
         strangers = run(other, 2)
         run(proposer(server.url, memory=memory), 1)
         search = proposer(server.url, memory=memory)
@@ -144,9 +149,9 @@ def test_trials_and_lessons_of_other_searches_in_the_memory_are_shown(tmp_path: 
 def test_scores_of_another_protocol_are_not_shown(tmp_path: Path) -> None:
     with ChatServer(says(GOOD[:1])) as server:
         earlier = run(proposer(server.url), 1)
-        search = GPTProposer(base_url=server.url, warm_start=earlier, start_with_default=False)
-        search.bind(SPACE, FAMILY, "another protocol")
-        assert "0 scored" in search.prompt(1)
-        same = GPTProposer(base_url=server.url, warm_start=earlier, start_with_default=False)
-        same.bind(SPACE, FAMILY, "toy")
-        assert "1 scored" in same.prompt(1)
+        search = Search(
+            GPTProposer(base_url=server.url, warm_start=earlier, train_first="none"), SPACE, FAMILY, "another protocol"
+        )
+        assert "0 scored" in search.strategy.prompt(1)
+        same = Search(GPTProposer(base_url=server.url, warm_start=earlier, train_first="none"), SPACE, FAMILY, "toy")
+        assert "1 scored" in same.strategy.prompt(1)

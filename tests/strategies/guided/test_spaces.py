@@ -11,6 +11,7 @@ from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import REFERENCE
 from nni_diffnas.job import load_job
 from nni_diffnas.searching.open import make_strategy, narrow_family
+from nni_diffnas.searching.search import Search
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -31,17 +32,17 @@ def test_the_main_job_guides_at_least_eight_of_its_twelve_trials() -> None:
     family = job.make_family()
     searched = yaml.safe_load((EXAMPLES / "digits" / config["searchSpaceFile"]).read_text())
     narrowed = narrow_family(family, searched)
-    strategy.bind(narrowed.space, narrowed)
-    pending = strategy.ask(config["trialConcurrency"])
-    while len(strategy.trials) < config["maxTrialNumber"]:
+    search = Search(strategy, narrowed.space, narrowed)
+    pending = search.ask(config["trialConcurrency"])
+    while len(search.trials) < config["maxTrialNumber"]:
         ended = pending.pop(0)
-        strategy.tell(ended.id, {"rfid": score(ended.architecture)})
-        pending += strategy.ask(1)
-    kinds = [trial.origin.kind for trial in strategy.trials]
+        search.tell(ended.id, {"rfid": score(ended.architecture)})
+        pending += search.ask(1)
+    kinds = [trial.origin.kind for trial in search.trials]
     assert kinds[0] == REFERENCE  # the budget forbids the default network
     assert kinds[1:4] == ["generated"] * 3
     assert kinds[4:] == ["guided"] * 8
-    assert all(strategy.budget.admits(family.cost(trial.architecture)) for trial in strategy.trials[1:])
+    assert all(search.view.budget.admits(family.cost(trial.architecture)) for trial in search.trials[1:])
     assert strategy.invalid == 0
 
 
@@ -56,12 +57,12 @@ def test_nnis_mobilenetv3_is_searched_by_its_native_labels() -> None:
         objective="accuracy", direction="maximize", unguided=3, training_steps=5, candidates=8, sampler_steps=4,
         cache=lambda name, make: make(),
     )  # fmt: skip
-    strategy.bind(Space.from_mutables(hub.simplify()))
-    assert len(strategy.space.labels) == 67
+    search = Search(strategy, Space.from_mutables(hub.simplify()))
+    assert len(search.space.labels) == 67
     for _ in range(5):
-        (trial,) = strategy.ask(1)
-        strategy.tell(trial.id, {"accuracy": score(trial.architecture)})
-    assert [trial.origin.kind for trial in strategy.trials] == ["generated"] * 3 + ["guided"] * 2
-    network = hub.freeze(strategy.trials[-1].architecture)
+        (trial,) = search.ask(1)
+        search.tell(trial.id, {"accuracy": score(trial.architecture)})
+    assert [trial.origin.kind for trial in search.trials] == ["generated"] * 3 + ["guided"] * 2
+    network = hub.freeze(search.trials[-1].architecture)
     weights = sum(int(np.prod(parameter.shape)) for parameter in network.parameters())
     assert weights > 100_000

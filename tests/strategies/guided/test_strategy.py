@@ -9,6 +9,7 @@ from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Space
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
 
 SPACE = Space(dict.fromkeys("abcde", (0, 1, 2)), (("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")))
@@ -35,91 +36,82 @@ def score(architecture) -> float:
     return float(-np.abs(values - np.array([2, 0, 2, 0, 2])[: len(values)]).sum())
 
 
-def run(strategy, trials: int, value=score) -> list[str]:
+def run(search, trials: int, value=score) -> list[str]:
     keys = []
     for _ in range(trials):
-        for trial in strategy.ask(1):
-            keys.append(strategy.space.key_of(trial.architecture))
-            strategy.tell(trial.id, {"score": value(trial.architecture)})
+        for trial in search.ask(1):
+            keys.append(search.space.key_of(trial.architecture))
+            search.tell(trial.id, {"score": value(trial.architecture)})
     return keys
 
 
 def test_finds_the_best_of_243_in_a_few_trials(make) -> None:
-    strategy = make(seed=1)
-    strategy.bind(SPACE)
-    run(strategy, 16)
-    assert max(trial.metrics["score"] for trial in strategy.trials) == 0
-    kinds = [trial.origin.kind for trial in strategy.trials]
+    search = Search(make(seed=1), SPACE)
+    run(search, 16)
+    assert max(trial.metrics["score"] for trial in search.trials) == 0
+    kinds = [trial.origin.kind for trial in search.trials]
     assert kinds[:4] == ["generated"] * 4
     assert set(kinds[4:]) == {"guided"}
-    assert strategy.invalid == 0
-    assert strategy.generated > 100
+    assert search.strategy.invalid == 0
+    assert search.strategy.generated > 100
 
 
 def test_same_history_same_suggestion_after_a_resume(make) -> None:
-    one, two = make(seed=3), make(seed=3)
-    one.bind(SPACE)
+    one = Search(make(seed=3), SPACE)
     run(one, 6)
     snapshot, trials = one.snapshot(), one.trials
-    two.experiment = one.experiment
-    two.bind(SPACE)
+    two = Search(make(seed=3), SPACE, experiment=one.experiment)
     two.restore(trials, snapshot)
     assert run(one, 3) == run(two, 3)
 
 
 def test_batches_hold_distinct_architectures_and_count_the_pending(make) -> None:
-    strategy = make()
-    strategy.bind(SPACE)
-    run(strategy, 5)
-    asked = strategy.ask(3) + strategy.ask(2)
+    search = Search(make(), SPACE)
+    run(search, 5)
+    asked = search.ask(3) + search.ask(2)
     assert len({SPACE.key_of(trial.architecture) for trial in asked}) == 5
 
 
 @pytest.mark.parametrize("options", [{"surrogate": "ensemble"}, {"guidance": "noise-aware"}])
 def test_other_surrogate_and_guidance_learn_too(make, options) -> None:
-    strategy = make(**options)
-    strategy.bind(SPACE)
-    run(strategy, 14)
-    assert max(trial.metrics["score"] for trial in strategy.trials) >= -2
-    asked = strategy.ask(2)
+    search = Search(make(**options), SPACE)
+    run(search, 14)
+    assert max(trial.metrics["score"] for trial in search.trials) >= -2
+    asked = search.ask(2)
     assert asked[0].architecture != asked[1].architecture
 
 
 def test_budget_and_front_on_a_unet(make) -> None:
     family = UNetFamily("digits")
-    strategy = make(budget=Budget({"macs": Window(4e6, 5e6)}), objectives=["params"])
-    strategy.bind(family.space, family)
-    run(strategy, 6, lambda a: math.log(family.cost(a).macs))
-    assert strategy.trials[0].origin.kind == "reference"  # the default network, which the budget forbids
-    assert all(4e6 <= trial.cost.macs <= 5e6 for trial in strategy.trials[1:])
-    assert strategy.trials[-1].origin.kind == "guided"
+    search = Search(make(budget=Budget({"macs": Window(4e6, 5e6)}), objectives=["params"]), family.space, family)
+    run(search, 6, lambda a: math.log(family.cost(a).macs))
+    assert search.trials[0].origin.kind == "reference"  # the default network, which the budget forbids
+    assert all(4e6 <= trial.cost.macs <= 5e6 for trial in search.trials[1:])
+    assert search.trials[-1].origin.kind == "guided"
 
 
 @pytest.mark.parametrize("value", [lambda a: 1.0, lambda a: math.inf, lambda a: math.nan])
 def test_constant_or_infinite_scores_do_not_stop_the_search(make, value) -> None:
-    strategy = make()
-    strategy.bind(SPACE)
-    assert len(set(run(strategy, 6, value))) == 6
+    search = Search(make(), SPACE)
+    assert len(set(run(search, 6, value))) == 6
 
 
 def test_failed_trials_do_not_stop_the_search(make) -> None:
-    strategy = make()
-    strategy.bind(SPACE)
+    search = Search(make(), SPACE)
     for i in range(8):
-        (trial,) = strategy.ask(1)
+        (trial,) = search.ask(1)
         if i % 2:
-            strategy.tell_failed(trial.id, "diverged")
+            search.tell_failed(trial.id, "diverged")
         else:
-            strategy.tell(trial.id, {"score": score(trial.architecture)})
-    assert strategy.trials[-1].origin.kind == "guided"
+            search.tell(trial.id, {"score": score(trial.architecture)})
+    assert search.trials[-1].origin.kind == "guided"
 
 
 def test_small_spaces_are_exhausted_and_then_the_search_ends(make) -> None:
     for space, size in ((Space({"a": (1,)}), 1), (Space({"a": (0, 1, 2)}), 3)):
-        strategy = make()
-        strategy.bind(space)
-        assert len(run(strategy, size)) == size
-        assert strategy.ask(1) == []
+        search = Search(make(), space)
+        assert len(run(search, size)) == size
+        assert search.ask(1) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import Objective, Origin, Trial
+from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
 from nni_diffnas.strategies.guided.encoding import Encoding
 from nni_diffnas.strategies.guided.features import Features
@@ -64,13 +65,13 @@ def test_the_first_suggestion_on_a_new_data_set_follows_the_others(wanted, best)
         objective=Objective("score", "maximize"), experience=EXPERIENCES, dataset=elements(wanted),
         training_steps=10, candidates=16, sampler_steps=5, cache=lambda name, make: make(),
     )  # fmt: skip
-    strategy.bind(SPACE)
-    (first,) = strategy.ask(1)
+    search = Search(strategy, SPACE)
+    (first,) = search.ask(1)
     assert first.origin.kind == "transferred"
     assert abs(sum(int(value) for value in first.architecture.values()) - best) <= 1
     for _ in range(5):
-        strategy.tell(first.id, {"score": score(first.architecture, wanted)})
-        (first,) = strategy.ask(1)
+        search.tell(first.id, {"score": score(first.architecture, wanted)})
+        (first,) = search.ask(1)
     assert first.origin.kind == "guided"
 
 

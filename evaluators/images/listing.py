@@ -1,0 +1,187 @@
+"""What lies in a folder, a zip or a tar: the pictures with their classes, and all that is left out, by name."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from nni_diffnas.api.errors import DataError
+
+__all__ = ["SUFFIXES", "LeftOut", "Listing", "is_archive", "list_pictures", "opened"]
+
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
+"""What file managers leave everywhere: nobody means it to be a picture."""
+
+_NAMED = 3
+"""Of the files that are left out for one reason, so many are named."""
+
+
+@dataclass
+class LeftOut:
+    """Files that are not among the images.
+
+    Args:
+        counts: number of files by reason.
+        names: the first of them by reason, one more than is shown.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str, count: int = 1) -> None:
+        """Count a file, or so many frames of one."""
+        self.counts[reason] = self.counts.get(reason, 0) + count
+        if len(named := self.names.setdefault(reason, [])) <= _NAMED:
+            named.append(name)
+
+    def describe(self) -> str:
+        """All of it in one line; empty where nothing is left out."""
+        parts = []
+        for reason, count in self.counts.items():
+            more = ", ..." if len(self.names[reason]) > _NAMED else ""
+            parts.append(f"{count} {reason} ({', '.join(self.names[reason][:_NAMED])}{more})")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures of a source, sorted by class and name.
+
+    Args:
+        pictures: path below the source and name of the class folder (empty: none) of each.
+        left_out: all other files.
+    """
+
+    pictures: tuple[tuple[str, str], ...]
+    left_out: LeftOut
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip or a tar of anything but NumPy's arrays."""
+    if path.suffix == ".npz" or not path.is_file():
+        return False
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.endswith(".npy") for name in archive.namelist())
+    return tarfile.is_tarfile(path)
+
+
+def list_pictures(source: Path) -> Listing:
+    """List a folder or an archive.
+
+    Raises:
+        DataError: pictures lie beside class folders, or there are none.
+    """
+    left_out = LeftOut()
+    found = sorted(_sound(_folder_files(source) if source.is_dir() else _members(source), left_out))
+    shared = {name.parts[0] for name in found}
+    # An archive often holds the one folder that was packed.
+    top = 1 if not source.is_dir() and len(shared) == 1 and all(len(name.parts) > 1 for name in found) else 0
+    pictures: list[tuple[str, str]] = []
+    for name in found:
+        below = name.parts[top:]
+        if len(below) > 2:
+            left_out.add("in folders within class folders", str(name))
+        else:
+            pictures.append((str(name), below[0] if len(below) == 2 else ""))
+    direct = next((name for name, kind in pictures if not kind), None)
+    nested = next((kind for _, kind in pictures if kind), None)
+    if direct and nested:
+        raise DataError(
+            f"data.source {str(source)!r} holds images ({PurePosixPath(direct).name}) beside class folders ({nested}): "
+            f"use either."
+        )
+    if not pictures:
+        but = f", only {left_out.describe()}" if left_out.counts else ""
+        raise DataError(
+            f"data.source {str(source)!r} holds no images{but}: put {', '.join(sorted(SUFFIXES))} files into it, or "
+            f"into one folder for each class."
+        )
+    return Listing(tuple(sorted(pictures, key=lambda picture: (picture[1], picture[0]))), left_out)
+
+
+def _sound(names: Iterator[tuple[PurePosixPath, str]], left_out: LeftOut) -> Iterator[PurePosixPath]:
+    """Files that are pictures by their name; the others are counted."""
+    for name, problem in names:
+        if _CLUTTER & set(name.parts):
+            continue
+        if problem:
+            left_out.add(problem, str(name))
+        elif any(part.startswith(".") for part in name.parts):
+            left_out.add("hidden", str(name))
+        elif name.suffix.lower() not in SUFFIXES:
+            left_out.add("without the suffix of an image", str(name))
+        else:
+            yield name
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
+    """Files at any depth, links to files and to folders followed (in circles nobody walks)."""
+    seen: set[tuple[int, int]] = set()
+    closed: list[OSError] = []
+    for at, folders, files in os.walk(folder, onerror=closed.append, followlinks=True):
+        state = os.stat(at)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders.sort()
+        for name in files:
+            path = Path(at) / name
+            yield PurePosixPath(path.relative_to(folder).as_posix()), "" if path.is_file() else "dead links"
+    for error in closed:
+        yield PurePosixPath(os.path.relpath(error.filename, folder)), "folders that cannot be read"
+
+
+def _members(archive: Path) -> Iterator[tuple[PurePosixPath, str]]:
+    """Files of a zip or tar; nothing is unpacked, so that their names lead nowhere."""
+    with _archive(archive) as (names, _):
+        for name in names:
+            yield PurePosixPath(name), ""
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], BinaryIO]]]:
+    """Names of an archive's files, and what reads one.
+
+    Raises:
+        DataError: it is damaged or encrypted.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                files = {str(PurePosixPath(info.filename)): info for info in packed.infolist() if not info.is_dir()}
+                yield list(files), lambda name: io.BytesIO(packed.read(files[name]))
+        else:
+            with tarfile.open(path) as tarred:
+                members = {str(PurePosixPath(member.name)): member for member in tarred.getmembers() if member.isfile()}
+
+                def read(name: str) -> BinaryIO:
+                    content = tarred.extractfile(members[name])
+                    return io.BytesIO(b"" if content is None else content.read())
+
+                yield list(members), read
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(
+            f"data.source {str(path)!r} cannot be unpacked ({str(error)[:100]}): pack the images again."
+        ) from error
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[Callable[[str], BinaryIO]]:
+    """What opens the pictures of a listing by their names."""
+    if source.is_dir():
+        yield lambda name: (source / name).open("rb")
+        return
+    with _archive(source) as (_, read):
+        yield read

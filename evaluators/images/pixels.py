@@ -1,0 +1,100 @@
+"""One picture of any kind, by Pillow, as an array of the wanted shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nni_diffnas.api.errors import DataError
+
+from .settings import DataSettings
+
+__all__ = ["decode_picture", "to_array"]
+
+LARGEST = 500_000_000
+"""Pixels of a picture: 1.5 GB of colours. Pillow itself stops at 179 million, which sound scans exceed."""
+
+
+@contextmanager
+def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
+    """A picture whose header has been read.
+
+    Raises:
+        DataError: it has too many pixels to be decoded here.
+    """
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > LARGEST:
+                raise DataError(
+                    f"The image {name!r} has {image.width} x {image.height} pixels, more than {LARGEST:,}: shrink it."
+                )
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> tuple[NDArray[np.uint8], int] | None:
+    """Decode the first frame of a picture.
+
+    Args:
+        file: open for reading.
+        name: for messages.
+        settings: wanted size and channels.
+
+    Returns:
+        uint8 ``[channels, height, width]``, and the number of further frames; ``None`` where it cannot be decoded.
+
+    Raises:
+        DataError: too many pixels, or numbers without a known range.
+    """
+    from PIL import UnidentifiedImageError
+
+    try:
+        with _opened(file, name) as image:
+            frames = int(getattr(image, "n_frames", 1))
+            image.load()
+            return to_array(image, settings, name), frames - 1
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError):
+        return None
+
+
+def to_array(image: Any, settings: DataSettings, name: str) -> NDArray[np.uint8]:
+    """Convert one Pillow image to uint8 ``[channels, height, width]``: upright, transparency white, square, size.
+
+    Raises:
+        DataError: its numbers have no known range.
+    """
+    from PIL import Image, ImageOps
+
+    if settings.upright:
+        ImageOps.exif_transpose(image, in_place=True)
+    # PIL keeps grey of 16 bits as I;16, older releases that of PNG files as I, and cuts off instead of scaling.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        deep = np.asarray(image).astype(np.int64)
+        deep = np.where(deep == image.info.get("transparency"), 65535, deep)
+        image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise DataError(
+            f"The image {name!r} of data.source {settings.source!r} holds "
+            f"{'32-bit integers' if image.mode == 'I' else 'floating-point numbers'}, whose range is not known: "
+            f"convert it to 8 or 16 bits."
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    grey = image.mode in ("1", "L") if settings.channels is None else settings.channels == 1
+    image = image.convert("L" if grey else "RGB")
+    if settings.size is not None and image.size != (settings.size, settings.size):
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+        image = image.resize((settings.size, settings.size), Image.Resampling.LANCZOS, box=box)
+    array = np.asarray(image)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -1,0 +1,86 @@
+"""Parts of a diffusers pipeline folder: found in the variant that is there, and refused where weights do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .api.errors import JobError
+
+__all__ = ["check_parts", "load_part", "variant_of"]
+
+WRAPPERS = {
+    "_orig_mod.": "torch.compile wraps a network so: save the one inside, model._orig_mod",
+    "module.": "DataParallel wraps a network so: save the one inside, model.module",
+    "model.": "a Lightning module wraps a network so: save the one inside",
+}
+"""Prefixes of all keys, by which one sees what was saved instead of the network."""
+
+
+def variant_of(folder: Path) -> str | None:
+    """Variant (``fp16``, say) of the weights in a pipeline or one of its parts; ``None`` where there are plain ones."""
+    found: set[str] = set()
+    for file in (*folder.glob("*"), *folder.glob("*/*")):
+        if file.suffix in (".safetensors", ".bin"):
+            inner = file.stem.split(".")[1:]
+            if not inner:
+                return None
+            found.add(inner[0].split("-")[0])
+    return min(found, default=None)
+
+
+def load_part(kind: Any, folder: Path) -> Any:
+    """Load a network of a pipeline with all of its weights.
+
+    Args:
+        kind: its class, with diffusers' ``from_pretrained``.
+        folder: of the part.
+
+    Raises:
+        JobError: weights that are missing or that the network does not have.
+        OSError, ValueError, RuntimeError: the files cannot be read.
+    """
+    options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
+    network, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+    _check(kind.__name__, folder, found["missing_keys"], found["unexpected_keys"])
+    return network
+
+
+def check_parts(pipeline: Any, folder: Path) -> None:
+    """Refuse a pipeline one of whose networks was loaded with weights that are not its own: diffusers only warns.
+
+    Args:
+        pipeline: loaded from the folder.
+        folder: of the pipeline.
+
+    Raises:
+        JobError: as said.
+    """
+    import diffusers
+    import torch
+
+    for name, part in pipeline.components.items():
+        if not isinstance(part, torch.nn.Module) or not (folder / name).is_dir():
+            continue
+        kind = type(part)
+        if isinstance(part, diffusers.ModelMixin):
+            load_part(kind, folder / name)
+        elif hasattr(kind, "from_pretrained"):  # of transformers, which knows itself which further keys do no harm
+            _, found = kind.from_pretrained(folder / name, output_loading_info=True, local_files_only=True)
+            _check(kind.__name__, folder / name, found.get("missing_keys", ()), ())
+
+
+def _check(kind: str, folder: Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    if not missing and not unexpected:
+        return
+    missing, unexpected = sorted(missing), sorted(unexpected)
+    counts = [
+        f"{len(keys)} are {what}, the first {keys[0]!r}"
+        for keys, what in ((missing, "missing"), (unexpected, "not known to it"))
+        if keys
+    ]
+    wrapped = next((prefix for prefix in WRAPPERS if unexpected and all(k.startswith(prefix) for k in unexpected)), "")
+    inside = bool(wrapped) and {key.removeprefix(wrapped) for key in unexpected} & set(missing)
+    remedy = f"all begin with {wrapped!r}; {WRAPPERS[wrapped]}" if inside else "save the whole trained network there"
+    raise JobError(f"The weights in {str(folder)!r} do not fit their {kind}: {' and '.join(counts)}: {remedy}.")

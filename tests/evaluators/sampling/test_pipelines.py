@@ -1,0 +1,158 @@
+"""Pipelines of all kinds, as their users save them: sampled as they are meant to be, or refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nni_diffnas.api.errors import JobError, SpaceError
+from nni_diffnas.evaluators.evaluate import evaluate
+from nni_diffnas.evaluators.sampling.pipelines import Generator
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
+
+SIZES: dict[str, Any] = {
+    "sample_size": 8, "in_channels": 1, "out_channels": 1, "block_out_channels": (8, 8), "norm_num_groups": 4,
+    "down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "layers_per_block": 1,
+}  # fmt: skip
+DPM = "DPMSolverMultistepScheduler"
+WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+
+
+def save(folder: Path, scheduler: Any = None, kind: Any = diffusers.DDPMPipeline, **changes: Any) -> Path:
+    torch.manual_seed(0)
+    network = diffusers.UNet2DModel(**{**SIZES, **changes})
+    kind(network, scheduler or diffusers.DDPMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def load(folder: Path, sampler: str | None = DPM, steps: int | None = 2, demanded: bool = True) -> Generator:
+    return Generator.load(folder, sampler, steps, 0, torch.device("cpu"), trust=False, demanded=demanded)
+
+
+def change_weights(folder: Path, change: Any) -> None:
+    save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS, {"format": "pt"})
+
+
+MISFITS = {
+    "compiled": (
+        lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
+        r"all begin with '_orig_mod\.'; torch\.compile",
+    ),
+    "half": (
+        lambda state: dict(sorted(state.items())[::2]),
+        r"are missing, the first 'conv_in\.weight': save the whole trained network",
+    ),
+    "more": (lambda state: {**state, "ema.decay": torch.zeros(1)}, r"1 are not known to it, the first 'ema\.decay'"),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, kind: str) -> None:
+    change, said = MISFITS[kind]
+    change_weights(save(tmp_path), change)
+    with pytest.raises(JobError, match=said):
+        load(tmp_path)
+    with pytest.raises(SpaceError, match=said):
+        BlockwiseUNetFamily(tmp_path).teacher()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_pipeline_that_makes_no_numbers_is_refused(tmp_path: Path) -> None:
+    change_weights(save(tmp_path), lambda state: {name: tensor * float("nan") for name, tensor in state.items()})
+    with pytest.raises(JobError, match=r"not finite.*images 0 to 0.*save a sound one"):
+        load(tmp_path).check((1, 8, 8))
+
+
+FOREIGN = {
+    "flow": (lambda: diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.DDPMPipeline, "flow matching"),
+    "flow in a common class": (
+        lambda: diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        diffusers.DDPMPipeline,
+        "flow matching",
+    ),
+    "consistency": (
+        lambda: diffusers.CMStochasticIterativeScheduler(num_train_timesteps=40),
+        diffusers.ConsistencyModelPipeline,
+        "few steps",
+    ),
+    "distilled": (lambda: diffusers.LCMScheduler(), diffusers.DDPMPipeline, "few steps"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_scheduler_is_swapped_within_its_kind_only(tmp_path: Path, kind: str) -> None:
+    make, pipeline, said = FOREIGN[kind]
+    save(tmp_path, make(), pipeline)
+    own = type(make()).__name__
+    with pytest.raises(JobError, match=rf"{own} is for .*{said}.*leave the sampler to the pipeline"):
+        load(tmp_path)
+    kept = load(tmp_path, demanded=False)
+    assert kept.sampler == own
+    assert said in kept.remark
+    (plain,) = load(tmp_path, sampler=None).images(0, 4, 4)
+    assert np.array_equal(next(iter(kept.images(0, 4, 4))), plain)
+
+
+def test_one_of_the_kind_is_swapped(tmp_path: Path) -> None:
+    swapped = load(save(tmp_path), demanded=False)
+    assert (swapped.sampler, swapped.remark) == (DPM, "")
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    del config["prediction_type"]
+    file.write_text(json.dumps(config))
+    assert "no prediction_type: epsilon, which DDPMScheduler takes" in load(tmp_path).remark
+
+
+def test_a_class_conditional_network_gets_its_classes_in_turn(tmp_path: Path) -> None:
+    generator = load(save(tmp_path, num_class_embeds=3))
+    generator.check((1, 8, 8))
+    together = np.concatenate(list(generator.images(0, 6, 6)))
+    apart = np.concatenate(list(generator.images(0, 6, 2)))
+    assert np.abs(together.astype(int) - apart).max() <= 1
+
+
+def test_a_consistency_pipeline_is_drawn_twice_alike(tmp_path: Path) -> None:
+    scheduler = diffusers.CMStochasticIterativeScheduler(num_train_timesteps=40)
+    save(tmp_path, scheduler, diffusers.ConsistencyModelPipeline, num_class_embeds=3)
+    first, second = (next(iter(load(tmp_path, sampler=None).images(0, 6, 6))) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_a_variant_is_found(tmp_path: Path) -> None:
+    diffusers.DDPMPipeline.from_pretrained(save(tmp_path / "plain")).save_pretrained(tmp_path / "half", variant="fp16")
+    assert not (tmp_path / "half" / WEIGHTS).exists()
+    plain, half = (next(iter(load(tmp_path / name).images(0, 3, 3))) for name in ("plain", "half"))
+    assert np.array_equal(plain, half)
+    assert BlockwiseUNetFamily(tmp_path / "half").teacher() is not None
+
+
+def test_scores_inside_the_pipelines_folder_make_it_no_other(tmp_path: Path) -> None:
+    save(tmp_path)
+    options: dict[str, Any] = {"extractor": "random", "image_count": 20, "steps": 2}
+    _, first = evaluate(tmp_path, "rfid", ["digits"], tmp_path / "scores", **options)
+    _, second = evaluate(tmp_path, "rfid", ["digits"], tmp_path / "scores", **options)
+    assert first == second
+
+
+def test_a_teacher_distilled_to_few_steps_is_refused(tmp_path: Path) -> None:
+    from nni_diffnas.evaluators.blockwise.teacher_pipeline import TeacherPipeline
+
+    save(tmp_path, diffusers.LCMScheduler())
+    with pytest.raises(JobError, match=r"LCMScheduler is for .*few steps.*DDPM- or DDIM-like"):
+        _ = TeacherPipeline(BlockwiseUNetFamily(tmp_path)).alpha_bar
+    shutil.rmtree(tmp_path / "scheduler")
+    save(tmp_path)
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("prediction_type") == "epsilon"
+    file.write_text(json.dumps(config))
+    teacher = TeacherPipeline(BlockwiseUNetFamily(tmp_path))
+    assert type(teacher.parameterisation).__name__ == "EpsilonPrediction"

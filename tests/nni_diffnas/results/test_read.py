@@ -1,0 +1,90 @@
+"""An experiment is read wherever its folder has been taken: moved, renamed, or somebody else's that must not change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tuner_door import table_job
+
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.doors.in_process import run_search
+from nni_diffnas.job import load_job
+from nni_diffnas.memory.experiment_folder import ExperimentFolder
+from nni_diffnas.report import read_source, render_report
+from nni_diffnas.results.read import read_search
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    run_search(load_job(table_job(tmp_path) / "job.yml"), "RandomSearch", tmp_path / "here" / "one", 3)
+    return tmp_path / "here" / "one"
+
+
+def as_version_0_1(experiment: Path) -> None:
+    """Version 0.1 wrote down where the memory was, and no id."""
+    (experiment / "diffnas.json").write_text(json.dumps({"memory": str(experiment / "memory.sqlite")}))
+
+
+@pytest.mark.parametrize("version", ["0.1", "now"])
+@pytest.mark.parametrize("name", ["one", "renamed"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_copy_is_read_from_where_it_lies(experiment: Path, version: str, name: str, gone: bool) -> None:
+    if version == "0.1":
+        as_version_0_1(experiment)
+    place = experiment.parents[1] / "there" / name
+    shutil.copytree(experiment, place)
+    run_search(load_job(experiment.parents[1] / "job.yml"), "RandomSearch", experiment, 4)  # the original goes on
+    if gone:
+        shutil.rmtree(experiment.parent)
+    search, source = read_search(ExperimentFolder(place)), read_source(str(place))
+    assert search.folder.id == "one"
+    assert len(search.trials) == len(source.trials) == 3
+    best = source.outcome.best
+    assert best is not None
+    output = source.output(best)
+    assert output is not None
+    assert output.is_relative_to(place)
+    assert "RandomSearch" in render_report(source)
+
+
+def test_a_memory_that_was_kept_elsewhere_is_named_where_it_is_missed(experiment: Path) -> None:
+    (experiment / "diffnas.json").write_text(json.dumps({"memory": "/nowhere/shared.sqlite"}))
+    with pytest.raises(JobError, match=r"kept at /nowhere/shared\.sqlite, which is not there: copy it to .*one"):
+        read_search(ExperimentFolder(experiment))
+
+
+@contextmanager
+def as_somebody_else(folder: Path) -> Iterator[None]:
+    """A user who may read all of a folder and write nothing of it."""
+    for at, _, files in os.walk(folder):
+        os.chmod(at, 0o555)
+        for name in files:
+            os.chmod(Path(at) / name, 0o444)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for at, _, _ in os.walk(folder):
+            os.chmod(at, 0o755)
+
+
+def test_reading_needs_no_write(experiment: Path) -> None:
+    # A folder of its own, since pytest's are closed to others.
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        place = Path(name) / "one"
+        shutil.copytree(experiment, place)
+        with as_somebody_else(place):
+            before = sorted(place.rglob("*"))
+            assert len(read_search(ExperimentFolder(place)).trials) == 3
+            assert "RandomSearch" in render_report(read_source(str(place)))
+            assert sorted(place.rglob("*")) == before

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import FrozenInstanceError, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memories import assert_nobody_writes
+
+from nni_diffnas.api.cost import Budget, Cost, Window
+from nni_diffnas.api.errors import BudgetError, StrategyError
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Space, Value, digest
+from nni_diffnas.api.trial import BY_HAND, GIVEN_UP, REFERENCE, SILENT, Objective, Origin, Suggestion, Trial, standing
+from nni_diffnas.doors.strategy import AskTellStrategy
+from nni_diffnas.memory import SearchMemory
+from nni_diffnas.searching.ranking import Outcome
+from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import RandomSearch, RegularizedEvolution
+from nni_diffnas.testing import SmallFamily
+from nni_diffnas.trial.parameters import parameters_of, split_parameters
+
+
+@pytest.fixture
+def family(plugin_site: Path) -> Any:
+    from diffnas_denoiser_mlp.space import MLPFamily
+
+    return MLPFamily()
+
+
+class Fixed(AskTellStrategy):
+    """Suggests what it was given, once."""
+
+    def __init__(self, *suggestions: Suggestion, **options: Any) -> None:
+        super().__init__(train_first="none", **options)
+        self.left = list(suggestions)
+        self.seen: list[Trial] = []
+
+    def suggest(self, count: int) -> Sequence[Suggestion]:
+        given, self.left = self.left[:count], self.left[count:]
+        return given
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        self.seen += trials
+
+
+SPACE = Space({"a": (1, 2, 3), "b": (True, False)})
+ORIGIN = Origin("Other", "random")
+WARM = Trial("old", "e", {"a": 1, "b": False}, ORIGIN).failed("broken")
+
+
+def test_default_network_comes_first_and_once(family: Any) -> None:
+    search = Search(RandomSearch(seed=3), family.space, family)
+    asked = [trial for _ in range(3) for trial in search.ask(2)]
+    assert [trial.origin.kind for trial in asked] == ["default", "random", "random", "random", "random", "random"][
+        : len(asked)
+    ]
+    assert asked[0].architecture == family.default
+    assert asked[0].cost == family.cost(family.default)
+
+
+@pytest.mark.parametrize("kind", [RandomSearch, RegularizedEvolution])
+def test_default_outside_the_budget_is_a_reference_that_nobody_ranks(
+    kind: type[AskTellStrategy], family: Any, tmp_path: Path
+) -> None:
+    least = family.cost(family.default).params + 1
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        search = Search(kind(budget=Budget({"params": Window(min=least)}), memory=memory), family.space, family)
+        reference, other = search.ask(2)
+        assert (reference.origin.kind, reference.architecture) == (REFERENCE, family.default)
+        assert split_parameters(parameters_of(reference, family.space))[1] == reference.settings
+        search.tell(reference.id, {"rfid": 1.0, **standing(reference.settings)})
+        search.tell(other.id, {"rfid": 2.0, **standing(other.settings)})
+        outcome = Outcome.of(search.trials, Objective())
+        assert [trial.id for trial in outcome.ranked] == [other.id]
+        assert outcome.default is not None
+        assert outcome.default.id == reference.id
+        assert [trial.id for trial in memory.best(Objective(), 5)] == [other.id]
+        assert reference.id not in search.strategy.state().get("population", [])
+        assert all(trial.origin.kind != REFERENCE for trial in search.ask(3))
+
+
+def test_everything_asked_is_within_budget_and_new(family: Any) -> None:
+    search = Search(RandomSearch(seed=0, budget=Budget({"params": Window(max=600)})), family.space, family)
+    asked = [trial for _ in range(10) for trial in search.ask(2)]
+    assert len({family.space.key_of(trial.architecture) for trial in asked}) == len(asked)
+    assert all(trial.cost is not None and trial.cost.params <= 600 for trial in asked)
+
+
+def test_budget_that_nobody_meets_is_refused_when_bound(family: Any) -> None:
+    strategy = RandomSearch(budget=Budget({"params": Window(max=10)}))
+    with pytest.raises(BudgetError, match="nearest"):
+        Search(strategy, family.space, family)
+
+
+def test_exhausted_space_ends_the_search() -> None:
+    search = Search(RandomSearch(), SPACE)
+    assert len(search.ask(100)) == SPACE.size
+    assert search.ask(1) == []
+
+
+def test_duplicates_are_refused_and_a_stuck_strategy_is_named() -> None:
+    same = Suggestion({"a": 1, "b": True}, "fixed")
+    search = Search(Fixed(*[same] * 50), SPACE)
+    assert len(search.ask(1)) == 1
+    with pytest.raises(StrategyError, match="already trained or pending"):
+        search.ask(1)
+
+
+def test_settings_make_a_different_trial() -> None:
+    strategy = Fixed(
+        Suggestion({"a": 1, "b": True}, "x", settings={"block": "down0"}),
+        Suggestion({"a": 1, "b": True}, "x", settings={"block": "down1"}),
+    )
+    search = Search(strategy, SPACE)
+    first, second = search.ask(2)
+    assert first.settings != second.settings
+    architecture, settings = split_parameters(parameters_of(second, SPACE))
+    assert (architecture, settings) == ({"a": 1, "b": True}, {"block": "down1"})
+
+
+def test_each_ending_is_told_once_with_all_metrics() -> None:
+    search = Search(Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2))), SPACE)
+    first, second = search.ask(2)
+    search.tell(first.id, {"rfid": 2.0, "extra": 1.0})
+    search.tell(first.id, {"rfid": 9.0})
+    search.tell_failed(second.id, "out of memory")
+    assert [(t.status, dict(t.metrics), t.reason) for t in search.strategy.seen] == [
+        ("succeeded", {"rfid": 2.0, "extra": 1.0}, ""),
+        ("failed", {}, "out of memory"),
+    ]
+    assert search.pending == []
+
+
+@pytest.mark.parametrize("make", [RandomSearch, lambda **o: RegularizedEvolution(population=4, sample=2, **o)])
+def test_same_seed_and_events_give_the_same_suggestions_also_after_a_resume(
+    make: Any, family: Any, tmp_path: Path
+) -> None:
+    def score(trial: Trial) -> dict[str, float]:
+        assert trial.cost is not None
+        return {"rfid": float(trial.cost.macs % 97)}
+
+    def run(search: Search, count: int) -> list[Any]:
+        listed = []
+        for _ in range(count):
+            for trial in search.ask(1):
+                listed.append(trial.architecture)
+                search.tell(trial.id, score(trial))
+        return listed
+
+    straight = Search(make(seed=5), family.space, family)
+    expected = run(straight, 16)
+
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        first = Search(make(seed=5, memory=memory), family.space, family)
+        begun = run(first, 9)
+        memory.save_state(first.experiment, "strategy", first.snapshot())
+        second = Search(make(seed=999, memory=memory), family.space, family, experiment=first.experiment)
+        snapshot = memory.load_state(first.experiment, "strategy")
+        assert isinstance(snapshot, dict)
+        second.restore(memory.trials(experiment=first.experiment), snapshot)
+        assert begun + run(second, 7) == expected
+
+
+def test_evolution_beats_random_where_structure_helps(family: Any) -> None:
+    """On a separable score, 60 trials of evolution find better networks than 60 random ones, seed by seed."""
+
+    def best(strategy: AskTellStrategy) -> float:
+        search = Search(strategy, space)
+        for _ in range(60):
+            for trial in search.ask(1):
+                search.tell(trial.id, {"rfid": float(sum(int(v) for v in trial.architecture.values()))})
+        return min(trial.metrics["rfid"] for trial in search.trials)
+
+    space = Space({f"l{i}": tuple(range(8)) for i in range(8)})
+    evolved = [best(RegularizedEvolution(population=10, sample=5, seed=seed)) for seed in range(5)]
+    drawn = [best(RandomSearch(seed=seed)) for seed in range(5)]
+    assert sum(evolved) < sum(drawn) - 5
+
+
+def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
+    earlier = Search(Fixed(Suggestion({"a": 1, "b": True}, "x")), SPACE)
+    done = earlier.tell(earlier.ask(1)[0].id, {"rfid": 1.0})
+    search = Search(
+        Fixed(Suggestion({"a": 1, "b": True}, "x"), Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE
+    )
+    assert search.strategy.seen == [done]
+    assert [trial.architecture["a"] for trial in search.ask(2)] == [2]
+
+
+class Lone(SmallFamily):
+    """Of 65,536 networks only the default is cheap, and no change says which way that lies."""
+
+    @property
+    def space(self) -> Space:
+        return Space({f"label{i}": (1, 2, 3, 4) for i in range(8)})
+
+    @property
+    def default(self) -> Architecture:
+        return dict.fromkeys(self.space.labels, 1)
+
+    def cost(self, architecture: Mapping[str, Value]) -> Cost:
+        chosen = self.space.validate(architecture)
+        return Cost(1, 1) if chosen == self.default else Cost(1000 + int(digest(chosen)[:4], 16), 1)
+
+
+def test_a_search_whose_budget_is_used_up_draws_nothing_and_does_not_fail() -> None:
+    family = Lone()
+    search = Search(RandomSearch(budget=Budget({"macs": Window(max=10)})), family.space, family)
+    assert [trial.architecture for trial in search.ask(4)] == [family.default]
+    assert search.view.draw() is None
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        Trial("old", "e", {"a": 1, "b": True}, ORIGIN),
+        Trial("old", "e", {"a": 1, "b": True}, ORIGIN, protocol="other").succeeded({"rfid": 0.1}),
+        Trial("old", "e", {"a": 9, "b": True}, ORIGIN).succeeded({"rfid": 0.1}),
+        Trial("old", "e", {"a": 1}, ORIGIN).succeeded({"rfid": 0.1}),
+    ],
+    ids=["pending", "another protocol", "outside the space", "another space"],
+)
+def test_a_warm_start_takes_only_what_can_be_compared(useless: Trial) -> None:
+    search = Search(Fixed(Suggestion({"a": 1, "b": True}, "x"), warm_start=[useless]), SPACE)
+    assert (search.strategy.seen, search.trials, search.pending) == ([], [], [])
+    assert len(search.ask(1)) == 1, "it may be trained again"
+
+
+def test_own_trials_in_the_file_of_a_warm_start_are_no_earlier_ones() -> None:
+    done = Trial("e-0000", "e", {"a": 1, "b": True}, ORIGIN).succeeded({"rfid": 1.0})
+    search = Search(Fixed(Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE, experiment="e")
+    assert (search.strategy.seen, search.trials) == ([], []), "a resume brings them, and would bring them twice"
+
+
+def test_scores_of_another_protocol_set_no_threshold_and_father_no_child() -> None:
+    family = SmallFamily()
+    easy = [
+        Trial(f"w{width}", "old", {**family.default, "width": width}, ORIGIN, protocol="other").succeeded(
+            {"rfid": 0.01, "rfid@25": 0.01}
+        )
+        for width in (8, 16, 24, 32)
+    ]
+    search = Search(
+        RegularizedEvolution(warm_start=easy, halving=2, population=2, sample=2), family.space, family, "mine"
+    )
+    for kind in ("default", "random", "random"):
+        (trial,) = search.ask(1)
+        assert trial.origin.kind == kind
+        search.tell(trial.id, {"rfid": 50.0, "rfid@25": 60.0})
+    (child,) = search.ask(1)
+    assert search.parameters(child)["run.stop.rfid@25"] == 60.0
+    assert child.origin.parent in {trial.id for trial in search.trials}
+    assert not str(child.origin.parent).startswith("w")
+
+
+def test_what_has_ended_is_told_in_the_order_in_which_it_did() -> None:
+    search = Search(Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2, 3)), warm_start=[WARM]), SPACE)
+    first, second, third = search.ask(3)
+    search.tell_failed(third.id, GIVEN_UP[0])
+    search.tell_failed(first.id, "broken")
+    search.tell(third.id, {"rfid": 1.0})
+    assert [(t.id, t.status) for t in search.ended] == [(first.id, "failed"), (third.id, "succeeded")]
+    assert second in search.pending
+
+
+def test_nobody_waits_for_the_memory_while_something_is_suggested(tmp_path: Path) -> None:
+    class Slow(RandomSearch):
+        def suggest(self, count: int) -> Sequence[Suggestion]:
+            assert_nobody_writes(tmp_path / "memory.sqlite")
+            return super().suggest(count)
+
+    with SearchMemory(tmp_path / "memory.sqlite") as memory:
+        search = Search(Slow(memory=memory, train_first="none"), SPACE)
+        asked = search.ask(2)
+        assert [trial.id for trial in memory.trials()] == [trial.id for trial in asked]
+        state = memory.load_state(search.experiment, "strategy")
+        assert isinstance(state, dict)
+        assert state["rng"] == search.view.rng.bit_generator.state, "what was suggested and what follows go together"
+
+
+class Scalable(SmallFamily):
+    """Its default has 32,000 MACs; by hand there are two ways to 16,000, one of them twice, and one that is none."""
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        narrower = {**self.default, "width": 8}
+        shallower = {**self.default, "depth": 1}
+        return {"narrower": narrower, "again": dict(narrower), "shallower": shallower, "none": self.default}
+
+
+SMALL = Budget({"macs": Window(max=20_000)})
+
+
+def kinds(search: Search, count: int) -> list[str]:
+    return [trial.origin.kind for _ in range(count) for trial in search.ask(1)]
+
+
+def test_where_the_budget_excludes_the_default_its_versions_by_hand_come_next() -> None:
+    family = Scalable()
+    search = Search(RandomSearch(budget=SMALL), family.space, family)
+    assert kinds(search, 4) == [REFERENCE, BY_HAND, BY_HAND, "random"]
+    assert [t.architecture for t in search.trials[1:3]] == [
+        {**family.default, "width": 8},
+        {**family.default, "depth": 1},
+    ]
+    assert all(not trial.settings for trial in search.trials[1:]), "they are candidates"
+    assert search.first() == []
+
+
+def test_where_the_budget_admits_the_default_it_comes_alone() -> None:
+    family = Scalable()
+    assert kinds(Search(RandomSearch(), family.space, family), 2) == ["default", "random"]
+    assert kinds(Search(RandomSearch(budget=SMALL, train_first="none"), family.space, family), 2) == ["random"] * 2
+    with pytest.raises(StrategyError, match="train_first is 'default': use 'default and by hand' or 'none'"):
+        RandomSearch(train_first="default")  # type: ignore[arg-type]
+
+
+def test_a_resume_among_the_first_goes_on_with_the_rest() -> None:
+    family = Scalable()
+    begun = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
+    begun.ask(2)
+    resumed = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
+    resumed.restore(begun.trials, begun.snapshot())
+    assert kinds(resumed, 2) == [BY_HAND, "random"] == kinds(begun, 2)
+
+
+def test_a_search_that_has_gone_past_its_first_ones_trains_none_by_hand() -> None:
+    family = Scalable()
+    done = [
+        Trial("e-0000", "e", family.default, Origin("RandomSearch", REFERENCE), settings={REFERENCE: True}),
+        Trial("e-0001", "e", {**family.default, "width": 8, "depth": 1}, ORIGIN),
+    ]
+    search = Search(RandomSearch(budget=SMALL), family.space, family, experiment="e")
+    search.restore(done, {})
+    assert kinds(search, 1) == ["random"]
+
+
+@dataclass
+class Records:
+    """What a door knows of the processes."""
+
+    reported: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    over: dict[str, str] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+
+    def results(self) -> dict[str, tuple[str, Any]]:
+        return self.reported
+
+    def ended(self) -> dict[str, str]:
+        return self.over
+
+    def to_run_again(self) -> set[str]:
+        return self.again
+
+
+def test_after_a_resume_each_trial_is_told_run_again_or_asked_for_first() -> None:
+    search = Search(Fixed(*(Suggestion({"a": a, "b": b}, "x") for a in (1, 2, 3) for b in (True, False))), SPACE)
+    reported, failed, runs, lost = search.ask(4)
+    jobs = Records({reported.id: ("j", {"rfid": 1.0, "default": 9.0})}, {failed.id: "broken"}, {runs.id})
+    assert search.catch_up(jobs, silent=False) == {runs.id}
+    assert [trial.status for trial in search.trials] == ["succeeded", "failed", "pending", "pending"]
+    assert search.trials[0].metrics == {"rfid": 1.0}
+    assert (search.running, search.left(5), search.ended) == (1, 2, [])
+    again, fresh = search.ask(2)
+    assert again == lost
+    assert fresh.architecture == {"a": 3, "b": True}
+
+
+def test_a_silent_ending_is_a_failure_only_once_nothing_can_come() -> None:
+    search = Search(Fixed(Suggestion({"a": 1, "b": True}, "x")), SPACE)
+    (trial,) = search.ask(1)
+    assert search.settle(Records(over={trial.id: ""}), silent=False) == []
+    (failed,) = search.settle(Records(over={trial.id: ""}), silent=True)
+    assert failed.reason == SILENT
+    assert search.awaits(trial.id)
+    heard: list[tuple[str, bool]] = []
+    search.on_end = lambda ended, given_up: heard.append((ended.status, given_up))
+    search.tell(trial.id, 2.0)
+    assert heard == [("succeeded", True)]
+    assert not search.awaits(trial.id)
+    assert not search.awaits("of another search")
+
+
+def test_five_failures_in_a_row_end_a_search() -> None:
+    search = Search(RandomSearch(train_first="none"), SPACE)
+    for _ in range(5):
+        assert search.broken == ""
+        (trial,) = search.ask(1)
+        search.tell_failed(trial.id, "broken")
+    assert "5 trials in a row failed" in search.broken
+
+
+def test_a_strategy_sees_its_search_and_cannot_change_it() -> None:
+    search = Search(RandomSearch(), SPACE, protocol="p", experiment="e", task="toys")
+    view = search.strategy.search
+    assert (view.space, view.trials, view.pending) == (SPACE, [], [])
+    assert (view.about.experiment, view.about.protocol, view.about.task) == ("e", "p", "toys")
+    with pytest.raises(FrozenInstanceError):
+        view.budget = SMALL  # type: ignore[misc]
+    view.trials.append(WARM)
+    assert search.trials == []
+    with pytest.raises(StrategyError, match="a door has to bind it"):
+        _ = RandomSearch().search
