@@ -20,7 +20,9 @@ import numpy as np
 
 Architecture = dict[str, Any]
 
-_CHOICE = re.compile(r"^- (\S+?)(?: \(.*\))?: one of (\[.*?\])(?:; applies only if .*)?$", re.MULTILINE)
+_CHOICE = re.compile(
+    r"^- ([^(:]+?)(?: \(.*\))?: one of (\[.*?\](?: / \[.*?\])*)(?:; applies only if .*)?$", re.MULTILINE
+)
 _RANKED = re.compile(r"^rank (\d+): .*?trial \d+: (\{.*\})$", re.MULTILINE)
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
@@ -43,7 +45,10 @@ class Prompt:
 
     def __init__(self, messages: list[dict[str, str]]) -> None:
         self.text = messages[1]["content"]
-        self.choices: dict[str, list[Any]] = {label: json.loads(values) for label, values in _CHOICE.findall(self.text)}
+        self.choices: dict[str, list[Any]] = {}
+        for labels, lists in _CHOICE.findall(self.text):
+            names, values = labels.split(", "), [json.loads(each) for each in lists.split(" / ")]
+            self.choices |= dict(zip(names, values * (len(names) // len(values)), strict=True))
         asked = re.search(r"Propose (\d+)", messages[-1]["content"])
         self.wanted = int(asked[1]) if asked else 1
         self.ranked: list[Architecture] = [json.loads(text) for _, text in _RANKED.findall(self.text)]
@@ -68,11 +73,11 @@ class Prompt:
         """By label and value (as JSON), what the choice adds to the base network's cost."""
         table: dict[str, dict[str, dict[str, float]]] = {}
         section = self.text.partition("Changing one choice")[2].partition("\n#")[0]
+        names = section.partition("(")[2].partition(";")[0].split("/")
         for label, entries in re.findall(r"^- (\S+?): (.*)$", section, re.MULTILINE):
             for entry in entries.split("; "):
-                value, _, costs = entry.partition(": ")
-                named = (part.rsplit(" ", 1) for part in costs.split(", ") if " " in part)
-                table.setdefault(label, {})[value] = {name: _number(cost) for name, cost in named}
+                value, _, costs = entry.rpartition(" ")
+                table.setdefault(label, {})[value] = dict(zip(names, map(_number, costs.split("/")), strict=True))
         return table
 
     @cached_property

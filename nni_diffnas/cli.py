@@ -406,5 +406,15 @@ def calibrate(
     print(run(load_job(job), output if dry_run else _folder(output), networks, seeds, longer, tau, dry_run=dry_run))
 
 
+@app.command()
+def transcript(
+    file: Annotated[Path, typer.Argument(help="transcript.jsonl of a search with a language model.", metavar="FILE")],
+) -> None:
+    """Print what a language model was asked and proposed, why, and how it scored."""
+    from .language_model.reading import render_transcript
+
+    print(render_transcript(file))
+
+
 if __name__ == "__main__":
     main()

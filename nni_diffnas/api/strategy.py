@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +103,10 @@ class StrategyHooks(ABC):
     """
 
     _view: SearchView | None = None
+
+    wake: Callable[[], None] | None = None
+    """What a door that can be woken sets: called from any thread, it has the door call `update` with what has ended
+    meanwhile, perhaps nothing, and then `suggest` for the workers that are free."""
 
     @property
     def search(self) -> SearchView:

@@ -146,6 +146,7 @@ class EngineLoop:
         self._metrics: list[tuple[str, Any]] = []
         self._endings: list[tuple[str, ModelStatus]] = []
         self._arrival = threading.Condition()
+        self._woken = False
         self._quiet_since: float | None = None
         self._invalid = 0
         self._jobs_before = 0
@@ -158,15 +159,17 @@ class EngineLoop:
         """Run the search."""
         self.engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+        self.search.strategy.wake = self._wake
         try:
             if self.search.own:
                 self._catch_up()
             while self._step():
                 with self._arrival:
-                    if not self._metrics and not self._endings:
+                    if not self._metrics and not self._endings and not self._woken:
                         self._arrival.wait(timeout=1.0)
             self._await_bookkeeping()
         finally:
+            self.search.strategy.wake = None
             self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
             self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
             if self.close_memory and self.search.memory is not None:
@@ -199,13 +202,22 @@ class EngineLoop:
                 self._endings.append((trial_id, event.status))
                 self._arrival.notify()
 
+    def _wake(self) -> None:
+        with self._arrival:
+            self._woken = True
+            self._arrival.notify()
+
     def _step(self) -> bool:
         """Tell what has arrived, ask where a worker is free; whether there is anything left to wait for."""
         with self._arrival:
             arrived, self._metrics = self._metrics, []
             endings, self._endings = self._endings, []
-        if arrived or endings:
+            woken, self._woken = self._woken, False
+        if arrived or endings or woken:
             with self.search.recording():
+                if woken:
+                    self._exhausted = False
+                    self.search.strategy.update(())
                 for trial_id, metrics in arrived:
                     self.search.tell(trial_id, metrics)
                 for trial_id, status in endings:

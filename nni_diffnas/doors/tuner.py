@@ -72,6 +72,7 @@ class Driver:
         refuse_secrets(options, "classArgs of the tuner")
         job = load_job(manager.code_directory / job_path)
         self.search = self._open(job, strategy, optimize_mode, options, search_space)
+        self.search.strategy.wake = self._wake
         self._job = job_meant(job, manager.folder)
         self.search.on_end = self._after
         if manager.resumed:
@@ -142,6 +143,17 @@ class Driver:
                 parameter_id = self._owed.pop(0)
                 self._served[parameter_id] = trial.id
                 self._send(parameter_id, self.search.parameters(trial))
+
+    def _wake(self) -> None:
+        # In a thread of its own: whoever calls may hold the lock already, in the middle of an `ask`.
+        threading.Thread(target=self._woken, name="woken", daemon=True).start()
+
+    def _woken(self) -> None:
+        """The strategy has more to suggest for workers that wait."""
+        with self._manager.telling(), self._lock:
+            if not self._closed:
+                with self._event():
+                    self.search.strategy.update(())
 
     def _catch_up(self) -> None:
         """After a resume, learn what has happened while no tuner was there, and what NNI is going to run again."""

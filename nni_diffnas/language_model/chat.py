@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 from .exchange import Message, to_wire
+from .overflow import Overflow, read_overflow
 from .redaction import Redactor
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ Outcome = Literal[
     "server_error",
     "unauthorized",
     "not_found",
+    "no_endpoint",
+    "too_long",
     "no_schema",
     "bad_request",
     "unreadable",
@@ -35,9 +38,12 @@ Outcome = Literal[
     "empty",
     "refused",
     "tool_call",
+    "abandoned",
 ]
 """``unreadable``: a body that is no completion. ``tool_call``: the model wants the program to act, which it never does.
-``no_schema``: the server does not take a JSON schema; the same question goes out again without one."""
+``no_endpoint``: nothing at the address answers chat completions. ``too_long``: prompt and answer do not fit into the
+server's context. ``no_schema``: a request with a JSON schema was rejected; whether for its schema, only the same
+question without one can tell. ``abandoned``: the search ended before the answer came."""
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -61,6 +67,7 @@ class Attempt:
         answered_by: model that the server names.
         retry_after: seconds that the server asks to wait.
         latency_s: seconds that it took.
+        overflow: of a prompt that is too long: what the server said of its context.
     """
 
     outcome: Outcome
@@ -72,6 +79,7 @@ class Attempt:
     answered_by: str = ""
     retry_after: float | None = None
     latency_s: float = 0.0
+    overflow: Overflow | None = None
 
 
 class ChatEndpoint:
@@ -89,7 +97,8 @@ class ChatEndpoint:
         self.model, self.base_url, self.timeout_s, self.temperature = model, base_url, timeout_s, temperature
         self.redactor = Redactor(key)
         self._key = key
-        self._client: OpenAI | None = None
+        self._idle: list[OpenAI] = []
+        self._waiting: set[threading.Event] = set()
         # OpenAI has renamed the field; several local servers know the old name only.
         self._limit = "max_completion_tokens" if ".openai." in (base_url or ".openai.") else "max_tokens"
 
@@ -110,25 +119,35 @@ class ChatEndpoint:
         ended: list[Attempt] = []
         failed: list[Exception] = []
         client = self._open()
+        finished = threading.Event()
 
         def run() -> None:
             try:
                 ended.append(self._request(client, messages, schema, answer_tokens))
+                self._idle.append(client)
             except Exception as error:  # handed to the caller's thread below: it must not vanish with this one
                 failed.append(error)
+            finally:
+                finished.set()
 
         # openai's own timeout restarts with every byte, so that a dripping answer could hold the search up for ever.
-        thread = threading.Thread(target=run, name="language-model", daemon=True)
-        thread.start()
-        thread.join(self.timeout_s + 0.25)
+        self._waiting.add(finished)
+        threading.Thread(target=run, name="language-model", daemon=True).start()
+        came = finished.wait(self.timeout_s + 0.25)
+        self._waiting.discard(finished)
         if failed:
             raise failed[0]
         if not ended:
-            self._client = None
-            client.close()
-            ended.append(Attempt("timeout", detail=f"no complete answer within {self.timeout_s:g} s"))
+            client.close()  # this request's own: others may be under way
+            late = Attempt("timeout", detail=f"no complete answer within {self.timeout_s:g} s")
+            ended.append(Attempt("abandoned", detail="the search was over") if came else late)
         latency = round(time.monotonic() - started, 4)
         return Attempt(**{**vars(ended[0]), **self._clean(ended[0]), "latency_s": latency})
+
+    def abandon(self) -> None:
+        """Give up all requests that are under way."""
+        for waiting in list(self._waiting):
+            waiting.set()
 
     def _clean(self, attempt: Attempt) -> dict[str, str]:
         def clean(text: str) -> str:
@@ -142,19 +161,21 @@ class ChatEndpoint:
         }
 
     def _open(self) -> OpenAI:
-        if self._client is None:
+        """A client that no other request is using."""
+        try:
+            return self._idle.pop()
+        except IndexError:
             from openai import DefaultHttpxClient, OpenAI
 
             # A proxy of the environment is for the world outside: it could not reach this machine's own servers.
             local = urlparse(self.base_url or "").hostname in _LOCAL
-            self._client = OpenAI(
+            return OpenAI(
                 api_key=self._key,
                 base_url=self.base_url,
                 timeout=self.timeout_s,
                 max_retries=0,
                 http_client=DefaultHttpxClient(trust_env=False) if local else None,
             )  # retries are ours: openai's are neither counted nor seeded
-        return self._client
 
     def _request(
         self, client: OpenAI, messages: Sequence[Message], schema: Mapping[str, Any] | None, answer_tokens: int
@@ -204,11 +225,16 @@ def _read_error(status: int, headers: Mapping[str, str], body: object, structure
     said = body if isinstance(body, Mapping) else {}
     whole = body if isinstance(body, str) else json.dumps(body, default=str) if body else ""
     message = str(said.get("message") or whole or f"HTTP {status}")
+    overflow = read_overflow(said, message) if status in (400, 413, 422, 500) else None
     outcome: Outcome
+    if overflow is not None:
+        return Attempt("too_long", detail=message, status=status, overflow=overflow)
     if status in (401, 403):
         outcome = "unauthorized"
-    elif status == 404:
-        outcome = "not_found"
+    elif status in (404, 405, 501):
+        # A server that speaks the protocol names the model that it does not have; all others have no such path.
+        named = said.get("code") == "model_not_found" or "model" in message.casefold()
+        outcome = "not_found" if status == 404 and said and named else "no_endpoint"
     elif status in (408, 425, 429):
         outcome = "no_quota" if said.get("code") == "insufficient_quota" else "rate_limited"
     elif status >= 500:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal
 
 from nni_diffnas.api.space import Architecture
 
 from .ledger import Ledger, LedgerRow
+from .overflow import Overflow
+from .tokens import TokenCount
 
 __all__ = ["Answer", "Fill", "LanguageModel", "Message", "Question", "RecordedRound"]
 
@@ -31,21 +35,33 @@ class Question:
         round: rounds of proposals count from 1; 0 is the check before the search.
         step: 0 asks for proposals, 1, 2, ... for repairs.
         messages: the conversation so far.
-        schema: JSON schema of the answer, for servers that support structured output.
+        schemas: JSON schemas of the answer for servers that support structured output, the most exact one first; where
+            a server refuses one, it gets the next, and then none.
     """
 
     round: int
     step: int
     messages: tuple[Message, ...]
-    schema: Mapping[str, Any] | None = None
+    schemas: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a text, or the fault that remained after all retries."""
+    """What came back: a text, or the fault that remained after all retries.
+
+    Args:
+        text: of the answer.
+        fault: why there is none.
+        cut_off: the text ends in the middle, at the limit of its tokens.
+        overflow: the prompt was too long; by how much, as far as the server says.
+        seconds: that it took, retries included.
+    """
 
     text: str = ""
     fault: str = ""
+    cut_off: bool = False
+    overflow: Overflow | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -58,15 +74,20 @@ class Fill:
 
 @dataclass(frozen=True)
 class RecordedRound:
-    """What a transcript knows of a round beside the answers.
+    """What a transcript knows of a round.
 
     Args:
         wanted: proposals that were asked for.
-        fills: what filled the slots that the model left open, by slot.
+        fills: what filled the slots that the model left open, by slot; and, numbered on from these, what was trained
+            while the model was still answering.
+        accepted: proposals that were trained, by slot.
+        answers: texts of the answers, by step.
     """
 
     wanted: int
     fills: Mapping[int, Fill] = field(default_factory=dict)
+    accepted: Mapping[int, Architecture] = field(default_factory=dict)
+    answers: Mapping[int, str] = field(default_factory=dict)
 
 
 class LanguageModel(ABC):
@@ -84,6 +105,7 @@ class LanguageModel(ABC):
         self.name = name
         self.ledger = ledger
         self.answer_tokens = answer_tokens
+        self.tokens = TokenCount()
 
     @abstractmethod
     def open(self, folder: Path | None, about: Mapping[str, Any], listen: Callable[[LedgerRow], None]) -> None:
@@ -119,12 +141,34 @@ class LanguageModel(ABC):
     def ask(self, question: Question) -> Answer:
         """Answer, or say why there is no answer. Never raises for what a server does; takes bounded time."""
 
+    def begin(self, question: Question) -> Future[Answer]:
+        """Ask, and do not wait for the answer."""
+        answer: Future[Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(self.ask(question))
+            except BaseException as error:  # of this program: raised where the answer is read
+                answer.set_exception(error)
+
+        Thread(target=run, name="question", daemon=True).start()
+        return answer
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Give up the questions that are under way: the search is over."""
+
     @abstractmethod
     def note(self, event: str, body: Mapping[str, Any]) -> None:
         """Write an event of the search into the transcript, between the exchanges."""
 
     def recorded(self, round: int) -> RecordedRound | None:
         """What a transcript holds of a round; ``None`` for a model that is asked live."""
+        return None
+
+    @property
+    def order(self) -> Sequence[tuple[int, int]] | None:
+        """Round and slot of all that a transcript had trained, in that order; ``None`` for a model asked live."""
         return None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,15 +12,7 @@ from typing import Any
 
 from nni_diffnas.api.errors import JobError
 
-__all__ = ["PRICES", "Ledger", "LedgerRow", "Limits", "Price", "Totals", "estimate_tokens", "price_of"]
-
-_BYTES_PER_TOKEN = 3.0
-"""Deliberately few: English prose has about 4, numbers and JSON about 3, so that limits are kept rather than missed."""
-
-
-def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text without the model's tokenizer, rather too many than too few."""
-    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+__all__ = ["PRICES", "Ledger", "LedgerRow", "Limits", "Price", "Totals", "price_of"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class LedgerRow:
         outcome: ``ok`` or the fault, see `chat.Attempt`.
         status: HTTP status; 0 where none came.
         prompt_tokens, completion_tokens: as the server counted them.
-        estimated: the server did not count, so that the tokens of an answer are estimates.
+        estimated: the server did not count (it timed out, say), so that the tokens are estimates.
         latency_s: seconds until the answer or the fault.
         cost_usd: ``None`` where the price is not known.
     """
@@ -149,15 +142,20 @@ class Ledger:
     Args:
         price: of the model; ``None`` where it is not known.
         limits: at which asking stops.
+        own_server: the model runs on a server of one's own, which sends no bills.
 
     Raises:
         JobError: a limit on the cost of a model without a price.
     """
 
-    def __init__(self, price: Price | None = None, limits: Limits | None = None) -> None:
+    def __init__(self, price: Price | None = None, limits: Limits | None = None, own_server: bool = False) -> None:
         self.price = price
         self.limits = limits or Limits()
+        self.own_server = own_server
         self.rows: list[LedgerRow] = []
+        self._under_way: list[tuple[int, int]] = []
+        self._unheard = (0, 0)
+        self._lock = threading.Lock()
         if price is None and self.limits.cost_usd is not None:
             raise JobError(
                 f"max_cost_usd is {self.limits.cost_usd:g}, but the model's price is not known: "
@@ -168,9 +166,40 @@ class Ledger:
         """Start from the rows of an earlier part of the search, given as JSON."""
         self.rows = [LedgerRow(**row) for row in rows]
 
-    def enter(self, row: LedgerRow) -> None:
-        """Append a request."""
-        self.rows.append(row)
+    def reserve(self, prompt_tokens: int, answer_tokens: int) -> str:
+        """Set aside what a request may take at worst, until it is entered; or say which limit forbids it.
+
+        Args:
+            prompt_tokens: the most that the prompt can have.
+            answer_tokens: the most that the answer may have.
+        """
+        with self._lock:
+            if why := self.refusal(prompt_tokens, answer_tokens):
+                return why
+            self._under_way.append((prompt_tokens, answer_tokens))
+            return ""
+
+    @property
+    def under_way(self) -> int:
+        """Requests that were reserved and have not been entered."""
+        return len(self._under_way)
+
+    def enter(self, row: LedgerRow, reserved: tuple[int, int] | None = None, *, heard: bool = True) -> None:
+        """Append a request, in place of what was reserved for it.
+
+        Args:
+            row: the request.
+            reserved: what was set aside.
+            heard: the server has said what it counts; where it has not, all that was set aside may be spent.
+        """
+        with self._lock:
+            self.rows.append(row)
+            if reserved in self._under_way:
+                self._under_way.remove(reserved)
+                if not heard:
+                    prompt, answer = self._unheard
+                    spent = row.prompt_tokens, row.completion_tokens
+                    self._unheard = (prompt + reserved[0] - spent[0], answer + reserved[1] - spent[1])
 
     def totals(self) -> Totals:
         """Sum everything up."""
@@ -188,17 +217,19 @@ class Ledger:
         """Say which limit one more request could break, at worst; empty where none.
 
         Args:
-            prompt_tokens: estimated.
+            prompt_tokens: the most that the prompt can have.
             answer_tokens: the most that the answer may have.
         """
         spent, limits = self.totals(), self.limits
-        if limits.requests is not None and spent.requests >= limits.requests:
+        if limits.requests is not None and spent.requests + len(self._under_way) >= limits.requests:
             return f"max_requests of {limits.requests} is used up"
-        if limits.tokens is not None and spent.tokens + prompt_tokens + answer_tokens > limits.tokens:
+        prompt = prompt_tokens + sum(prompt for prompt, _ in (*self._under_way, self._unheard))
+        answer = answer_tokens + sum(answer for _, answer in (*self._under_way, self._unheard))
+        if limits.tokens is not None and spent.tokens + prompt + answer > limits.tokens:
             return f"max_tokens of {limits.tokens} leaves no room for another request ({spent.tokens} used)"
         if limits.cost_usd is not None and self.price is not None:
             known = spent.cost_usd or 0.0
-            if known + self.price.of(prompt_tokens, answer_tokens) > limits.cost_usd:
+            if known + self.price.of(prompt, answer) > limits.cost_usd:
                 return f"max_cost_usd of {limits.cost_usd:g} leaves no room for another request ({known:.4f} spent)"
         return ""
 
@@ -224,7 +255,7 @@ class Ledger:
             f"{spent.requests} questions to {model} will take about {spent.prompt_tokens:,} + "
             f"{spent.completion_tokens:,} tokens{cost_usd} (repairs and retries come on top)"
         )
-        if spent.cost_usd is None:
+        if spent.cost_usd is None and not self.own_server:
             price = f"{{{model}: {{input: ..., output: ...}}}}"
             text += f"; its price is not known: set prices: {price} in US dollars per million tokens"
         if stop:
@@ -239,6 +270,8 @@ class Ledger:
         outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
         names = ", ".join(sorted({row.model for row in self.rows}))
         unknown = f"price of {names} unknown (set prices)" if names else "nothing spent"
+        if self.own_server:
+            unknown = "on a server of one's own, without a price"
         cost = unknown if totals.cost_usd is None else f"{totals.cost_usd:.4f} USD"
         return (
             f"{totals.requests} requests ({outcomes or 'none'}), {totals.prompt_tokens} + "

@@ -119,7 +119,8 @@ def open_language_model(options: LanguageModelOptions) -> LanguageModel:
 
     base_url = _address(options.base_url)
     price = price_of(options.model, options.prices, base_url is not None)
-    ledger = Ledger(price, Limits(options.max_cost_usd, options.max_tokens, options.max_requests))
+    limits = Limits(options.max_cost_usd, options.max_tokens, options.max_requests)
+    ledger = Ledger(price, limits, own_server=base_url is not None)
     endpoint = ChatEndpoint(options.model, base_url, _key(base_url), options.timeout_s, options.temperature)
     return LiveModel(
         endpoint,

@@ -1,10 +1,10 @@
 """`ReplayedModel`: the answers of a transcript instead of a model, without network or key.
 
-What is matched: a question is answered by the recorded exchange of the same **round** and **step** (0 asks for
-proposals, 1, 2, ... for repairs). The text of the question is not compared, since it holds scores, and those differ
-from machine to machine. A round asks for as many proposals as it did when it was recorded, however many workers are
-free now, and a slot that was filled without the model gets the recorded architecture. So the sequence of
-architectures depends on nothing but the transcript, the space, the budget and the trials known at the start.
+What is replayed is the order in which architectures were handed out: each is found by its **round** and **slot**,
+proposals and fillings alike, however many workers are free now and however long the model took. No question is
+compared, since questions hold scores, and those differ from machine to machine. So the sequence of architectures
+depends on nothing but the transcript, the space, the budget and the trials known at the start. An answer can be read by
+its round and **step** (0 asks for proposals, 1, 2, ... for repairs).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.space import Architecture
 
 from .exchange import Answer, Fill, LanguageModel, Question, RecordedRound
 from .ledger import Ledger, LedgerRow
@@ -40,6 +41,8 @@ class ReplayedModel(LanguageModel):
         self._answers: dict[tuple[int, int], Answer] = {}
         self._wanted: dict[int, int] = {}
         self._fills: dict[int, dict[int, Fill]] = {}
+        self._accepted: dict[int, dict[int, Architecture]] = {}
+        self._handed: list[tuple[int, int]] = []
         try:
             for entry in entries[1:]:
                 self._read(entry)
@@ -52,7 +55,12 @@ class ReplayedModel(LanguageModel):
                 self._wanted[int(entry["round"])] = int(entry["wanted"])
             case "exchange":
                 place = int(entry["round"]), int(entry["step"])
-                self._answers[place] = Answer(str(entry["answer"]), str(entry["fault"]))
+                cut_off = bool(entry.get("cut_off"))
+                self._answers[place] = Answer(str(entry["answer"]), str(entry["fault"]), cut_off=cut_off)
+            case "accepted":
+                self._accepted.setdefault(int(entry["round"]), {})[int(entry["slot"])] = dict(entry["architecture"])
+            case "handed":
+                self._handed += [(int(round), int(slot)) for round, slot in entry["slots"]]
             case "filled":
                 parent = entry["parent"]
                 fill = Fill(dict(entry["architecture"]), None if parent is None else dict(parent))
@@ -73,6 +81,9 @@ class ReplayedModel(LanguageModel):
         """Nothing is asked."""
         return f"answers come from transcript {str(self.path)!r} and cost nothing"
 
+    def abandon(self) -> None:
+        """Nothing is under way."""
+
     def note(self, event: str, body: Mapping[str, Any]) -> None:
         """Write nothing: the transcript exists."""
 
@@ -85,4 +96,16 @@ class ReplayedModel(LanguageModel):
         """What the round asked for, and what filled it."""
         if round not in self._wanted:
             return None
-        return RecordedRound(self._wanted[round], self._fills.get(round, {}))
+        return RecordedRound(
+            self._wanted[round],
+            self._fills.get(round, {}),
+            self._accepted.get(round, {}),
+            {step: answer.text for (number, step), answer in sorted(self._answers.items()) if number == round},
+        )
+
+    @property
+    def order(self) -> Sequence[tuple[int, int]]:
+        """As it was recorded; rounds of which that was not recorded come one after the other."""
+        slots = {(r, slot) for found in (self._accepted, self._fills) for r, named in found.items() for slot in named}
+        first = min((round for round, _ in self._handed), default=None)
+        return [*sorted(place for place in slots if first is None or place[0] < first), *self._handed]

@@ -7,7 +7,9 @@ The file opens with a ``head`` (format, model, server, space, task). Each line h
     exchange   a question, all tries, and the answer: ``round``, ``step``, ``messages``, ``attempts``, ``answer``
     accepted   a proposal that will be trained: ``round``, ``slot``, ``architecture``
     rejected   one that will not, and why
-    filled     what took the place of a missing proposal: ``round``, ``slot``, ``architecture``, ``parent``
+    filled     what took the place of a missing proposal, or of one that was late: ``round``, ``slot``,
+               ``architecture``, ``parent``
+    handed     what goes to free workers, in this order: ``slots``, pairs of round and slot
     ended      a trial ended, with its score or reason
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,7 @@ class Transcript:
         self.path, self._redactor = path, redactor
         self._next, self.last_round = 0, 0
         self._broken = False
+        self._lock = threading.Lock()
         before = read_transcript(path) if path.is_file() and path.stat().st_size else []
         if before:
             if before[0].get("space") != head.get("space"):
@@ -97,6 +101,10 @@ class Transcript:
 
     def write(self, event: str, body: Mapping[str, Any]) -> None:
         """Append one line and hand it to the operating system at once."""
+        with self._lock:  # questions that are asked at once end in threads of their own
+            self._write(event, body)
+
+    def _write(self, event: str, body: Mapping[str, Any]) -> None:
         line = json.dumps(self._redactor.body({"n": self._next, "event": event, **body}), ensure_ascii=False)
         self._next += 1
         try:

@@ -49,6 +49,10 @@ class Fallback:
             refused.append(drawn)
         return None if drawn is None else Suggestion(drawn, "random")
 
+    def architecture_of(self, parent: str | None) -> Architecture | None:
+        """The architecture of a trial."""
+        return next((trial.architecture for trial in self._good if trial.id == parent), None)
+
     def repeat(self, fill: Fill) -> Suggestion:
         """The recorded filling of a slot, its parent looked up among this search's trials."""
         parents = (t.id for t in self._remembered if fill.parent is not None and t.architecture == fill.parent)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["MAX_LESSONS", "clean_lessons", "one_line", "render_lessons"]
+__all__ = ["MAX_CHARACTERS", "MAX_LESSONS", "clean_lessons", "one_line", "render_lessons"]
 
 MAX_LESSONS = 8
-MAX_CHARACTERS = 200
+MAX_CHARACTERS = 120
 
 
 def one_line(text: str, limit: int) -> str:

@@ -1,7 +1,7 @@
 """The memory as the prompt shows it: best, latest and diverse trials within a token limit, the others summarised.
 
 Notation
-    limit      tokens that the section may have, as `estimate_tokens` counts them
+    limit      tokens that the section may have, as ``count`` estimates them
     shown      trials that get a line of their own
     others     scored trials that do not; they appear in a summary and in the mean score of each choice
 """
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from nni_diffnas.api.space import Architecture, Space, same_value
 from nni_diffnas.api.trial import Objective, Trial
-from nni_diffnas.language_model.ledger import estimate_tokens
+from nni_diffnas.language_model.tokens import estimate_tokens
 
 from .lessons import one_line
 from .prompt import write_architecture, write_cost
@@ -33,13 +33,13 @@ _POOL = 200
 class _Page:
     """Lines that together stay within a number of tokens."""
 
-    def __init__(self, limit: float) -> None:
-        self.left = limit
+    def __init__(self, limit: float, count: Callable[[str], int]) -> None:
+        self.left, self.count = limit, count
         self.lines: list[str] = []
 
     def add(self, line: str, keep: float = 0.0) -> bool:
         """Add a line, unless fewer than ``keep`` tokens would be left."""
-        tokens = estimate_tokens(line + "\n")
+        tokens = self.count(line + "\n")
         if tokens > self.left - keep:
             return False
         self.left -= tokens
@@ -53,6 +53,8 @@ def render_memory(
     trials: Sequence[Trial],
     rejections: Sequence[Rejection],
     limit: int,
+    coming: Sequence[Architecture] = (),
+    count: Callable[[str], int] = estimate_tokens,
 ) -> str:
     """Write the memory.
 
@@ -61,19 +63,24 @@ def render_memory(
         objective: that ranks them.
         trials: in order of submission, pending and failed ones included; their position is their number.
         rejections: proposals that were not trained, oldest first.
-        limit: tokens, at least 50.
+        limit: tokens; fewer than 50 leave nothing to show.
+        coming: about to be trained.
+        count: estimates the tokens of a text.
     """
+    if limit < 50:
+        return "There is no room to show what was tried."
     numbers = {trial.id: number for number, trial in enumerate(trials)}
     scored = [(score, trial) for trial in trials if (score := _score(objective, trial)) is not None]
     ranked = [trial for _, trial in sorted(scored, key=lambda pair: -pair[0])]
     failed = [trial for trial in trials if trial.status == "failed"]
     pending = [trial for trial in trials if trial.status == "pending"]
-    head = _Page(limit)
+    training = [*(trial.architecture for trial in pending), *coming]
+    head = _Page(limit, count)
     head.add(
-        f"{len(trials)} architectures so far: {len(ranked)} scored, {len(failed)} failed, {len(pending)} in training."
+        f"{len(trials)} architectures so far: {len(ranked)} scored, {len(failed)} failed, {len(training)} in training."
     )
-    tail = _Page(0.3 * limit)
-    _list(tail, "In training now:", pending[-16:], lambda t: f"- {write_architecture(t.architecture)}")
+    tail = _Page(0.3 * limit, count)
+    _list(tail, "In training now:", training[-16:], lambda a: f"- {write_architecture(a)}")
     _list(
         tail,
         "Failed:",
@@ -83,7 +90,7 @@ def render_memory(
     _list(
         tail, "Proposed and not trained:", rejections[:-7:-1], lambda r: f"- {r.proposal}: {one_line(r.why, _REASON)}"
     )
-    body = _Page(head.left - (0.3 * limit - tail.left))
+    body = _Page(head.left - (0.3 * limit - tail.left), count)
     summary_room = 0.25 * limit if len(ranked) > 4 else 0.0
     shown: list[Trial] = []
     lines: dict[str, str] = {}
@@ -157,7 +164,7 @@ def _distance(space: Space, a: Architecture, b: Architecture) -> int:
 def _means(page: _Page, space: Space, objective: Objective, ranked: Sequence[Trial]) -> None:
     """Mean score of each choice over all scored trials: what the lines left out still teach."""
     title = f"Mean {objective.metric} of all scored trials by choice (number of trials):"
-    if page.left < estimate_tokens(title) + 20:
+    if page.left < page.count(title) + 20:
         return
     page.add(title)
     for label, values in space.choices.items():

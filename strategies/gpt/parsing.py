@@ -38,8 +38,14 @@ class Answered:
     lessons: tuple[str, ...]
 
 
-def read_answer(text: str, space: Space) -> Answered:
-    """Find proposals and lessons in an answer; never raises."""
+def read_answer(text: str, space: Space, *, cut_off: bool = False) -> Answered:
+    """Find proposals and lessons in an answer; never raises.
+
+    Args:
+        text: the answer.
+        space: of the proposals.
+        cut_off: it ends in the middle; a last proposal that is not JSON may be half of one, and is left out.
+    """
     text = _without_thoughts(text)
     proposals: list[dict[str, Any]] = []
     lessons: tuple[str, ...] = ()
@@ -48,7 +54,7 @@ def read_answer(text: str, space: Space) -> Answered:
             lessons = clean_lessons(value.get("lessons")) or lessons
         proposals += _proposals(value, space)
     if not proposals:
-        proposals = list(_pairs(text, space))
+        proposals = list(_pairs(text, space))[: -1 if cut_off else None]
     return Answered(tuple(proposals[:MAX_PROPOSALS]), lessons)
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.family import Family, choice_costs
 from nni_diffnas.api.space import Architecture, Space, Value, same_value
 from nni_diffnas.api.trial import Objective
 
+from .lessons import MAX_CHARACTERS, MAX_LESSONS
+from .schema import REASON, REASON_CHARACTERS
+
 __all__ = [
     "render_answer_format",
     "render_choices",
     "render_costs",
+    "render_example",
     "render_flow",
+    "render_reflection",
     "render_task",
+    "render_wanted",
     "render_window",
     "write_architecture",
     "write_cost",
@@ -48,47 +55,89 @@ def render_task(task: str, objective: Objective) -> str:
 
 
 def render_choices(space: Space, family: Family | None) -> str:
-    """Labels in forward order, with meaning, values and condition."""
-    lines = []
-    for label, values in space.choices.items():
-        meaning = family.describe(label) if family is not None else label
-        told = "" if meaning == label else f" ({meaning})"
-        when = " or ".join(f"{parent} in {json.dumps(list(v))}" for parent, v in space.conditions.get(label, ()))
-        applies = f"; applies only if {when}" if when else ""
-        lines.append(f"- {label}{told}: one of {json.dumps(list(values))}{applies}")
-    return "\n".join(lines)
+    """Labels in forward order, with meaning, values and condition.
+
+    Labels that differ in their numbers only, those of all levels, share a line: where its words differ, each has its
+    own, parted by ``/``.
+    """
+    groups: dict[tuple[object, ...], list[str]] = {}
+    meanings: dict[str, list[str]] = {}
+    conditions: dict[str, list[str]] = {}
+    for label in space.choices:
+        meanings[label] = (label if family is None else family.describe(label)).split()
+        when = (f"{parent} in {json.dumps(list(v))}" for parent, v in space.conditions.get(label, ()))
+        conditions[label] = " or ".join(when).split()
+        shape = re.sub(r"\d+", "#", label), len(meanings[label]), len(conditions[label])
+        groups.setdefault(shape, []).append(label)
+    return "\n".join(_choices_line(space, group, meanings, conditions) for group in groups.values())
+
+
+def _choices_line(
+    space: Space, group: Sequence[str], meanings: Mapping[str, list[str]], conditions: Mapping[str, list[str]]
+) -> str:
+    meaning = _side_by_side([meanings[label] for label in group])
+    told = "" if meaning == "/".join(group) else f" ({meaning})"
+    values = dict.fromkeys(json.dumps(list(space.choices[label])) for label in group)
+    lists = list(values) if len(values) == 1 else [json.dumps(list(space.choices[label])) for label in group]
+    when = _side_by_side([conditions[label] for label in group])
+    return f"- {', '.join(group)}{told}: one of {' / '.join(lists)}" + (f"; applies only if {when}" if when else "")
+
+
+def _side_by_side(texts: Sequence[Sequence[str]]) -> str:
+    return " ".join("/".join(dict.fromkeys(words)) for words in zip(*texts, strict=True))
 
 
 def render_flow(space: Space) -> str:
-    """What each label's output goes into; skips are edges like all others."""
+    """What each label's output goes into; skips are edges like all others. Levels that are alike share a line."""
     after: dict[str, list[str]] = {}
     for a, b in space.edges:
         after.setdefault(a, []).append(b)
-    return "\n".join(f"{label} -> {', '.join(after[label])}" for label in space.labels if label in after) or "none"
+    groups: dict[str, dict[str, str]] = {}
+    for label in (label for label in space.labels if label in after):
+        line = f"{label} -> {', '.join(after[label])}"
+        number = re.search(r"\d+", label)
+        first = 0 if number is None else int(number[0])
+
+        def counted(found: re.Match[str], first: int = first) -> str:
+            return "N" if int(found[0]) == first else f"(N{int(found[0]) - first:+d})"
+
+        shape = line if number is None else re.sub(r"\d+", counted, line)
+        groups.setdefault(shape, {})[str(first)] = line
+    lines = []
+    for shape, found in groups.items():
+        one = next(iter(found.values()))
+        lines.append(one if len(found) == 1 else f"{shape}, for N = {', '.join(found)}")
+    return "\n".join(lines) or "none"
 
 
-def render_costs(family: Family | None) -> str:
-    """Cost of the default network, and what every other choice adds to it when it alone is changed."""
+def render_costs(family: Family | None, budget: Budget) -> str:
+    """Cost of the default network, and what every other choice adds to it when it alone is changed.
+
+    A table, of what the budget limits (of everything, where it limits nothing), and only of choices that cost anything.
+    """
     if family is None:
         return "The cost of a network of this space is not known before it is trained."
     base = family.space.validate(family.default)
     cost = family.cost(base)
+    names = [name for name in cost.as_metrics() if name in budget.windows or not budget.windows]
     lines = [
         f"The base network {write_architecture(base)} costs {write_cost(cost)}. Changing one choice of it adds "
-        f"(sums over several changes are estimates):"
+        f"({'/'.join(names)}; what is not listed adds nothing; sums over several changes are estimates):"
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)
         if label not in reference:  # the space was narrowed until nothing calls for it
             continue
         costs = choice_costs(family, reference, [label])[label]
-        chosen = reference[label]
-        changes = [
-            f"{json.dumps(value)}: {_difference(priced, costs[chosen])}"
-            for value, priced in costs.items()
-            if not same_value(value, chosen)
-        ]
-        lines.append(f"- {label}: {'; '.join(changes) or 'nothing to change'}")
+        before = costs[reference[label]].as_metrics()
+        changes = []
+        for value, priced in costs.items():
+            metrics = priced.as_metrics()
+            added = [metrics[name] - before[name] for name in names if name in metrics and name in before]
+            if any(added) and not same_value(value, reference[label]):
+                changes.append(f"{json.dumps(value)} {'/'.join(_count(change, '+') for change in added)}")
+        if changes:
+            lines.append(f"- {label}: {'; '.join(changes)}")
     return "\n".join(lines)
 
 
@@ -102,15 +151,6 @@ def _where_present(space: Space, label: str, base: Architecture) -> Architecture
             wanted[met[0]] = met[1][0]
         needed = None if met is None else met[0]
     return space.validate(wanted)
-
-
-def _difference(cost: Cost, base: Cost) -> str:
-    reference = base.as_metrics()
-    return ", ".join(
-        f"{name} {_count(value - reference[name], '+')}"
-        for name, value in cost.as_metrics().items()
-        if name in reference
-    )
 
 
 def render_window(budget: Budget) -> str:
@@ -128,12 +168,29 @@ def render_window(budget: Budget) -> str:
     return "\n".join(lines)
 
 
-def render_answer_format(space: Space, example: Architecture) -> str:
-    """The JSON that is wanted, with an example of its form."""
+def render_answer_format(space: Space) -> str:
+    """The JSON that is wanted; the same for every question, so that servers can keep it."""
+    why = f', and "{REASON}", why you expect it to do well, in under {REASON_CHARACTERS} characters'
     return (
-        'Answer with one JSON object and nothing else: {"lessons": [...], "proposals": [...]}.\n'
-        '"lessons": the design lessons that you draw from the memory, revised: at most 8 sentences, each under 200 '
-        "characters; they replace the lessons so far and are shown to you next time. Give [] to keep those.\n"
-        '"proposals": the architectures, each an object of labels and values; leave out labels that do not apply. '
-        f"The form of one: {write_architecture(example)}"
+        'Answer with one JSON object and nothing else: {"proposals": [...]}. Each proposal is an object of labels and '
+        f"their values (leave out labels that do not apply){'' if REASON in space.choices else why}."
     )
+
+
+def render_reflection() -> str:
+    """Asks for lessons."""
+    return (
+        f'Behind the proposals give "lessons" too, in the same object: what the memory teaches about good designs, at '
+        f"most {MAX_LESSONS} sentences, each under {MAX_CHARACTERS} characters. They replace the lessons so far and "
+        f"are shown to you from now on."
+    )
+
+
+def render_wanted(count: int) -> str:
+    """How many proposals are wanted."""
+    return "1 architecture" if count == 1 else f"{count} different architectures"
+
+
+def render_example(example: Architecture | None) -> str:
+    """The form of a proposal, shown on one that may be trained but was drawn at random."""
+    return "" if example is None else f"Its form, on a network drawn at random: {write_architecture(example)}"

@@ -28,7 +28,9 @@ class Rejection:
         return {"proposal": self.proposal, "why": self.why}
 
 
-def render_repair(rejections: Sequence[Rejection], accepted: int, missing: int, asked: int) -> str:
+def render_repair(
+    rejections: Sequence[Rejection], accepted: int, missing: int, asked: int, *, cut_off: bool = False
+) -> str:
     """Ask for the proposals that are still missing, saying what was wrong with each rejected one.
 
     Args:
@@ -36,14 +38,17 @@ def render_repair(rejections: Sequence[Rejection], accepted: int, missing: int, 
         accepted: proposals of this round that will be trained.
         missing: that are still wanted.
         asked: proposals to choose them from, at least ``missing``.
+        cut_off: the answer reached the limit of its tokens.
     """
-    lines = [f"- {rejection.proposal}: {rejection.why}" for rejection in rejections[:_SHOWN]]
-    if len(rejections) > _SHOWN:
-        lines.append(f"- and {len(rejections) - _SHOWN} more")
+    different = list(dict.fromkeys(rejections))
+    lines = [f"- {rejection.proposal}: {rejection.why}" for rejection in different[:_SHOWN]]
+    if len(different) > _SHOWN:
+        lines.append(f"- and {len(different) - _SHOWN} more")
     kept = f"{accepted} of your proposals {'is' if accepted == 1 else 'are'} accepted. " if accepted else ""
     what = "These cannot be trained:\n" + "\n".join(lines) if lines else "No proposal could be read in your answer."
     spare = f" The first {missing} that can be trained will be: put the best first." if asked > missing else ""
+    cut = "Your answer was cut off at its limit: be shorter. " if cut_off else ""
     return (
-        f"{kept}{what}\nPropose {asked} other architecture{'s' if asked > 1 else ''} instead, different from all "
+        f"{cut}{kept}{what}\nPropose {asked} other architecture{'s' if asked > 1 else ''} instead, different from all "
         f"before, in the same format; say only the new ones.{spare}"
     )

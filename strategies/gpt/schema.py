@@ -6,23 +6,47 @@ from typing import Any
 
 from nni_diffnas.api.space import Space, Value
 
-__all__ = ["answer_schema"]
+from .lessons import MAX_CHARACTERS, MAX_LESSONS
+
+__all__ = ["REASON", "REASON_CHARACTERS", "answer_schemas"]
+
+REASON = "reason"
+"""Field of a proposal that says why it is made; a space that has a label of this name does without."""
+
+REASON_CHARACTERS = 100
 
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
-def answer_schema(space: Space) -> dict[str, Any]:
-    """Schema in the strict subset that OpenAI's structured output takes: all fields required, none added.
+def answer_schemas(space: Space, count: int, *, reflect: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Schemas of an answer: one that bounds everything, and one for servers that refuse to bound.
 
-    A label that does not always apply may be ``null``.
+    Both keep to the strict subset that OpenAI's structured output takes: all fields required, none added. The second
+    has no ``minItems``, ``maxItems`` and ``maxLength``. Proposals come first, so that an answer that reaches its limit
+    of tokens has them. A label that does not always apply may be ``null``.
+
+    Args:
+        space: of the proposals.
+        count: the most proposals that are wanted.
+        reflect: lessons are asked for, too.
     """
     properties = {label: _choice(values, label in space.conditions) for label, values in space.choices.items()}
-    return _object(
-        {
-            "lessons": {"type": "array", "items": {"type": "string"}},
-            "proposals": {"type": "array", "items": _object(properties)},
-        }
-    )
+
+    def schema(bounded: bool) -> dict[str, Any]:
+        def items(of: dict[str, Any], least: int, most: int) -> dict[str, Any]:
+            bounds = {"minItems": least, "maxItems": most} if bounded else {}
+            return {"type": "array", "items": of, **bounds}
+
+        def text(most: int) -> dict[str, Any]:
+            return {"type": "string", **({"maxLength": most} if bounded else {})}
+
+        reason = {} if REASON in space.choices else {REASON: text(REASON_CHARACTERS)}
+        fields = {"proposals": items(_object({**properties, **reason}), 1, count)}
+        if reflect:
+            fields["lessons"] = items(text(MAX_CHARACTERS), 0, MAX_LESSONS)
+        return _object(fields)
+
+    return schema(True), schema(False)
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

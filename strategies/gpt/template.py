@@ -1,7 +1,7 @@
 """The prompt's template, which a user can replace, and its checks.
 
 A template is plain text with ``$name`` placeholders (``$$`` is a dollar sign). A part of the prompt is left out by
-leaving out its placeholder; only ``$answer_format`` and ``$count`` must stay.
+leaving out its placeholder; only ``$answer_format`` and ``$wanted`` (or ``$count``) must stay.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ PLACEHOLDERS: Mapping[str, str] = {
     "task": "what is learned from which data, and what ranks the trials",
     "choices": "every label, what it means, and its values",
     "flow": "data flow between the labels",
-    "costs": "MACs and parameters of the base network, and what each choice adds",
+    "costs": "cost of the base network, and what each choice adds",
     "window": "the budget",
     "lessons": "what the model has concluded so far",
     "memory": "trials with cost, score and rank, failures, rejected proposals",
-    "count": "how many different proposals are wanted",
+    "wanted": "how many proposals are wanted, in words",
+    "count": "the same as a number",
     "answer_format": "the JSON to answer with",
+    "example": "the form of a proposal, on a network drawn at random",
+    "reflection": "asks for lessons, every few rounds",
 }
+
+_EITHER = ("wanted", "count")
 
 DEFAULT_TEMPLATE = """\
 # Task
@@ -49,6 +54,9 @@ $costs
 # Budget
 $window
 
+# Form of an answer
+$answer_format
+
 # Lessons so far
 $lessons
 
@@ -56,10 +64,11 @@ $lessons
 $memory
 
 # Your answer
-Propose $count different architectures that you expect to score better than the best so far. Do not repeat an
-architecture of the memory. Each must lie within the budget: add up the costs before you answer.
-$answer_format
+Propose $wanted, to score better than the best so far. Do not repeat an architecture of the memory. Each must lie
+within the budget: add up the costs before you answer. $reflection
+$example
 """
+"""What is the same in every question comes first: servers, OpenAI's included, read it once and keep it."""
 
 
 def check_template(text: str) -> str:
@@ -72,7 +81,9 @@ def check_template(text: str) -> str:
     if not template.is_valid():
         raise StrategyError("The prompt template has a stray '$': write '$$' for a dollar sign.")
     names = set(template.get_identifiers())
-    unknown, missing = names - set(PLACEHOLDERS), {"count", "answer_format"} - names
+    unknown, missing = names - set(PLACEHOLDERS), {"answer_format"} - names
+    if not names & set(_EITHER):
+        missing.add(_EITHER[0])
     if unknown:
         raise StrategyError(
             f"The prompt template names ${sorted(unknown)[0]}, which is unknown: use ${', $'.join(PLACEHOLDERS)}."
@@ -83,5 +94,10 @@ def check_template(text: str) -> str:
 
 
 def fill_template(text: str, parts: Mapping[str, str]) -> str:
-    """Fill a checked template. Parts are inserted as they are: a ``$`` in them means nothing."""
+    """Fill a checked template. Parts are inserted as they are: a ``$`` in them means nothing.
+
+    Where the template has no place for what asks for lessons, that follows the form of the answer.
+    """
+    if "reflection" not in Template(text).get_identifiers():
+        parts = {**parts, "answer_format": f"{parts['answer_format']} {parts['reflection']}".strip()}
     return Template(text).substitute(parts)

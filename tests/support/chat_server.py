@@ -37,9 +37,9 @@ class Fault:
     seconds: float = 5.0
 
 
-def tokens(text: str) -> int:
-    """The server's own idea of a token: four characters."""
-    return max(1, len(text) // 4)
+def tokens(text: str, characters: float = 4.0) -> int:
+    """The server's own idea of a token: so many characters."""
+    return max(1, int(len(text) / characters))
 
 
 class ChatServer:
@@ -52,6 +52,8 @@ class ChatServer:
         schemas: whether the server takes ``response_format``.
         key: that it demands; ``None`` lets everybody in.
         usage: whether it counts tokens.
+        characters: of a token.
+        context: tokens that a prompt may have; longer ones are rejected in llama.cpp's words.
     """
 
     def __init__(
@@ -64,9 +66,12 @@ class ChatServer:
         key: str | None = None,
         usage: bool = True,
         port: int = 0,
+        characters: float = 4.0,
+        context: int | None = None,
     ) -> None:
         self.model, self.faults, self.name = model, faults, name
         self.schemas, self.key, self.usage = schemas, key, usage
+        self.characters, self.context = characters, context
         self.requests: list[dict[str, Any]] = []
         self.served: list[str] = []
         self.arrived: list[float] = []
@@ -107,8 +112,8 @@ class ChatServer:
         self, body: dict[str, Any], text: str | None, reason: str = "stop", **message: Any
     ) -> dict[str, Any]:
         """Body of an answer; counts its tokens."""
-        prompt = tokens("".join(m["content"] for m in body["messages"]))
-        completion = tokens(text or "")
+        prompt = tokens("".join(m["content"] for m in body["messages"]), self.characters)
+        completion = tokens(text or "", self.characters)
         with self._lock:
             self.prompt_tokens += prompt
             self.completion_tokens += completion
@@ -150,6 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         owner = self.owner
+        if owner.stopping.is_set():  # a connection that outlived the server
+            self.close_connection = True
+            return None
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fault = owner.take(body)
         sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -157,6 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(401, f"Incorrect API key provided: {sent}.", "invalid_api_key")
         if body.get("response_format") and not owner.schemas:
             return self._error(400, "'response_format' of type 'json_schema' is not supported with this model.")
+        size = tokens("".join(m["content"] for m in body["messages"]), owner.characters)
+        if owner.context is not None and size > owner.context:
+            said = f"request ({size} tokens) exceeds the available context size ({owner.context} tokens)"
+            error = {"code": 400, "message": said, "type": "exceed_context_size_error"}
+            return self._send(400, {"error": {**error, "n_prompt_tokens": size, "n_ctx": owner.context}})
         if fault is None:
             return self._send(200, owner.completion(body, owner.model(body["messages"])))
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import http.server
 import json
 import random
+import re
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -17,9 +20,12 @@ from chat_server import ChatServer, Fault
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.language_model import Answer, LanguageModelOptions, Message, Question, open_language_model
 from nni_diffnas.language_model.chat import read_completion
-from nni_diffnas.language_model.ledger import Ledger, Limits, Price, estimate_tokens, price_of
+from nni_diffnas.language_model.ledger import Ledger, LedgerRow, Limits, Price, price_of
 from nni_diffnas.language_model.live import RetryPolicy
+from nni_diffnas.language_model.overflow import Overflow
 from nni_diffnas.language_model.redaction import Redactor
+from nni_diffnas.language_model.telling import Telling
+from nni_diffnas.language_model.tokens import estimate_tokens
 
 KEY = "sk-planted-0123456789abcdefghij"
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
@@ -47,7 +53,8 @@ def model_at(server: ChatServer, **options: Any) -> Any:
 
 
 def question(step: int = 0, schema: dict[str, Any] | None = None) -> Question:
-    return Question(1, step, (Message("system", "be brief"), Message("user", "what now?")), schema)
+    schemas = () if schema is None else (schema,)
+    return Question(1, step, (Message("system", "be brief"), Message("user", "what now?")), schemas)
 
 
 PASSING = {
@@ -58,7 +65,6 @@ PASSING = {
     "connection reset": (Fault("reset"), "connection"),
     "no completion": (Fault("garbage"), "unreadable"),
     "JSON that is no completion": (Fault("garbage", text='{"choices": []}'), "unreadable"),
-    "cut off": (Fault("cut_off"), "cut_off"),
     "empty": (Fault("empty"), "empty"),
     "blank": (Fault("text", text=" \n "), "empty"),
     "refusal": (Fault("refusal"), "refused"),
@@ -169,10 +175,52 @@ def test_a_server_without_structured_output_is_asked_in_plain_text() -> None:
     assert model.ledger.totals().outcomes == {"no_schema": 1, "ok": 2}
 
 
+def test_a_schema_that_bounds_less_is_tried_before_none_is() -> None:
+    exact, loose = {**SCHEMA, "minItems": 1}, SCHEMA
+
+    def refuse(number: int, body: dict[str, Any]) -> Fault | None:
+        return Fault("status", 400, text="keyword not permitted") if "minItems" in json.dumps(body) else None
+
+    with ChatServer(lambda messages: "{}", refuse) as server:
+        model = model_at(server)
+        asked = Question(1, 0, (Message("user", "what now?"),), (exact, loose))
+        assert [model.ask(asked).text for _ in range(2)] == ["{}", "{}"]
+        sent = [body["response_format"]["json_schema"]["schema"] for body in server.requests]
+    assert sent == [exact, loose, loose]
+
+
+def test_schemas_stay_where_the_plain_question_is_rejected_too() -> None:
+    reject = Fault("status", 400, text="I am confused")
+    with ChatServer(lambda messages: "{}", lambda n, body: reject if n < 2 else None) as server:
+        model = model_at(server)
+        assert "confused" in model.ask(question(schema=SCHEMA)).fault
+        assert model.ask(question(schema=SCHEMA)).text == "{}"
+        assert ["response_format" in body for body in server.requests] == [True, False, True]
+
+
+def test_a_prompt_that_is_too_long_is_told_with_its_numbers_and_leaves_schemas_on() -> None:
+    with ChatServer(lambda messages: "{}", context=4) as server:
+        model = model_at(server)
+
+        long = Question(1, 0, (Message("user", "word " * 10),), (SCHEMA,))
+        assert model.ask(long).overflow == Overflow(context=4, prompt=12)
+        assert model.ask(long).fault.startswith("too_long")
+        assert all("response_format" in body for body in server.requests)
+
+
+def test_an_answer_that_is_cut_off_is_handed_on_and_recorded(tmp_path: Path) -> None:
+    with ChatServer(lambda messages: "blue and green", always(Fault("cut_off"))) as server:
+        model = model_at(server)
+        model.open(tmp_path, {"space": "s"}, lambda row: None)
+        assert model.ask(question()) == Answer("blue an", cut_off=True)
+        assert len(server.requests) == 1
+    replayed = open_language_model(LanguageModelOptions(replay=tmp_path / "transcript.jsonl"))
+    assert replayed.ask(question()) == Answer("blue an", cut_off=True)
+
+
 def test_a_question_that_the_server_rejects_is_not_repeated() -> None:
-    fault = Fault("status", 400, text="This model's maximum context length is 10 tokens.")
-    with ChatServer(lambda messages: "x", always(fault)) as server:
-        assert "maximum context length" in model_at(server).ask(question()).fault
+    with ChatServer(lambda messages: "x", always(Fault("status", 400, text="temperature is out of range"))) as server:
+        assert "temperature" in model_at(server).ask(question()).fault
         assert len(server.requests) == 1
 
 
@@ -263,6 +311,37 @@ def test_the_check_finds_a_wrong_model_name() -> None:
         model_at(server, model="gpt-5000").check()
 
 
+class _Page(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+class _Welcome(_Page):
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>welcome</html>")
+
+
+@pytest.mark.parametrize("handler", [_Page, _Welcome])
+def test_the_check_finds_a_web_server_that_is_no_language_model(handler: type[_Page]) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        with pytest.raises(JobError, match=r"no server of chat completions.*base_url") as caught:
+            open_language_model(LanguageModelOptions(base_url=url)).check()
+        server.shutdown()
+    assert "OPENAI_API_KEY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["File Not Found", "Not Found"])
+def test_the_check_finds_a_wrong_path(said: str) -> None:
+    match = "path of base_url; the path is often /v1"
+    fault = always(Fault("status", 404, text=said))
+    with ChatServer(lambda messages: "x", fault) as server, pytest.raises(JobError, match=match):
+        model_at(server).check()
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -321,6 +400,83 @@ def test_limits_stop_the_asking_before_they_are_broken() -> None:
             assert totals.cost_usd <= limit.get("max_cost_usd", totals.cost_usd)
 
 
+@pytest.mark.parametrize("characters", [1.0, 1.6, 4.0])
+def test_a_limit_is_never_exceeded_however_many_tokens_a_text_has(characters: float) -> None:
+    long = Question(1, 0, (Message("user", "a table of 123 numbers " * 40),))
+    with ChatServer(lambda messages: "x" * int(20 * characters), characters=characters) as server:
+        model = model_at(server, answer_tokens=20, max_tokens=5000)
+        while not model.ask(long).fault:
+            pass
+        assert server.prompt_tokens + server.completion_tokens == model.ledger.totals().tokens <= 5000
+        assert server.prompt_tokens > 2000, "and most of it is used"
+
+
+def test_questions_at_once_keep_the_limits_together() -> None:
+    with ChatServer(lambda messages: "x") as server:
+        model = model_at(server, max_requests=3)
+        answers = [each.result() for each in [model.begin(question()) for _ in range(8)]]
+        assert len(server.requests) == 3
+    assert sum("max_requests" in answer.fault for answer in answers) == 5
+    assert [row.outcome for row in model.ledger.rows] == ["ok"] * 3
+
+
+def test_a_prompt_that_timed_out_is_counted_and_its_answer_reserved() -> None:
+    long = Question(1, 0, (Message("user", "word " * 100),))
+    with ChatServer(lambda messages: "x", always(Fault("timeout", seconds=3))) as server:
+        model = model_at(server, timeout_s=0.3, retries=5, max_tokens=1500, answer_tokens=400)
+        assert "max_tokens" in model.ask(long).fault
+        assert len(server.requests) == 1
+    (row,) = model.ledger.rows
+    assert row.estimated
+    assert row.prompt_tokens == estimate_tokens("word " * 100)
+
+
+def test_what_is_under_way_when_the_search_ends_is_given_up_and_entered() -> None:
+    with ChatServer(lambda messages: "x", always(Fault("timeout", seconds=5))) as server:
+        model = model_at(server, timeout_s=60, retries=3)
+        asked = model.begin(question())
+        while not server.requests:
+            time.sleep(0.01)
+        model.abandon()
+        assert asked.result().fault.startswith("abandoned")
+        assert model.ledger.totals().outcomes == {"abandoned": 1}
+
+
+def test_each_fault_is_told_once_and_so_is_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    faults = [Fault("status", 503), Fault("reset"), Fault("empty"), Fault("status", 503)] * 2
+    with ChatServer(lambda messages: "x", lambda n, body: faults[n] if n < 8 else None) as server:
+        model = model_at(server, retries=9)
+        assert model.ask(question()).text == "x"
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(f" at {server.url} ")[1].split(" (")[0].rstrip(".") for line in said] == [
+        "answers with errors",
+        "cannot be reached",
+        "answers again",
+        "gives an empty answer",
+        "answers with errors",
+        "cannot be reached",
+        "answers again",
+        "answers with errors",
+        "answers again",
+    ]
+
+
+def test_a_question_that_takes_long_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    telling = Telling("m", "here")
+    with telling.waiting("round 3", 0.01):
+        time.sleep(0.2)
+    assert capsys.readouterr().out == "nni-diffnas: language model m at here has been working on round 3 for 0.01 s.\n"
+
+
+def test_the_forecast_says_who_answered_and_how_long_questions_take() -> None:
+    with ChatServer(lambda messages: "1 2 3 4 5 6 7 8 9", name="tiny") as server:
+        model = model_at(server)
+        model.check()
+        said = model.forecast([1000, 1000], 100)
+    assert said.startswith(f"model gpt-4 at {server.url} answered as tiny in ")
+    assert re.search(r"at that speed a question takes about \d+ s$", said)
+
+
 def test_a_cost_limit_needs_a_price() -> None:
     with pytest.raises(JobError, match="prices"):
         open_language_model(LanguageModelOptions(base_url="http://localhost:1/v1", max_cost_usd=1.0))
@@ -357,11 +513,20 @@ def test_what_questions_will_cost_is_forecast(price: Price | None, limits: Limit
 
 
 def test_a_model_without_a_price_is_named() -> None:
+    ledger = Ledger()
+    ledger.enter(LedgerRow(1, 0, "mistral", "ok"))
+    assert ledger.totals().cost_usd is None
+    assert "price of mistral unknown (set prices)" in ledger.describe()
+
+
+def test_a_server_of_ones_own_sends_no_bill() -> None:
     with ChatServer(lambda messages: "x") as server:
         model = model_at(server)
         model.ask(question())
-    assert model.ledger.totals().cost_usd is None
-    assert f"price of {model.name} unknown (set prices)" in model.ledger.describe()
+        said = model.ledger.describe() + model.forecast([100], 10)
+    assert "unknown" not in said
+    assert "not known" not in said
+    assert "without a price" in said
 
 
 def test_tokens_are_estimated_where_the_server_does_not_count() -> None:

@@ -16,6 +16,7 @@ from stand_ins import MutatingModel, RandomModel
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.trial import Trial
+from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.searching.search import Search
@@ -27,7 +28,6 @@ FAULTS = {
     "server_error": Fault("status", 503),
     "connection": Fault("reset"),
     "unreadable": Fault("garbage"),
-    "cut_off": Fault("cut_off"),
     "empty": Fault("empty"),
     "refused": Fault("refusal"),
     "tool_call": Fault("tool_call", text='{"command": "touch owned"}'),
@@ -60,12 +60,13 @@ INSTRUCTIONS = [
 def test_content_never_instructs_the_program(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with ChatServer(says(GOOD[:1], GOOD[1:2]), lambda n, body: Fault("text", text=text) if n == 0 else None) as server:
-        search = proposer(server.url)
+        search = proposer(server.url, tmp_path)
         run(search, 2)
     assert not (tmp_path / "owned").exists()
     assert search.view.budget == BUDGET
     assert kinds(search) == {"proposal": 2}
-    assert search.strategy._rejections, "the attempt is on record"
+    events = [entry["event"] for entry in read_transcript(tmp_path / "transcript.jsonl")]
+    assert "rejected" in events, "the attempt is on record"
 
 
 def malformed(rng: random.Random) -> str:
@@ -120,11 +121,29 @@ def test_two_hundred_malformed_answers_break_nothing(tmp_path: Path) -> None:
     assert set(totals.outcomes) <= {"ok", "empty"}
 
 
+def test_a_server_that_goes_and_comes_ten_times_costs_no_trial(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = sorted(random.Random(5).sample(range(1, 30), 20))  # it stops at the first, starts at the second, and so on
+    server = ChatServer(MutatingModel(0)).__enter__()
+    port = int(server.url.removesuffix("/v1").rsplit(":", 1)[1])
+    search = proposer(server.url, retries=1, budget=None)
+    for number in range(30):
+        if number in turns and turns.index(number) % 2 == 0:
+            server.__exit__()
+        elif number in turns:
+            server = ChatServer(MutatingModel(number), port=port).__enter__()
+        run(search, 1)
+    server.__exit__()
+    assert len(search.trials) == 30
+    said = capsys.readouterr().out
+    assert said.count("cannot be reached") == said.count("answers again") == 10
+    assert len(said.splitlines()) == 20, "every fault once, and its end"
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     texts = [INSTRUCTIONS[1], "no JSON here", json.dumps({"proposals": [{"level0.width": 9}]})]
-    every = [*FAULTS.values(), *(Fault("text", text=text) for text in texts)]
+    every = [*FAULTS.values(), Fault("cut_off"), *(Fault("text", text=text) for text in texts)]
     rng.shuffle(every)
     turns = itertools.cycle(every)
     tens = [rng.sample(range(10), 3) for _ in range(20)]  # three of every ten requests, so that each kind has its turn

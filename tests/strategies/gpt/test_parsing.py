@@ -16,7 +16,7 @@ from toy_family import ToyFamily
 from nni_diffnas.api.space import Space
 from nni_diffnas.strategies.gpt.lessons import clean_lessons
 from nni_diffnas.strategies.gpt.parsing import read_answer, read_proposal, read_value
-from nni_diffnas.strategies.gpt.schema import answer_schema
+from nni_diffnas.strategies.gpt.schema import answer_schemas
 
 SPACE = ToyFamily().space
 PLAIN = {"level0.width": 8, "level0.depth": 3, "attention": False}
@@ -126,14 +126,48 @@ def test_no_text_holds_the_parser_up(text: str) -> None:
 
 
 def test_the_schema_admits_what_the_space_admits() -> None:
-    schema = answer_schema(SPACE)["properties"]["proposals"]["items"]
-    assert schema["required"] == list(SPACE.labels)
+    bounded, loose = answer_schemas(SPACE, 3, reflect=False)
+    schema = bounded["properties"]["proposals"]["items"]
+    assert schema["required"] == [*SPACE.labels, "reason"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["level0.width"] == {"type": "integer", "enum": [8, 16, 24, 32]}
     assert schema["properties"]["attention"] == {"type": "boolean", "enum": [False, True]}
     assert {"type": "null"} in schema["properties"]["heads"]["anyOf"]
-    mixed = answer_schema(Space({"a": (1, "x")}))["properties"]["proposals"]["items"]["properties"]["a"]
-    assert mixed == {"anyOf": [{"type": "integer", "enum": [1]}, {"type": "string", "enum": ["x"]}]}
+    assert not {"minItems", "maxItems", "maxLength"} & set(json.dumps(loose).replace('"', " ").split())
+    mixed = answer_schemas(Space({"a": (1, "x")}), 1, reflect=False)[0]["properties"]["proposals"]["items"]
+    assert mixed["properties"]["a"] == {"anyOf": [{"type": "integer", "enum": [1]}, {"type": "string", "enum": ["x"]}]}
+
+
+def test_a_schema_asks_for_proposals_first_and_bounds_everything() -> None:
+    for schema in answer_schemas(SPACE, 3, reflect=True):
+        assert list(schema["properties"]) == schema["required"] == ["proposals", "lessons"]
+    bounded = answer_schemas(SPACE, 3, reflect=True)[0]["properties"]
+    assert (bounded["proposals"]["minItems"], bounded["proposals"]["maxItems"]) == (1, 3)
+    assert bounded["proposals"]["items"]["properties"]["reason"] == {"type": "string", "maxLength": 100}
+    assert bounded["lessons"] == {
+        "type": "array",
+        "items": {"type": "string", "maxLength": 120},
+        "minItems": 0,
+        "maxItems": 8,
+    }
+    assert "lessons" not in answer_schemas(SPACE, 3, reflect=False)[0]["properties"]
+
+
+def test_a_label_that_is_called_reason_is_a_label() -> None:
+    space = Space({"reason": (1, 2)})
+    fields = answer_schemas(space, 1, reflect=False)[0]["properties"]["proposals"]["items"]["properties"]
+    assert fields == {"reason": {"type": "integer", "enum": [1, 2]}}
+
+
+@pytest.mark.parametrize("cut", range(0, 120, 7))
+def test_an_answer_that_is_cut_off_gives_its_whole_proposals(cut: int) -> None:
+    text = json.dumps({"proposals": [WANTED, PLAIN, WANTED]})
+    whole = [written for end, written in ((len(json.dumps(WANTED)) + 15, WANTED),) if len(text) - cut >= end]
+    read = [
+        read_proposal(SPACE, each)[0] for each in read_answer(text[: len(text) - cut], SPACE, cut_off=True).proposals
+    ]
+    assert read[:1] == whole
+    assert all(each in (WANTED, PLAIN) for each in read)
 
 
 def test_what_a_schema_bound_model_writes_is_read_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.errors import JobError, StrategyError
 from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import Objective, Origin, Trial
-from nni_diffnas.language_model.ledger import estimate_tokens
+from nni_diffnas.language_model.tokens import estimate_tokens
+from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer
 from nni_diffnas.strategies.gpt.memory_section import render_memory
@@ -43,7 +45,7 @@ def trials(count: int, failures: int = 0, pending: int = 0, reason: str = "out o
 
 
 def test_a_reader_can_add_up_the_cost_of_every_architecture() -> None:
-    read = Prompt([{}, {"content": f"{render_choices(SPACE, FAMILY)}\n{render_costs(FAMILY)}"}])
+    read = Prompt([{}, {"content": f"{render_choices(SPACE, FAMILY)}\n{render_costs(FAMILY, Budget())}"}])
     assert read.choices == {label: list(values) for label, values in SPACE.choices.items()}
     assert read.base_cost is not None
     base, cost = read.base_cost
@@ -53,7 +55,7 @@ def test_a_reader_can_add_up_the_cost_of_every_architecture() -> None:
         for value in values:
             changed = SPACE.validate({**SPACE.complete(base), label: value})
             if label in changed and changed != base:
-                added = read.added[label][json.dumps(value)]
+                added = read.added.get(label, {}).get(json.dumps(value), {"macs": 0})
                 assert cost["macs"] + added["macs"] == FAMILY.cost(changed).macs
 
 
@@ -63,7 +65,7 @@ def test_the_cost_of_a_label_that_the_base_lacks_is_told_where_it_applies() -> N
             cost = super().cost(architecture)
             return type(cost)(cost.macs + 100 * architecture.get("heads", 0), cost.params)
 
-    read = Prompt([{}, {"content": render_costs(Heads())}])
+    read = Prompt([{}, {"content": render_costs(Heads(), Budget())}])
     assert read.added["heads"]["4"]["macs"] == 300
 
 
@@ -76,7 +78,7 @@ def test_conditions_flow_and_window_are_stated() -> None:
         "macs must be at least 270M (270000000) and at most 330M (330000000)."
     )
     assert "no budget" in render_window(Budget())
-    assert "not known" in render_costs(None)
+    assert "not known" in render_costs(None, Budget())
 
 
 def test_a_narrowed_space_without_use_for_a_label_still_has_a_cost_table() -> None:
@@ -86,7 +88,7 @@ def test_a_narrowed_space_without_use_for_a_label_still_has_a_cost_table() -> No
             choices = {**SPACE.choices, "attention": (False,)}
             return Space(choices, SPACE.edges, {"heads": (("attention", ()),)})
 
-    assert "heads" not in render_costs(Narrow())
+    assert "heads" not in render_costs(Narrow(), Budget())
 
 
 @pytest.mark.parametrize("limit", [50, 120, 400, 2000])
@@ -146,7 +148,7 @@ def test_a_repair_message_says_why_and_how_many() -> None:
     ("template", "said"),
     [
         ("$count", "answer_format"),
-        ("$answer_format", "count"),
+        ("$answer_format", "wanted"),
         ("$count $answer_format $nonsense", "nonsense"),
         ("$", "stray"),
     ],
@@ -158,7 +160,56 @@ def test_a_template_that_cannot_work_is_refused(template: str, said: str) -> Non
 
 def test_the_built_in_template_uses_every_part_and_parts_are_not_templates() -> None:
     text = fill_template(DEFAULT_TEMPLATE, {name: f"<{name} $task>" for name in PLACEHOLDERS})
-    assert all(f"<{name} $task>" in text for name in PLACEHOLDERS)
+    assert all(f"<{name} $task>" in text for name in PLACEHOLDERS if name != "count")
+
+
+def test_what_stays_the_same_comes_first_so_that_servers_can_keep_it() -> None:
+    names = Template(DEFAULT_TEMPLATE).get_identifiers()
+    assert names[:6] == ["task", "choices", "flow", "costs", "window", "answer_format"]
+
+
+def test_a_template_without_a_place_for_it_asks_for_lessons_behind_the_form() -> None:
+    parts = {**dict.fromkeys(PLACEHOLDERS, "."), "answer_format": "Answer.", "reflection": "Reflect."}
+    assert fill_template("$count $answer_format", parts) == ". Answer. Reflect."
+
+
+def test_levels_share_a_line_and_each_word_that_differs_is_told() -> None:
+    class Levels(ToyFamily):
+        @property
+        def space(self) -> Space:
+            choices = {"level0.width": (8, 16), "level0.depth": (1,), "level1.width": (16, 32), "level1.depth": (1,)}
+            edges = [("level0.width", "level0.depth"), ("level1.width", "level1.depth")]
+            return Space(choices, (*edges, ("level0.depth", "level1.width")))
+
+        def describe(self, label: str) -> str:
+            return f"{label[7:]} at {8 // (1 + int(label[5]))} pixels"
+
+    family = Levels()
+    assert render_choices(family.space, family).splitlines() == [
+        "- level0.width, level1.width (width at 8/4 pixels): one of [8, 16] / [16, 32]",
+        "- level0.depth, level1.depth (depth at 8/4 pixels): one of [1]",
+    ]
+    assert render_flow(family.space).splitlines() == [
+        "levelN.width -> levelN.depth, for N = 0, 1",
+        "level0.depth -> level1.width",
+    ]
+
+
+def test_costs_are_told_of_what_the_budget_limits_and_only_where_there_are_any() -> None:
+    everything = render_costs(FAMILY, Budget())
+    assert "(macs/params; what is not listed" in everything
+    assert "- level0.depth: 1 -16k/-1.6k; 3 +16k/+1.6k" in everything
+    macs = render_costs(FAMILY, Budget({"macs": Window(max=1e6)}))
+    assert "- level0.depth: 1 -16k; 3 +16k" in macs
+    assert "heads" not in macs
+
+
+@pytest.mark.parametrize("preset", ["digits", "cifar10"])
+def test_the_space_and_its_costs_take_few_tokens(preset: str) -> None:
+    family = UNetFamily(preset=preset)
+    parts = [render_choices(family.space, family), render_flow(family.space)]
+    parts.append(render_costs(family, Budget({"macs": Window(max=1e12)})))
+    assert estimate_tokens("\n".join(parts)) <= 2500
 
 
 def test_a_template_of_the_users_own_is_used(tmp_path: Path) -> None:

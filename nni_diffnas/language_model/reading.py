@@ -1,0 +1,85 @@
+"""A transcript for people: round by round what was proposed, why, and how it scored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .transcript import read_transcript
+
+__all__ = ["render_transcript", "shares"]
+
+_ANSWER = 600
+
+
+def shares(entries: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int, int]]:
+    """How each round's places were filled: ``(round, proposals at once, proposals after repairs, fillings)``.
+
+    Args:
+        entries: of a transcript.
+    """
+    step: dict[int, int] = {}
+    counts: dict[int, Counter[str]] = {}
+    for entry in entries:
+        if entry["event"] == "exchange":
+            step[entry["round"]] = entry["step"]
+        elif entry["event"] == "accepted":
+            repaired = step.get(entry["round"], 0) > 0
+            counts.setdefault(entry["round"], Counter())["repaired" if repaired else "proposed"] += 1
+        elif entry["event"] == "filled":
+            counts.setdefault(entry["round"], Counter())["filled"] += 1
+    return [(round, n["proposed"], n["repaired"], n["filled"]) for round, n in sorted(counts.items())]
+
+
+def render_transcript(path: Path) -> str:
+    """Write a transcript in words.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        JobError: no such file, or no transcript.
+    """
+    entries = read_transcript(path)
+    head = entries[0]
+    ends = {_key(entry["architecture"]): entry for entry in entries if entry["event"] == "ended"}
+    lines = [f"{head.get('model')} at {head.get('server')}: {head.get('task') or 'no task was recorded'}"]
+    for entry in entries[1:]:
+        lines += _lines(entry, ends)
+    found = shares(entries)
+    if found:
+        proposed, repaired, filled = (sum(row[i] for row in found) for i in (1, 2, 3))
+        lines += [
+            "",
+            f"{len(found)} rounds: {proposed} proposals at once, {repaired} after repairs, {filled} places filled "
+            f"without the model",
+        ]
+    return "\n".join(lines)
+
+
+def _key(architecture: Mapping[str, Any]) -> str:
+    return json.dumps(architecture, sort_keys=True)
+
+
+def _lines(entry: Mapping[str, Any], ends: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    match entry["event"]:
+        case "asked":
+            return ["", f"round {entry['round']}: {entry['wanted']} wanted"]
+        case "exchange":
+            said = entry["fault"] or " ".join(str(entry["answer"]).split())[:_ANSWER]
+            seconds = sum(attempt["latency_s"] for attempt in entry["attempts"])
+            what = "answer" if entry["step"] == 0 else f"answer to repair {entry['step']}"
+            cut = " (cut off)" if entry.get("cut_off") else ""
+            return [f"  {what}{cut}, {seconds:.1f} s: {said}"]
+        case "accepted" | "filled" as event:
+            end = ends.get(_key(entry["architecture"]))
+            score = "not ended" if end is None else end["reason"] or f"score {end['score']}"
+            why = f" because: {entry['reason']}" if entry.get("reason") else ""
+            what = "proposed" if event == "accepted" else "filled"
+            return [f"  {what}: {json.dumps(entry['architecture'])}{why} -> {score}"]
+        case "rejected":
+            return [f"  rejected: {entry['proposal']}: {entry['why']}"]
+    return []
