@@ -237,7 +237,7 @@ def test_other_spaces_tasks_and_blocks_are_refused(family: BlockwiseUNetFamily, 
     with pytest.raises(JobError, match="space 'blockwise'"):
         judge.check(others)
     with pytest.raises(JobError, match="student of a teacher"):
-        judge.evaluate(others.build(others.default), context(family, tmp_path))
+        judge.evaluate(others.build(others.default), context(others, tmp_path))
     with pytest.raises(JobError, match="'down7' is unknown"):
         run(judge, family, context(family, tmp_path, task="block", block="down7"))
     with pytest.raises(JobError, match="'dance'"):
