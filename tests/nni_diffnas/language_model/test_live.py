@@ -328,7 +328,7 @@ def test_the_check_finds_a_web_server_that_is_no_language_model(handler: type[_P
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        with pytest.raises(JobError, match=r"no server of chat completions.*base_url") as caught:
+        with pytest.raises(JobError, match=r"did not answer.*base_url") as caught:
             open_language_model(LanguageModelOptions(base_url=url)).check()
         server.shutdown()
     assert "OPENAI_API_KEY" not in str(caught.value)

@@ -145,7 +145,7 @@ def test_each_repair_asks_for_more_alternatives_and_takes_the_first_that_serves(
 def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
     with ChatServer(RandomModel(0)) as server:
         search = proposer(server.url, answer_tokens=600, budget=None)
-        room = 600 // search._proposal_tokens
+        room = 600 // search.strategy._proposal_tokens
         assert len(search.ask(9)) == 9
         asked = [body["messages"][1]["content"] for body in server.requests if len(body["messages"]) == 2]
     assert 1 < room < 9

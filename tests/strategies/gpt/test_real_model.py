@@ -33,10 +33,10 @@ def test_it_is_checked_asked_and_counted_and_its_transcript_replayed(
 ) -> None:
     with LlamaServer() as server, SearchMemory(tmp_path / "memory.sqlite") as memory:
         search = proposer(server.url, tmp_path, memory=memory, **SLOW)
-        search.check()
-        assert "answered as smollm2-135m-instruct in" in search.forecast(3)
+        search.strategy.check()
+        assert "answered as smollm2-135m-instruct in" in search.strategy.forecast(3)
         run(search, 3)
-        rows = search.language_model.ledger.rows
+        rows = search.strategy.language_model.ledger.rows
         entries = read_transcript(tmp_path / "transcript.jsonl")
         texts = ["".join(m["content"] for m in e["messages"]) for e in entries if e["event"] == "exchange"]
         answered = [row for row in rows if row.round]
@@ -64,7 +64,7 @@ def test_a_context_of_1024_tokens_gets_a_shorter_memory() -> None:
             trial = Trial(f"w-{number:03d}", "w", architecture, Origin("x", "random"), cost=FAMILY.cost(architecture))
             search.history.add(trial.succeeded({"rfid": float(number)}))
         run(search, 1)
-        outcomes = search.language_model.ledger.totals().outcomes
+        outcomes = search.strategy.language_model.ledger.totals().outcomes
     assert outcomes["too_long"] == 1
     assert outcomes.get("ok", 0) + outcomes.get("cut_off", 0) == 1
 

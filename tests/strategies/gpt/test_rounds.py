@@ -17,7 +17,7 @@ from stand_ins import MutatingModel, RandomModel
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.strategies import GPTProposer
+from nni_diffnas.searching.search import Search
 
 
 class Gate:
@@ -41,11 +41,11 @@ def gated(*answers: Any) -> Iterator[tuple[Gate, ChatServer]]:
             gate.open.set()
 
 
-def settle(search: GPTProposer) -> None:
+def settle(search: Search) -> None:
     """Wait until all questions are answered."""
-    while search._rounds._under_way:
-        search._rounds._came_in.wait(10)
-        search.update(())
+    while search.strategy._rounds._under_way:
+        search.strategy._rounds._came_in.wait(10)
+        search.strategy.update(())
 
 
 def shown(server: ChatServer, number: int = -1) -> str:
@@ -68,14 +68,16 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
 def test_what_needs_no_model_starts_at_once_and_the_door_is_woken() -> None:
     woken = threading.Event()
     with gated(GOOD[:1]) as (gate, server):
-        search = proposer(server.url, start_with_default=True, patience_s=60.0)
-        search.wake = woken.set
-        assert [trial.architecture for trial in search.ask(2)] == [FAMILY.default]
+        search = proposer(server.url, train_first="default and by hand", patience_s=60.0)
+        search.strategy.wake = woken.set
+        first = [suggestion.architecture for suggestion in search.first()]
+        assert FAMILY.default in first
+        assert [trial.architecture for trial in search.ask(len(first) + 1)] == first
         assert search.ask(1) == []
         assert not woken.is_set()
         gate.open.set()
         assert woken.wait(60)
-        search.update(())
+        search.strategy.update(())
         assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
         assert len(server.requests) == 1
 
@@ -83,9 +85,10 @@ def test_what_needs_no_model_starts_at_once_and_the_door_is_woken() -> None:
 def test_the_door_is_woken_when_the_patience_is_over() -> None:
     woken = threading.Event()
     with gated(GOOD[:1]) as (_, server):
-        search = proposer(server.url, start_with_default=True, patience_s=0.3)
-        search.wake = woken.set
-        assert len(search.ask(2)) == 1
+        search = proposer(server.url, train_first="default and by hand", patience_s=0.3)
+        search.strategy.wake = woken.set
+        first = search.first()
+        assert len(search.ask(len(first) + 1)) == len(first)
         assert woken.wait(60)
         assert [trial.origin.kind for trial in search.ask(1)] == ["random"]
 
@@ -97,7 +100,7 @@ def test_a_model_that_is_slower_than_the_patience_is_asked_ahead() -> None:
         gate.open.set()
         settle(search)
         run(search, 1)
-        assert search._rounds.number == 2, "with nobody waiting"
+        assert search.strategy._rounds.number == 2, "with nobody waiting"
         settle(search)
         run(search, 1)
     assert [trial.architecture for trial in search.trials][1:] == GOOD[:2]
@@ -121,8 +124,8 @@ def test_a_prompt_that_is_too_long_is_sent_again_with_less_of_the_memory() -> No
     with ChatServer(MutatingModel(0)) as server:
         search = proposer(server.url, memory_tokens=3000, answer_tokens=100, budget=None, repairs=0)
         run(search, 20)
-        bare = search.compose(1, [], 0).messages
-        whole = search.compose(1, [], None).messages
+        bare = search.strategy.compose(1, [], 0).messages
+        whole = search.strategy.compose(1, [], None).messages
         small, large = (sum(len(message.content) // 4 for message in messages) for messages in (bare, whole))
         server.context = (small + large) // 2
         before = len(server.requests)
@@ -130,7 +133,7 @@ def test_a_prompt_that_is_too_long_is_sent_again_with_less_of_the_memory() -> No
         sent = server.requests[before:]
         assert "rank 1:" in shown(server)
     assert all("response_format" in body for body in sent), "schemas have nothing to do with it"
-    totals = search.language_model.ledger.totals()
+    totals = search.strategy.language_model.ledger.totals()
     assert totals.outcomes["too_long"] == 1, "the next question is short at once"
 
 
@@ -149,7 +152,7 @@ def test_the_proposals_that_a_cut_off_answer_holds_are_trained() -> None:
         server.completion = lambda body, text, reason="stop", **rest: honest(body, text, "length", **rest)  # type: ignore[method-assign]
         search = proposer(server.url, repairs=0)
         assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
-    assert search.language_model.ledger.totals().outcomes == {"cut_off": 1}
+    assert search.strategy.language_model.ledger.totals().outcomes == {"cut_off": 1}
 
 
 def test_the_example_is_within_the_budget_and_new_and_no_proposal() -> None:
@@ -223,12 +226,12 @@ def test_the_summary_counts_what_was_drawn_at_random() -> None:
     with ChatServer(says("nothing")) as server:
         search = proposer(server.url, repairs=0)
         run(search, 3)
-    assert "0 trials proposed by the model, 2 by mutation, 1 at random" in search.summary()
+    assert "0 trials proposed by the model, 2 by mutation, 1 at random" in search.strategy.summary()
 
 
 def test_a_budget_that_holds_nothing_new_shows_no_example() -> None:
     with ChatServer(says(GOOD[:1])) as server:
         search = proposer(server.url, budget=Budget({"macs": Window(max=8000)}))
         run(search, 1)
-        assert "drawn at random" not in search.compose(1, [], None).messages[1].content
+        assert "drawn at random" not in search.strategy.compose(1, [], None).messages[1].content
     assert SPACE.size > 1
