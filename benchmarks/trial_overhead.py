@@ -37,6 +37,14 @@ from nni_diffnas.cli import main
 main()
 sys.exit("the trial ended without an optimiser step")
 """
+# What all trials share is made before any: its training has first steps, too.
+PREPARE = """
+import sys
+from pathlib import Path
+from nni_diffnas.job import load_job
+
+load_job(Path(sys.argv[1])).make_evaluation().prepare()
+"""
 HEAVY = (
     "torch._dynamo", "sympy", "scipy", "sklearn", "diffusers", "torch_fidelity", "torchvision", "nni.nas", "lightning",
     "botorch", "openai", "PIL",
@@ -64,6 +72,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="measured pairs, after one that warms caches")
     pairs = parser.parse_args().pairs
     code = TRIAL.replace("HEAVY", repr(HEAVY))
+    seconds(PREPARE, str(JOB))
     with tempfile.TemporaryDirectory() as output:
         results = [
             (seconds(BASE)[0] if pairs else 0.0, *seconds(code, "trial", str(JOB), "--output", output))

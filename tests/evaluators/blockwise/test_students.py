@@ -154,7 +154,7 @@ def test_the_forecast_is_a_number(family: BlockwiseUNetFamily) -> None:
     def forecast(**options: Any) -> tuple[float, float]:
         judged = BlockwiseEvaluation({"source": "digits"}, **{**QUICK, **options})
         judged.prepare()
-        return judged.forecast(family.build(family.default))
+        return judged.forecast(family.build(family.default), family)
 
     seconds, size = forecast()
     assert 0 < seconds < 600
