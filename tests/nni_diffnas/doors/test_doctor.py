@@ -66,7 +66,11 @@ def test_what_a_language_model_will_cost_is_forecast(config: Path) -> None:
         change(config, tuner={"name": "GPTProposer", "classArgs": arguments})
         findings = list(check_config(config, port=1))
     assert failures(findings) == []
-    assert any("forecast: 3 questions to mine" in f.text and "price is not known" in f.text for f in findings)
+    told = next(f.text for f in findings if "questions to mine" in f.text)
+    assert f"model mine at {server.url} answered" in told
+    assert "3 questions to mine will take about" in told
+    assert "USD" not in told
+    assert "price" not in told, "a server of one's own asks for none"
 
 
 def test_the_environment_is_checked(config: Path) -> None:
