@@ -16,6 +16,7 @@ import yaml
 from nni_experiment import Running, created, free_port, run, write_config
 from version_0_1 import Recorded, unpack
 
+from nni_diffnas.evaluators.diffusion import RULES_OF_0_1
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.results.read import read_search
@@ -201,7 +202,9 @@ def test_a_memory_warms_the_next_search(recording: Callable[[str], Recorded], tm
     recorded = recording("memory")
     job: dict[str, Any] = yaml.safe_load((recorded.folder / "job.yml").read_text())
     (tmp_path / "next").mkdir()
-    job = {**job, "memory": None, "warm_start": [str(recorded.memory)], "seed": 1}
+    # The rules of version 0.1: trials are ranked together where their scores mean the same.
+    data = {**job["data"], **RULES_OF_0_1}
+    job = {**job, "memory": None, "warm_start": [str(recorded.memory)], "seed": 1, "data": data}
     options = {"job": "job.yml", "optimize_mode": "minimize", "unguided": 4, "training_steps": 5, "candidates": 16}
     tuner = {"name": "DiffusionGuided", "classArgs": options}
     config = write_config(tmp_path / "next", job, maxTrialNumber=1, trialConcurrency=1, tuner=tuner)
