@@ -124,7 +124,6 @@ class ChatEndpoint:
         def run() -> None:
             try:
                 ended.append(self._request(client, messages, schema, answer_tokens))
-                self._idle.append(client)
             except Exception as error:  # handed to the caller's thread below: it must not vanish with this one
                 failed.append(error)
             finally:
@@ -137,8 +136,10 @@ class ChatEndpoint:
         self._waiting.discard(finished)
         if failed:
             raise failed[0]
-        if not ended:
-            client.close()  # this request's own: others may be under way
+        if ended:
+            self._idle.append(client)
+        else:  # what this client still gets is nobody's, and it is closed: no later request may find it
+            client.close()
             late = Attempt("timeout", detail=f"no complete answer within {self.timeout_s:g} s")
             ended.append(Attempt("abandoned", detail="the search was over") if came else late)
         latency = round(time.monotonic() - started, 4)

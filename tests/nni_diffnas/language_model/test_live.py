@@ -95,6 +95,14 @@ def test_a_server_that_does_not_finish_is_given_up(kind: str) -> None:
     assert model.ledger.totals().outcomes == {"timeout": 1, "ok": 1}
 
 
+def test_a_connection_that_was_given_up_serves_no_later_question() -> None:
+    with ChatServer(lambda messages: "late", once(Fault("drip", seconds=0.8))) as server:
+        model = model_at(server, timeout_s=0.4)
+        assert model.ask(question()).text == "late"
+        time.sleep(1.0)  # until the answer that nobody waits for has come to its end
+        assert model.ask(question()).text == "late"
+
+
 @pytest.mark.parametrize("name", PASSING)
 def test_a_lasting_fault_ends_in_no_answer(name: str) -> None:
     fault, outcome = PASSING[name]
