@@ -114,6 +114,14 @@ def found(trials: Sequence[Trial]) -> Trial:
     return next(trial for trial in ranked(trials) if trial.origin.kind != BY_HAND)
 
 
+def trained(trial: Trial) -> float:
+    """Part of a whole training that a trial took: one that was stopped, up to the rung that stopped it."""
+    if OBJECTIVE.score(trial.metrics) is not None or trial.origin.kind == REFERENCE:
+        return 1.0
+    rungs = [int(rung) for name in trial.metrics for metric, at, rung in [name.partition("@")] if at]
+    return max(rungs, default=0) / 100
+
+
 def _loss(trial: Trial) -> float:
     return float(trial.metrics[OBJECTIVE.metric])
 
@@ -127,10 +135,9 @@ def search(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[
             if trials is None:
                 continue
             hand = next(_loss(trial) for trial in ranked(trials) if trial.origin.kind == BY_HAND)
-            images = sum(trial.metrics.get("trained_images", 0.0) for trial in trials)
             after = [_loss(found(trials[:count])) for count in (12, len(trials))]
             best = after[-1]
-            rows.append([name, seed, len(trials), *after, hand, best / hand, images / given.images])
+            rows.append([name, seed, len(trials), *after, hand, best / hand, sum(map(trained, trials))])
     return ["strategy", "seed", "trials", "best of 12", "best", "by hand", "best / by hand", "trainings"], rows
 
 
