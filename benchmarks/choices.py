@@ -89,6 +89,20 @@ RIVALS: Mapping[str, Mapping[str, Any]] = {
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "gated, pool": {"blocks": ("gated",) * 3, "resample": "pool"},
     "gated, pool, level, same": {"blocks": ("gated",) * 3, "resample": "pool", "skips": "level", "up_depth": "same"},
+    "gated, pool, level, same, linear": {
+        "blocks": ("gated",) * 3,
+        "resample": "pool",
+        "skips": "level",
+        "up_depth": "same",
+        "attention": ("linear", "softmax", "softmax"),
+    },
+    "convnext 3, pool, level, same": {
+        **CONVNEXT,
+        "kernels": (3, 3, 3),
+        "resample": "pool",
+        "skips": "level",
+        "up_depth": "same",
+    },
     "convnext 5, pool": {**CONVNEXT, "resample": "pool"},
     "convnext 5, pool, level": {**CONVNEXT, "resample": "pool", "skips": "level"},
     "convnext 5, pool, level, same": {**CONVNEXT, "resample": "pool", "skips": "level", "up_depth": "same"},

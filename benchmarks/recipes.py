@@ -40,6 +40,7 @@ from nni_diffnas.evaluators.scores.held_out_loss import mean_loss
 from nni_diffnas.evaluators.training.batches import Batch
 from nni_diffnas.evaluators.training.compute import threads
 from nni_diffnas.evaluators.training.denoising import DenoisingLoss
+from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.plugins import find_plugin
 
 JOURNAL = Path(__file__).parent / "journals" / "recipes.jsonl"
@@ -123,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     parser.add_argument("--images", type=int, default=30_000, help="of each training")
     parser.add_argument("--samples", type=int, default=2000, help="of each distance")
+    parser.add_argument("--learning-rate", type=float, default=4e-3, help="of the plain recipe")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=["by-hand"], help="of the network")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=list(CHANGES))
@@ -133,12 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = None if given.only_report else averaged(given.folder, given.data)
     # Seed by seed, so that an early report compares all.
     for seed, width, change in itertools.product(range(given.seeds), given.width, changes):
-        key = fingerprint(width, sorted(CHANGES[change].items()), seed, given.images, given.samples)
+        plainly = {"images": given.images, "learning_rate": given.learning_rate}
+        key = fingerprint(width, Recipe(**{**plainly, **CHANGES[change]}).fingerprint, seed, given.images, given.samples)
 
         def make(change: str = change, width: str = width, seed: int = seed) -> dict[str, Any]:
             plain, changed = (
                 DiffusionEvaluation(
-                    {"source": str(source)}, training={"images": given.images, **settings}, curve_points=0,
+                    {"source": str(source)}, training={**plainly, **settings}, curve_points=0,
                     score_images=given.samples, loss_images=512,
                 )
                 for settings in ({}, CHANGES[change])
@@ -147,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = trained(changed, plain, WIDTHS[width], seed)
             said = f"{found['loss']:.5f} {found['rfid']:.2f}"
             print(f"{width}, {change}, seed {seed}: {said}", file=sys.stderr, flush=True)
-            return {"width": width, "change": change, "seed": seed, "images": given.images, **found}
+            return {"width": width, "change": change, "seed": seed, **plainly, **found}
 
         if source is not None or key in journal.records:
             values.setdefault((width, change), {})[seed] = journal.once(key, make)
