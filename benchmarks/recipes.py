@@ -50,9 +50,7 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     **{f"rate-{rate:g}": {"learning_rate": rate} for rate in RATES},
-    "immiscible": {"pairing": "immiscible"},
     "uniform": {"weighting": "uniform"},
-    "min-snr+1": {"weighting": "min-snr+1"},
     "average-0.05": {"ema_width": 0.05},
     "average-0.2": {"ema_width": 0.2},
     "batch-32": {"batch_size": 32},
