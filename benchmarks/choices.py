@@ -49,6 +49,7 @@ from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
 JOURNAL = Path(__file__).parent / "journals" / "choices.jsonl"
 LEVELS, HELD_OUT = 20, 1000
 TOLERANCE = 0.03
+SAMPLED = "10 steps by log-SNR"
 FRESH = 100
 """First seed of the finalists, which chose nothing."""
 
@@ -260,7 +261,8 @@ class Study:
         """The result of a training, made now unless only a report is wanted."""
         config = self.configs[name]
         what = (sorted(asdict(config).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint)
-        key, sampled = fingerprint(*what, protocol.sampled), fingerprint(*what, True)
+        sampled = fingerprint(*what, SAMPLED)
+        key = sampled if protocol.sampled else fingerprint(*what, False)
         if sampled in self.journal.records:  # the loss of a training that was sampled from, too, is the same
             return self.journal.records[sampled]
         if key not in self.journal.records and not self.trains:
