@@ -325,7 +325,7 @@ class DiffusionEvaluation(Evaluation):
             seed: of the noise.
         """
         device, recipe = next(model.parameters()).device, self.settings.training
-        noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
+        noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED, antithetic=self.spacing != "trailing")
         numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
         labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
