@@ -88,9 +88,10 @@ class SearchMemory(Journal):
         if not rows:
             raise StrategyError(f"Trial {trial.id!r} is not in the memory: add it before updating it.")
         known_space, known_architecture, text = rows[0]
-        if text == write_json(body):
-            return
         old = Trial.from_json(json.loads(text))
+        before = old.to_json()
+        if write_json(before) == write_json(body):
+            return
         moved = space_key is None and old.architecture != trial.architecture
         if space_key is not None:
             moved = (space_key, architecture_key) != (known_space, known_architecture)
@@ -100,7 +101,6 @@ class SearchMemory(Journal):
                 f"give every trial of a memory its own id."
             )
         kind = "changed" if trial.status == old.status or trial.status == "pending" else trial.status
-        before = old.to_json()
         changed = {name: value for name, value in body.items() if before[name] != value}
         self._append(kind, trial.experiment, changed, trial.id)
         self._run(

@@ -16,22 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..api.ending import Ending
 from ..api.errors import SpaceError, StrategyError
 from ..api.family import Family
 from ..api.space import Architecture, Space, Value
 from ..api.strategy import About
-from ..api.trial import (
-    BY_HAND,
-    KILLED,
-    REFERENCE,
-    SILENT,
-    STOPPED_EARLY,
-    Metrics,
-    Origin,
-    Suggestion,
-    Trial,
-    ranked_together,
-)
+from ..api.trial import BY_HAND, REFERENCE, Metrics, Origin, Suggestion, Trial, ranked_together
 from ..memory import SearchMemory
 from ..trial.parameters import SETTING_PREFIX, parameters_of
 from .history import History
@@ -55,7 +45,7 @@ class Jobs(Protocol):
     def results(self) -> Mapping[str, tuple[str, Any]]:
         """Job id and final metrics of every trial that has reported them."""
 
-    def ended(self) -> Mapping[str, str]:
+    def ended(self) -> Mapping[str, str | Ending]:
         """Trials whose process has ended, with the reason of the failure; empty for a success."""
 
     def to_run_again(self) -> set[str]:
@@ -321,7 +311,7 @@ class Search:
         given_up = self._given_up(trial_id)
         return self._told(trial_id, self.history.succeed(trial_id, named, job_id), given_up)
 
-    def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:
+    def tell_failed(self, trial_id: str, reason: str | Ending, job_id: str = "") -> Trial:
         """Record that a trial ended without metrics."""
         given_up = self._given_up(trial_id)
         return self._told(trial_id, self.history.fail(trial_id, reason, job_id), given_up)
@@ -360,7 +350,7 @@ class Search:
         for trial in self.pending:
             reason = ended.get(trial.id)
             if reason or (silent and reason is not None):
-                why = STOPPED_EARLY if assessed and reason == KILLED else reason or SILENT
+                why = Ending.STOPPED if assessed and reason is Ending.KILLED else reason or Ending.SILENT
                 failed.append(self.tell_failed(trial.id, why))
         return failed
 

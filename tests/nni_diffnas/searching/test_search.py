@@ -9,10 +9,11 @@ import pytest
 from memories import assert_nobody_writes
 
 from nni_diffnas.api.cost import Budget, Cost, Window
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.api.errors import BudgetError, StrategyError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value, digest
-from nni_diffnas.api.trial import BY_HAND, GIVEN_UP, REFERENCE, SILENT, Objective, Origin, Suggestion, Trial, standing
+from nni_diffnas.api.trial import BY_HAND, REFERENCE, Objective, Origin, Suggestion, Trial, standing
 from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.ranking import Outcome
@@ -258,7 +259,7 @@ def test_scores_of_another_protocol_set_no_threshold_and_father_no_child() -> No
 def test_what_has_ended_is_told_in_the_order_in_which_it_did() -> None:
     search = Search(Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2, 3)), warm_start=[WARM]), SPACE)
     first, second, third = search.ask(3)
-    search.tell_failed(third.id, GIVEN_UP[0])
+    search.tell_failed(third.id, Ending.CRASHED)
     search.tell_failed(first.id, "broken")
     search.tell(third.id, {"rfid": 1.0})
     assert [(t.id, t.status) for t in search.ended] == [(first.id, "failed"), (third.id, "succeeded")]
@@ -341,13 +342,13 @@ class Records:
     """What a door knows of the processes."""
 
     reported: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    over: dict[str, str] = field(default_factory=dict)
+    over: dict[str, str | Ending] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
 
     def results(self) -> dict[str, tuple[str, Any]]:
         return self.reported
 
-    def ended(self) -> dict[str, str]:
+    def ended(self) -> Mapping[str, str | Ending]:
         return self.over
 
     def to_run_again(self) -> set[str]:
@@ -372,7 +373,8 @@ def test_a_silent_ending_is_a_failure_only_once_nothing_can_come() -> None:
     (trial,) = search.ask(1)
     assert search.settle(Records(over={trial.id: ""}), silent=False) == []
     (failed,) = search.settle(Records(over={trial.id: ""}), silent=True)
-    assert failed.reason == SILENT
+    assert failed.ending is Ending.SILENT
+    assert failed.reason == "the trial ended without reporting a final result"
     assert search.awaits(trial.id)
     heard: list[tuple[str, bool]] = []
     search.on_end = lambda ended, given_up: heard.append((ended.status, given_up))
