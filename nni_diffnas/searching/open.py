@@ -80,6 +80,8 @@ def _options(strategy: type[StrategyHooks]) -> list[str]:
         if issubclass(base, StrategyHooks) and "__init__" in vars(base):
             parameters = inspect.signature(base.__init__).parameters.values()
             named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
+        for taken in vars(base).get("takes", ()):
+            named |= dict.fromkeys(taken.__annotations__)
     return [name for name in named if name not in _FROM_THE_JOB]
 
 
