@@ -22,14 +22,15 @@ BASE = "import os, torch, nni; os._exit(0)"
 # The command itself, stopped at its first optimiser step. It imports nni first: inside NNI every trial does.
 TRIAL = """
 import os, sys, torch, nni
-before = set(sys.modules)
+from importlib import metadata
+before, listed, listing = set(sys.modules), [], metadata.packages_distributions
+metadata.packages_distributions = lambda: [listed.append(LISTING), listing()][1]
 from nni_diffnas.evaluators.training.optimizer import AdamW
 
 step = AdamW.step
 def first_step(self, rate, clip=None):
     step(self, rate, clip)
-    heavy = HEAVY
-    print(" ".join(name for name in heavy if name in set(sys.modules) - before), flush=True)
+    print(*listed, *(name for name in HEAVY if name in set(sys.modules) - before), sep=", ", flush=True)
     os._exit(0)
 AdamW.step = first_step
 
@@ -37,6 +38,9 @@ from nni_diffnas.cli import main
 main()
 sys.exit("the trial ended without an optimiser step")
 """
+LISTING = "a list of all installed distributions"
+"""No module, but as dear as one: see `nni_diffnas.lazy.listing_deferred`."""
+
 # What all trials share is made before any: its training has first steps, too.
 PREPARE = """
 import sys
@@ -71,14 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="measured pairs, after one that warms caches")
     pairs = parser.parse_args().pairs
-    code = TRIAL.replace("HEAVY", repr(HEAVY))
+    code = TRIAL.replace("HEAVY", repr(HEAVY)).replace("LISTING", repr(LISTING))
     seconds(PREPARE, str(JOB))
     with tempfile.TemporaryDirectory() as output:
         results = [
             (seconds(BASE)[0] if pairs else 0.0, *seconds(code, "trial", str(JOB), "--output", output))
             for _ in range(pairs + 1)
         ]
-    imported = results[-1][2].split()
+    imported = [name for name in results[-1][2].split(", ") if name]
     if unneeded := [name for name in imported if name not in NEEDED]:
         sys.exit(f"A trial imports {', '.join(unneeded)} by its first step: import them where they are used, or not.")
     if not pairs:
