@@ -65,7 +65,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
-            "compile", "pairing",
+            "compile",
         }  # fmt: skip
         for name in sorted(named & self.settings.training.model_fields_set):
             raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")

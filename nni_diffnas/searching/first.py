@@ -8,12 +8,12 @@ from ..api.space import Space
 from ..api.trial import BY_HAND, REFERENCE, Suggestion
 from .options import SearchOptions
 
-__all__ = ["FIRST", "first_suggestions"]
+__all__ = ["YARDSTICKS", "first_suggestions"]
 
 _DEFAULT = "default"
 
-FIRST = (_DEFAULT, REFERENCE, BY_HAND)
-"""Kinds of origin of what is trained first."""
+YARDSTICKS = (_DEFAULT, REFERENCE, BY_HAND)
+"""Kinds of origin of what is trained first: what the rest is compared with."""
 
 
 def first_suggestions(space: Space, family: Family | None, options: SearchOptions) -> list[Suggestion]:

@@ -25,7 +25,7 @@ from ..api.trial import Metrics, Origin, Suggestion, Trial, ranked_together
 from ..memory import SearchMemory
 from ..trial.parameters import SETTING_PREFIX, parameters_of
 from .earlier import Earlier
-from .first import FIRST, first_suggestions
+from .first import YARDSTICKS, first_suggestions
 from .history import History
 from .jobs import Jobs
 from .options import ConfiguredStrategy
@@ -233,7 +233,7 @@ class Search:
     def first(self) -> list[Suggestion]:
         """What is still to be trained before the strategy is asked; nothing once it has suggested something."""
         tried = self.history.trials.values()
-        if any(trial.origin.kind not in FIRST for trial in tried):
+        if any(trial.origin.kind not in YARDSTICKS for trial in tried):
             return []
         return [each for each in self._first if not self.view.repetition(each.architecture, each.settings)]
 
@@ -243,9 +243,10 @@ class Search:
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
-        halving as they are now.
+        halving as they are now. The default and networks by hand train to their end: they are what the rest is
+        compared with.
         """
-        halving = self.options.halving
+        halving = None if trial.origin.kind in YARDSTICKS else self.options.halving
         stops = {} if halving is None else halving.settings(ranked_together(self.trials), self.options.objective)
         further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
         return {**parameters_of(trial, self.space), **further}
