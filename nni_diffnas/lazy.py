@@ -67,7 +67,7 @@ def listing_deferred() -> Iterator[None]:
     diffusers lists them when it is imported, for packages that few have: half a second where hundreds are installed.
     """
     at_once = metadata.packages_distributions
-    metadata.packages_distributions = lambda: _Listing(at_once)  # type: ignore[assignment,return-value]
+    metadata.packages_distributions = lambda: _Listing(at_once)
     try:
         yield
     finally:
