@@ -4,7 +4,7 @@ Notation
     label          name of one choice, e.g. ``level1.width``
     architecture   assignment of a value to every label that is *present*
     present        a label without conditions, or with one of its conditions met
-    stock          the value by which a label changes nothing: what networks had before there was a choice
+    stock          the value by which a label changes nothing, as in networks that do not know it
     nodes, ops     rows and columns of the one-hot matrix: labels, and the largest number of values
 """
 
