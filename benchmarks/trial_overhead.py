@@ -1,8 +1,9 @@
 """Time from process start to the first optimiser step of a trial, in pairs with importing torch and NNI alone.
 
-``python benchmarks/trial_overhead.py --pairs 5`` prints one JSON line: medians in seconds, their ratio, and the heavy
-modules that the trial had imported beyond these by its first step. The bar is a ratio of 1.4. It fails where one of
-these modules is no part of a training; ``--pairs 0`` looks at nothing else.
+``python benchmarks/trial_overhead.py --pairs 5`` prints one JSON line: medians in seconds, their ratio, that of
+the seconds on a CPU (which others on the machine disturb less), and the heavy modules that the trial had imported
+beyond these by its first step. The bar is a ratio of 1.4. It fails where one of these modules is no part of a training;
+``--pairs 0`` looks at nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -59,15 +61,21 @@ NEEDED = ("diffusers", "PIL")
 JOB = Path(__file__).resolve().parents[1] / "examples" / "digits" / "job.yml"
 
 
-def seconds(code: str, *arguments: str) -> tuple[float, str]:
-    """Life of a fresh Python process that runs ``code``, in seconds, and what it printed."""
-    began = time.perf_counter()
+def spent() -> float:
+    """Seconds on a CPU of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def seconds(code: str, *arguments: str) -> tuple[float, float, str]:
+    """Life of a fresh Python process that runs ``code``, in seconds, those on a CPU, and what it printed."""
+    began, used = time.perf_counter(), spent()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         check=True, stdout=subprocess.PIPE, text=True, cwd=tempfile.gettempdir(),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    return time.perf_counter() - began, done.stdout.strip()
+    return time.perf_counter() - began, spent() - used, done.stdout.strip()
 
 
 def main() -> None:
@@ -79,23 +87,24 @@ def main() -> None:
     seconds(PREPARE, str(JOB))
     with tempfile.TemporaryDirectory() as output:
         results = [
-            (seconds(BASE)[0] if pairs else 0.0, *seconds(code, "trial", str(JOB), "--output", output))
+            (*(seconds(BASE) if pairs else (0.0, 0.0, "")), *seconds(code, "trial", str(JOB), "--output", output))
             for _ in range(pairs + 1)
         ]
-    imported = [name for name in results[-1][2].split(", ") if name]
+    imported = [name for name in results[-1][-1].split(", ") if name]
     if unneeded := [name for name in imported if name not in NEEDED]:
         sys.exit(f"A trial imports {', '.join(unneeded)} by its first step: import them where they are used, or not.")
     if not pairs:
         return
     results = results[1:]
-    base, trial = (statistics.median(result[index] for result in results) for index in (0, 1))
-    ratios = [result[1] / result[0] for result in results]
+    base, trial = (statistics.median(result[index] for result in results) for index in (0, 3))
+    ratios, on_cpu = ([result[index + 3] / result[index] for result in results] for index in (0, 1))
     line = {
         "benchmark": "trial_overhead",
         "import_seconds": round(base, 3),
         "trial_seconds": round(trial, 3),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "cpu_ratio": round(statistics.median(on_cpu), 3),
         "pairs": pairs,
         "imported": imported,
     }
