@@ -251,8 +251,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             with autocast(device):
                 return teacher.predict(model, noised, times, condition)
 
-        name, steps = self.settings.sampler, self.settings.sampler_steps
-        sampler = Sampler(name, steps, teacher.alpha_bar, teacher.parameterisation, teacher.scheduler, teacher.clip)
+        named, part = self.settings, teacher.parameterisation
+        sampler = Sampler(
+            named.sampler, named.sampler_steps, teacher.alpha_bar, part, teacher.scheduler, teacher.clip, self.spacing
+        )
         made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch, teacher.decode)
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels
