@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -23,6 +22,7 @@ from .duration import forecast_trial
 from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
 from .images.settings import DataSettings
+from .output import write_record, write_trained
 from .sampling.schedulers import Sampler, make_scheduler, scheduler_of
 from .sampling.solvers import SOLVERS, Spacing, initial_noise
 from .scores.curve import Curve, Stopped
@@ -324,9 +324,8 @@ class DiffusionEvaluation(Evaluation):
             settings.sampler, settings.sampler_steps, alpha_bar, recipe.parameterisation(), self.scheduler_config(),
             spacing=self.spacing,
         )  # fmt: skip
-        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
-        pixels: NDArray[np.uint8] = made.numpy()
-        return pixels
+        made: NDArray[np.uint8] = sampler.pixels(denoise, noise, seed, labels, device, settings.sampling_batch).numpy()
+        return made
 
     def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
@@ -368,7 +367,7 @@ class DiffusionEvaluation(Evaluation):
     def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
         metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
         result = {"stopped": why, "metrics": metrics, "architecture": dict(context.architecture), **self.resolved()}
-        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        write_record(context.output, result)
         return metrics
 
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -387,10 +386,7 @@ class DiffusionEvaluation(Evaluation):
         how: Mapping[str, Any],
         levels: Mapping[str, Sequence[Level]] | None = None,
     ) -> None:
-        from safetensors.torch import save_model
-
-        save_model(model, str(context.output / "model.safetensors"))
-        (context.output / "samples.png").write_bytes(picture)
+        write_trained(context.output, model, picture)
         result = {
             "protocol": self.protocol,
             "metrics": dict(metrics),
@@ -401,4 +397,4 @@ class DiffusionEvaluation(Evaluation):
             "computing": dict(how),
             "torch": torch.__version__,
         }
-        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        write_record(context.output, result)
