@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from .api.errors import DataError
 
 __all__ = ["cache_folder", "cached_bytes", "cached_folder", "fingerprint"]
@@ -39,8 +41,6 @@ def _place() -> Path:
     named = os.environ.get("NNI_DIFFNAS_CACHE")
     if named:
         return Path(named).expanduser()
-    from platformdirs import user_cache_path
-
     place = user_cache_path("nni-diffnas", appauthor=False)
     if not place.is_absolute():  # a "~" is left where nobody knows what it stands for
         raise RuntimeError(f"{str(place)!r} is nowhere")
