@@ -103,7 +103,7 @@ def test_the_protocol_tells_what_changes_a_score() -> None:
     base = quick().protocol
     assert base == quick(threads=2, device="cpu").protocol
     assert base.startswith("rfid/random-0-")
-    assert "100 images/4 dpm-solver++ steps/1280 images" in base
+    assert "100 images/4 dpm-solver++ log-snr steps/1280 images" in base
     others: list[Mapping[str, Any]] = [
         {"score_images": 101}, {"sampler_steps": 5}, {"sampler": "ddim"}, {"extractor": "labels"},
         {"extractor_seed": 1}, {"reference": "held_out"}, {"reference_images": 500},
