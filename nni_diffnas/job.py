@@ -43,7 +43,7 @@ _PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "templa
 """Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
 trialCodeDirectory."""
 
-NAMED_SOURCES = ("digits", "cifar10", "mnist")
+NAMED_SOURCES = ("digits", "patches", "cifar10", "mnist")
 """Data sets that are meant by their names; a folder beside the job that is called so is written ``./digits``."""
 
 _SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Decoders of the image sources: digits, torchvision's data sets, npz files, folders, archives."""
+"""Decoders of the image sources: scikit-learn's and torchvision's data sets, npz files, folders, archives."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ from .settings import DataSettings
 __all__ = ["Decoded", "decode", "source_state"]
 
 TORCHVISION = {"cifar10": "CIFAR10", "mnist": "MNIST"}
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+"""Those that scikit-learn brings, 640x427 pixels each; the classes of ``patches`` in this order."""
+PATCH = 8
+DIGITS = "data/digits.csv.gz"
+SKLEARN = {"digits": DIGITS, "patches": f"images/{PHOTOGRAPHS[0]}"}
+"""Sources that scikit-learn brings, to the file that tells whether they have changed."""
 DARKEST = 32
 """Images none of whose pixels reach it are a mistake of range: zeros and ones, masks, 16 levels."""
 
@@ -51,10 +57,11 @@ def source_state(settings: DataSettings) -> list[tuple[Any, ...]]:
     """
     if settings.source in TORCHVISION:
         return []
-    path = _digits_file() if settings.source == "digits" else Path(settings.source)
+    inside = SKLEARN.get(settings.source)
+    path = Path(settings.source) if inside is None else _sklearn_file(settings.source, inside)
     if not path.exists():
         raise DataError(
-            f"data.source {settings.source!r} is neither a file or folder nor one of digits, cifar10, mnist: "
+            f"data.source {settings.source!r} is neither a file or folder nor one of digits, patches, cifar10, mnist: "
             f"name one that exists (relative paths start at {str(Path.cwd())!r})."
         )
     if path.is_file():
@@ -75,6 +82,8 @@ def decode(settings: DataSettings) -> Decoded:
     path = Path(settings.source)
     if settings.source == "digits":
         decoded = _digits(settings)
+    elif settings.source == "patches":
+        decoded = _patches(settings)
     elif settings.source in TORCHVISION:
         decoded = _torchvision(settings)
     elif path.is_dir() or is_archive(path):
@@ -95,25 +104,41 @@ def decode(settings: DataSettings) -> Decoded:
     return decoded if settings.labels is not False else Decoded(decoded.pixels, None, (), decoded.left_out)
 
 
-def _digits_file() -> Path:
-    """The data file inside scikit-learn, found without importing it (which takes a second and loads scipy)."""
+def _sklearn_file(source: str, name: str) -> Path:
+    """A data file inside scikit-learn, found without importing it (which takes a second and loads scipy)."""
     spec = importlib.util.find_spec("sklearn")
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
-        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        file = Path(folder) / "datasets" / name
         if file.is_file():
             return file
-    raise DataError("data.source 'digits' is scikit-learn's data set, which is not there: install scikit-learn.")
+    raise DataError(f"data.source {source!r} is scikit-learn's data set, which is not there: install scikit-learn.")
 
 
 def _digits(settings: DataSettings) -> Decoded:
-    with gzip.open(_digits_file(), "rt", encoding="ascii") as file:
+    with gzip.open(_sklearn_file("digits", DIGITS), "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",")
     if table.ndim != 2 or table.shape[1] != 65:
         raise DataError(f"scikit-learn's digits have the shape {table.shape}, not (1797, 65): reinstall scikit-learn.")
     # The digits count 4x4 blocks of black pixels, 0 to 16.
     pixels = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     return _from_array(pixels, table[:, 64].astype(np.int64), settings, "data.source 'digits'")
+
+
+def _patches(settings: DataSettings) -> Decoded:
+    """Non-overlapping squares of scikit-learn's photographs, each labelled with its photograph's position."""
+    from PIL import Image
+
+    patches: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for label, name in enumerate(PHOTOGRAPHS):
+        with Image.open(_sklearn_file("patches", f"images/{name}")) as photograph:
+            pixels = np.asarray(photograph.convert("RGB"))
+        rows, columns = pixels.shape[0] // PATCH, pixels.shape[1] // PATCH
+        cut = pixels[: rows * PATCH, : columns * PATCH].reshape(rows, PATCH, columns, PATCH, 3)
+        patches.append(cut.transpose(0, 2, 1, 3, 4).reshape(-1, PATCH, PATCH, 3))
+        labels += [label] * (rows * columns)
+    return _from_array(np.concatenate(patches), np.array(labels), settings, "data.source 'patches'")
 
 
 def _torchvision(settings: DataSettings) -> Decoded:

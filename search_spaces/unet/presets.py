@@ -45,28 +45,31 @@ def _preset(levels: int, **options: Any) -> dict[str, Any]:
     return {**CHOICES, "choices": "all", "num_classes": None, "scale_shift": True, **per_level, **options}
 
 
+_EIGHT = _preset(
+    2,
+    sample_size=8,
+    in_channels=3,
+    learned_sigma=False,
+    base_width=16,
+    multipliers=(1, 2),
+    width_factors=(0.5, 1.0, 1.5, 2.0),
+    width_multiple=8,
+    depths=(1, 2, 3),
+    attention=(_ANY, _ANY),
+    heads=(1, 2, 4),
+    middle=("none", "residual", "attention"),
+    inner_width=(0.5, 1.0, 1.5),
+    time_embedding=(2, 4),
+    norm_groups=8,
+    dropout=0.0,
+    default_depth=2,
+    default_attention=("none", "softmax"),
+    default_heads=2,
+)
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "digits": _preset(
-        2,
-        sample_size=8,
-        in_channels=1,
-        learned_sigma=False,
-        base_width=16,
-        multipliers=(1, 2),
-        width_factors=(0.5, 1.0, 1.5, 2.0),
-        width_multiple=8,
-        depths=(1, 2, 3),
-        attention=(_ANY, _ANY),
-        heads=(1, 2, 4),
-        middle=("none", "residual", "attention"),
-        inner_width=(0.5, 1.0, 1.5),
-        time_embedding=(2, 4),
-        norm_groups=8,
-        dropout=0.0,
-        default_depth=2,
-        default_attention=("none", "softmax"),
-        default_heads=2,
-    ),
+    "digits": {**_EIGHT, "in_channels": 1},
+    "pixels8": _EIGHT,
     "pixels16": _preset(
         3,
         sample_size=16,

@@ -39,7 +39,7 @@ def test_where_neither_shallower_nor_thinner_is_enough_both_are_tried() -> None:
     assert found["shallower and thinner inside"] == ((16, 32), (1, 1), 0.5)
 
 
-@pytest.mark.parametrize("preset", ["digits", "pixels16", "mnist", "cifar10", "pixels64", "latents"])
+@pytest.mark.parametrize("preset", ["digits", "pixels8", "pixels16", "mnist", "cifar10", "pixels64", "latents"])
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 1.5])
 def test_all_meet_the_budget_and_are_of_the_space(preset: str, share: float) -> None:
     family = UNetFamily(preset)
