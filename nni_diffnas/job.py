@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api.cost import Budget, Cost, Window
 from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
@@ -29,8 +28,9 @@ from .api.evaluation import Evaluation
 from .api.family import Family
 from .api.space import Value
 from .api.trial import Direction, Objective
-from .language_model.redaction import LOOKS_LIKE_A_KEY
+from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
+from .yaml_file import read_yaml, walk
 
 __all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "take_up"]
 
@@ -54,9 +54,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_T = TypeVar("_T")
+
+
+def _no_switch(value: _T) -> _T:
+    """Refuse ``yes`` for a number: it would be 1."""
+    if isinstance(value, bool):
+        raise ValueError("give a number")
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_switch)]
+
+
 class _Window(_Model):
-    min: float | None = None
-    max: float | None = None
+    min: _Number | None = None
+    max: _Number | None = None
 
 
 class _Objective(_Model):
@@ -95,8 +108,8 @@ class Job(_Model):
     evaluator: _Plugin
     objective: _Objective = _Objective()
     budget: dict[str, _Window] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    max_trial_seconds: float | None = Field(default=None, gt=0)
+    seed: Annotated[int, BeforeValidator(_no_switch)] = Field(default=0, ge=0, lt=2**31)
+    max_trial_seconds: _Number | None = Field(default=None, gt=0)
     memory: str | None = None
     warm_start: list[str] = Field(default_factory=list)
 
@@ -259,27 +272,17 @@ def _construct(kind: Any, section: str, plugin: _Plugin, given: dict[str, Any]) 
         raise JobError(f"Section {section!r} of the job does not fit plug-in {plugin.type!r}: {error}.") from error
 
 
-def _walk(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from _walk(value, f"{at}.{name}" if at else str(name))
-    elif isinstance(content, list):
-        for i, value in enumerate(content):
-            yield from _walk(value, f"{at}[{i}]")
-    else:
-        yield at, content
-
-
 def refuse_secrets(content: Any, where: str) -> None:
     """Refuse anything that looks like a key: NNI shows such files and arguments in its web UI.
 
     Raises:
         JobError: a name or a value that looks like a secret; the message does not repeat the value.
     """
-    for at, value in _walk(content):
+    known = environment_secrets()
+    for at, value in walk(content):
         name = at.rsplit(".", 1)[-1]
-        if (_SECRET_NAME.search(name) and isinstance(value, str)) or (
-            isinstance(value, str) and LOOKS_LIKE_A_KEY.search(value)
+        if isinstance(value, str) and (
+            _SECRET_NAME.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
         ):
             raise JobError(
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
@@ -298,7 +301,7 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
         return content
     path = folder / os.path.expanduser(content)
     # A source is a name or a path: a path where there is something of that name.
-    return content if name == "source" and not path.exists() else str(path.resolve())
+    return content if name == "source" and not os.path.exists(path) else str(path.resolve())
 
 
 def load_job(path: str | Path) -> Job:
@@ -308,12 +311,7 @@ def load_job(path: str | Path) -> Job:
         JobError: no such file, no YAML, an unknown or missing field, a wrong value, a secret.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobError(f"Job file {str(path)!r} cannot be read: {error.strerror}; check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError(f"Job file {str(path)!r} is not YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path, "Job file")
     if not isinstance(content, dict):
         raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
     refuse_secrets(content, f"Job file {str(path)!r}")
@@ -328,6 +326,9 @@ def load_job(path: str | Path) -> Job:
             what = f"is unknown: use {known}"
         elif first["type"] == "missing":
             what = "is missing: add it"
+        elif first["type"] == "model_type":
+            what = f"cannot be {first['input']!r}: give its fields, as in {{type: unet}} or {{min: 1.0}}"
         else:
-            what = f"cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            said = first["msg"].removeprefix("Value error, ")
+            what = f"cannot be {repr(first['input'])[:100]}: {said[:1].lower()}{said[1:]}"
         raise JobError(f"Job file {str(path)!r}: field {field!r} {what}.") from error

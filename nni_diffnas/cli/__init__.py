@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from ..terminal import show_all
 from .calibrate import calibrate
 from .compare import compare
 from .cost import cost
@@ -40,6 +41,7 @@ def main() -> None:
     """Run the command; what the user did wrong is one sentence on stderr and exit code 2, a failed trial 1."""
     from ..api.errors import DiffNASError, TrialFailure
 
+    show_all()
     try:
         app()
     except TrialFailure as error:

@@ -35,7 +35,7 @@ def write_file(file: Path, text: str) -> None:
         JobError: it cannot be written.
     """
     try:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise _refused(file, error) from error
 

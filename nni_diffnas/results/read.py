@@ -115,15 +115,15 @@ def read_search(folder: ExperimentFolder) -> Findings:
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
     """Output folder of a trial; one that is on another machine is fetched."""
     output = folder.output(trial.id)
-    if output is not None and (output / WEIGHTS).is_file():
+    if output is not None and (output / WEIGHTS).is_file() and folder.owns(output / WEIGHTS):
         return output
     from .remote import fetch_output
 
     fetched = fetch_output(folder, trial.job_id)
     if fetched is None or not (fetched / WEIGHTS).is_file():
         raise JobError(
-            f"The weights of trial {trial.id} are not on this machine, nor on one that NNI's remote service used: "
-            f"train it again with 'nni-diffnas train'."
+            f"The weights of trial {trial.id} are not in the experiment's folder (a link out of it is not followed), "
+            f"nor on a machine that NNI's remote service used: train it again with 'nni-diffnas train'."
         )
     return fetched
 
@@ -148,10 +148,12 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
             f"to export."
         )
     output = _output_with_weights(folder, trial)
+    if to.parent == folder.path and not folder.owns(to):
+        raise JobError(f"{str(to)!r} is a link out of the experiment's folder: give another folder with --to.")
     from .export import export_pipeline
 
     pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
-    if (output / SAMPLES).is_file():
+    if (output / SAMPLES).is_file() and folder.owns(output / SAMPLES):
         shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
     write_card(pipeline, job, trial, trials, _verdict_of(folder, trial))
     return pipeline

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import uuid
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import DiffNASError
+from ..language_model.redaction import Redactor
 
 __all__ = ["RESULT_FILE", "TrialRecord", "reason_of"]
 
@@ -28,8 +30,8 @@ _RESERVED = 4096
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in one line why a trial failed."""
-    text = " ".join(str(error).split())
+    """Say in one line, without keys of the environment, why a trial failed."""
+    text = Redactor().text(" ".join(str(error).split()))
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
         return f"out of memory: {text or 'no more could be allocated'}"
     if any(sign in text for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
@@ -40,6 +42,16 @@ def reason_of(error: BaseException) -> str:
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics without numbers that are not finite: NNI's JSON and its web UI know none."""
     return {name: value for name, value in metrics.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+def _written(field: tuple[str, Any]) -> bool:
+    """Whether a field of the file has the type that trials give it."""
+    name, value = field
+    if name in ("trial", "process", "failure"):
+        return isinstance(value, str)
+    if name == "metrics":
+        return isinstance(value, dict) and all(isinstance(measured, int | float | list) for measured in value.values())
+    return True
 
 
 class TrialRecord:
@@ -60,12 +72,12 @@ class TrialRecord:
 
     @staticmethod
     def read(file: Path) -> dict[str, Any]:
-        """What a trial wrote; empty where there is nothing, or nothing whole."""
+        """What a trial wrote; empty where there is nothing, nothing whole, or something that no trial writes."""
         try:
             content = json.loads(file.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if isinstance(content, dict) and all(map(_written, content.items())) else {}
 
     def _write(self, content: Mapping[str, Any]) -> None:
         text = json.dumps({"trial": self.trial_id, "process": self._process, **content}, indent=1).encode()
@@ -83,8 +95,9 @@ class TrialRecord:
         The result of another trial, which NNI ran in this folder before a resume, is kept beside.
         """
         before = self.read(self._file)
-        if "metrics" in before and before.get("trial") not in ("", self.trial_id):
-            self._file.rename(self.folder / f"result-{before['trial']}.json")
+        if "metrics" in before and before.get("trial", "") not in ("", self.trial_id):
+            # The folder may be a stranger's: whatever he calls his trial, the file stays here.
+            self._file.rename(self.folder / f"result-{re.sub(r'[^A-Za-z0-9._-]', '_', before['trial'])[:100]}.json")
         self._write({})
 
     @property
