@@ -32,7 +32,7 @@ from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
 from .yaml_file import read_yaml, walk
 
-__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "take_up"]
+__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
 
 FINGERPRINT = "fingerprint"
 """Setting of a trial: the first digits of `Evaluation.fingerprint`."""
@@ -302,6 +302,23 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
     path = folder / os.path.expanduser(content)
     # A source is a name or a path: a path where there is something of that name.
     return content if name == "source" and not os.path.exists(path) else str(path.resolve())
+
+
+def refuse_missing(job: Job) -> None:
+    """Refuse to go on with what a search has recorded where files are missing that it names by their full path.
+
+    Raises:
+        JobError: as said; an experiment that was taken to another machine names them as they were on its own.
+    """
+    given = {"space": job.space.options, "data": dict(job.data), "evaluator": job.evaluator.options}
+    for at, value in walk(given):
+        name = re.split(r"[.\[]", at)[-1]
+        absolute = isinstance(value, str) and name in ("source", "path", "weights", "teacher") and os.path.isabs(value)
+        if absolute and not os.path.exists(value):
+            raise JobError(
+                f"{at} of the search is {value!r}, which is not on this machine: put it there, or a link to the place "
+                f"where it is."
+            )
 
 
 def load_job(path: str | Path) -> Job:

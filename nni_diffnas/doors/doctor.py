@@ -15,6 +15,7 @@ from ..job import load_job, refuse_secrets, resolve_paths
 from ..plugins import plugin_names
 from ..searching.forecast import forecast_lines
 from ..versions import installed_version
+from ..yaml_file import read_yaml
 from .gpus import GpuRequest, gpu_count
 from .register import registered_tuners
 
@@ -124,8 +125,16 @@ def check_gpus(request: GpuRequest, gpus: int) -> Finding:
 def _load_config(path: Path) -> Any:
     from nni.experiment.config import ExperimentConfig
 
-    if not path.is_file():
-        raise JobError(f"Config {str(path)!r} is not a file: check the path.")
+    content = read_yaml(path, "Config")
+    if not isinstance(content, dict):
+        raise JobError(f"Config {str(path)!r} must hold fields such as 'searchSpaceFile:', not {str(content)[:100]!r}.")
+    if {"space", "evaluator"} <= content.keys():
+        raise JobError(f"{str(path)!r} is a job file: give the NNI config that names it in tuner.classArgs.")
+    if "trainingServicePlatform" in content:
+        raise JobError(
+            f"Config {str(path)!r} is in the format of NNI 1: write it in today's, which 'nnictl create' prints "
+            f"(examples/digits/config.yml is one)."
+        )
     try:
         return ExperimentConfig.load(path).canonical_copy()
     except Exception as error:  # NNI raises assertions, type errors, key errors and its own for a bad config

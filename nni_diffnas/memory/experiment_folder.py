@@ -117,7 +117,13 @@ def find_experiment(name: str) -> ExperimentFolder:
         return ExperimentFolder(folder.resolve())
     from nni.tools.nnictl.config_utils import Experiments
 
-    known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    try:
+        known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    except OSError as error:
+        raise JobError(
+            f"{name!r} is no folder, and NNI's list of experiments cannot be read ({error}): name its folder, or set "
+            f"HOME."
+        ) from error
     if name in known:
         return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
     raise JobError(

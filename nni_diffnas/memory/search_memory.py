@@ -21,7 +21,7 @@ from ..api.errors import StrategyError
 from ..api.space import Space
 from ..api.trial import UNRANKED, Objective, Status, Trial, ranked_together
 from .file import may_write
-from .journal import Event, Journal, matching, write_json
+from .journal import Event, Journal, matching, understood, write_json
 
 __all__ = ["Event", "ExperimentSummary", "SearchMemory"]
 
@@ -123,7 +123,7 @@ class SearchMemory(Journal):
         number, known_space, known_architecture, finished, text = rows[0]
         if text == write_json(body):
             return
-        old = Trial.from_json(json.loads(text))
+        old = self._trial(text)
         moved = space_key is None and old.architecture != trial.architecture
         if space_key is not None:
             moved = (space_key, architecture_key) != (known_space, known_architecture)
@@ -168,7 +168,7 @@ class SearchMemory(Journal):
     def get(self, id: str) -> Trial | None:
         """The trial called ``id``, or ``None``."""
         rows = self._run("SELECT body FROM trials WHERE id = ?", [id])
-        return Trial.from_json(json.loads(rows[0][0])) if rows else None
+        return self._trial(rows[0][0]) if rows else None
 
     def trials(
         self,
@@ -195,7 +195,7 @@ class SearchMemory(Journal):
             f"SELECT body FROM trials WHERE {where} AND {condition} ORDER BY {column} DESC LIMIT ?",
             [*parameters, -1 if limit is None else limit],
         )
-        return [Trial.from_json(json.loads(body)) for (body,) in reversed(rows)]
+        return [self._trial(body) for (body,) in reversed(rows)]
 
     def latest_alike(self, experiment: str | None = None) -> tuple[list[Trial], list[Trial]]:
         """Trials that can be ranked with the latest one, since they share its space and protocol; and all others.
@@ -217,7 +217,7 @@ class SearchMemory(Journal):
         """Trials of one architecture (`Space.key_of`), oldest first."""
         where, parameters = matching(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
         rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
-        return [Trial.from_json(json.loads(body)) for (body,) in rows]
+        return [self._trial(body) for (body,) in rows]
 
     def best(
         self,
@@ -256,11 +256,17 @@ class SearchMemory(Journal):
         ]
         numbers = [number for _, number in sorted(rows)[:count]]
         bodies = [self._run("SELECT body FROM trials WHERE number = ?", [number])[0][0] for number in numbers]
-        return [Trial.from_json(json.loads(body)) for body in bodies]
+        return [self._trial(body) for body in bodies]
 
     def spaces(self) -> dict[str, Space]:
         """The spaces of all trials, by their key."""
-        return {key: Space.from_json(json.loads(body)) for key, body in self._run("SELECT key, body FROM spaces")}
+        rows = self._run("SELECT key, body FROM spaces")
+        with understood(self.path):
+            return {key: Space.from_json(json.loads(body)) for key, body in rows}
+
+    def _trial(self, body: str) -> Trial:
+        with understood(self.path):
+            return Trial.from_json(json.loads(body))
 
     def experiments(self) -> list[ExperimentSummary]:
         """One summary for each experiment, in the order in which they started."""

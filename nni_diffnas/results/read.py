@@ -10,9 +10,10 @@ from typing import Any
 
 from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
-from ..job import Job
+from ..job import Job, refuse_missing
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
+from ..memory.journal import understood
 from ..searching.ranking import Outcome
 from ..searching.search import Search
 from ..trial.result_file import reason_of
@@ -109,7 +110,9 @@ def read_search(folder: ExperimentFolder) -> Findings:
             )
         trials, others = memory.latest_alike(folder.id)
     described = str(start.get("described", ""))
-    return Findings(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
+    with understood(folder.memory):
+        job, strategy = Job.recorded(start), str(start["strategy"])
+    return Findings(folder, job, strategy, tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
@@ -141,6 +144,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     Raises:
         JobError: its weights are not on this machine, or its evaluator makes no pipelines.
     """
+    refuse_missing(job.model_copy(update={"data": {}}))  # weights are there already: no image is needed
     scheduler = job.make_evaluation().scheduler_config()
     if scheduler is None:
         raise JobError(
