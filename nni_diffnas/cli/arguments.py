@@ -68,8 +68,8 @@ def read_architecture(file: Path) -> dict[str, Any]:
     from ..api.errors import JobError
 
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise JobError(f"Architecture file {str(file)!r} cannot be read as JSON: {error}.") from error
     content = content.get("architecture", content) if isinstance(content, dict) else content
     if not isinstance(content, dict):

@@ -17,7 +17,9 @@ def calibrate(
     output: Annotated[Path, typer.Option(help="Folder of trainings, report and plot; a killed calibration goes on.")],
     networks: Annotated[int, typer.Option(help="Networks, spread over the job's range of MACs.")] = 12,
     seeds: Annotated[int, typer.Option(help="Trainings of each network and length.")] = 2,
-    longer: Annotated[float, typer.Option(help="Training of the reference as a multiple of the job's.")] = 10.0,
+    longer: Annotated[
+        float, typer.Option(help="Training of the reference as a multiple of the job's.", min=0.01, max=1e6)
+    ] = 10.0,
     tau: Annotated[float, typer.Option(help="Kendall's tau that the recommended protocol has to reach.")] = 0.6,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and how long.")] = False,
 ) -> None:

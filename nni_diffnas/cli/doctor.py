@@ -12,7 +12,7 @@ __all__ = ["doctor"]
 
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="NNI config (YAML) to check as well.")] = None,
-    port: Annotated[int, typer.Option(help="Port that the experiment will use.")] = 8080,
+    port: Annotated[int, typer.Option(help="Port that the experiment will use.", min=1, max=65535)] = 8080,
     pictures: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet of the images.")] = None,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""

@@ -14,7 +14,7 @@ __all__ = ["run"]
 
 def run(
     config: Annotated[Path, typer.Argument(help="NNI config (YAML).")],
-    port: Annotated[int, typer.Option("--port", "-p", help="Port of NNI's web server.")] = 8080,
+    port: Annotated[int, typer.Option("--port", "-p", help="Port of NNI's web server.", min=1, max=65535)] = 8080,
     debug: Annotated[bool, typer.Option("--debug", "-d", help="Let NNI write its log in full.")] = False,
     url_prefix: Annotated[str | None, typer.Option("--url_prefix", "-u", help="Of NNI's web server.")] = None,
 ) -> None:

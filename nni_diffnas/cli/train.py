@@ -18,7 +18,7 @@ def train(
     job: JobArgument,
     output: Annotated[Path, typer.Option(help="Folder for weights, samples, logs and the pipeline.")],
     arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
-    longer: Annotated[float, typer.Option(help="Training as a multiple of the job's.", min=0.01)] = 10.0,
+    longer: Annotated[float, typer.Option(help="Training as a multiple of the job's.", min=0.01, max=1e6)] = 10.0,
     seed: Annotated[int | None, typer.Option(help="Of the training; the job's without it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> None:

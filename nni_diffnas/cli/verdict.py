@@ -33,7 +33,7 @@ def verdict(
             metavar="N|auto",
         ),
     ] = "3",
-    longer: Annotated[float, typer.Option(help="Training as a multiple of a trial's.", min=0.01)] = 1.0,
+    longer: Annotated[float, typer.Option(help="Training as a multiple of a trial's.", min=0.01, max=1e6)] = 1.0,
     paired: Annotated[
         bool, typer.Option("--paired", help="Intervals of differences seed by seed: where common seeds help.")
     ] = False,

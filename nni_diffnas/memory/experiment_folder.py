@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -113,7 +114,7 @@ def find_experiment(name: str) -> ExperimentFolder:
         JobError: neither a folder nor a known id.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return ExperimentFolder(folder.resolve())
     from nni.tools.nnictl.config_utils import Experiments
 
@@ -127,5 +128,5 @@ def find_experiment(name: str) -> ExperimentFolder:
     if name in known:
         return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
     raise JobError(
-        f"Experiment {name!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
+        f"Experiment {name[:200]!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
     )

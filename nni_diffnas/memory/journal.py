@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..api.errors import MemoryFileError, StrategyError
+from ..api.errors import DiffNASError, MemoryFileError, StrategyError
 from .file import MemoryFile
 
 __all__ = ["Event", "Journal", "matching", "understood", "write_json"]
@@ -79,6 +79,8 @@ def understood(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except DiffNASError:
+        raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise MemoryFileError(
             f"The search memory {path} holds an entry that cannot be read ({str(error)[:200]}): restore it from a "

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..api.trial import Trial
+from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
 from . import wording
@@ -84,6 +85,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
 
     Raises:
         JobError: ``against`` was scored by another protocol, or holds no random trials.
+        MemoryFileError: what the search noted is none of what searches note.
     """
     from ..api.errors import JobError
 
@@ -94,6 +96,11 @@ def render_report(source: Source, against: Source | None = None) -> str:
                 f"{against.name!r} cannot be compared with: it needs random trials of the same space and protocol "
                 f"({source.trials[-1].protocol or 'none recorded'})."
             )
+    with understood(source.memory):
+        return _filled(source, against)
+
+
+def _filled(source: Source, against: Source | None) -> str:
     outcome = source.outcome
     best = outcome.best
     planned = source.planned or len(source.trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -137,7 +138,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         MemoryFileError: the file is no search memory.
     """
     path = Path(name).expanduser()
-    folder = None if path.is_file() else find_experiment(name)
+    folder = None if os.path.isfile(path) else find_experiment(name)
     file = path.resolve() if folder is None else folder.memory
     experiment = None if folder is None else folder.id
     with SearchMemory.reading(file) as memory:

@@ -161,7 +161,7 @@ class Verdict:
                 return cls(objective, _version_0_1(body, file.parent), file.parent)
             networks = tuple(_judged(network) for network in body.pop("networks"))
             return cls(objective, networks, file.parent, **{**body, "looks": tuple(body["looks"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
             raise JobError(
                 f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
             ) from error

@@ -281,7 +281,7 @@ def read_memory(file: Path) -> None:
     refused_or_done(read)
 
 
-def check_memory_bytes(memory: Path, content: bytes) -> None:
+def check_memory_bytes(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "memory.sqlite").write_bytes(content)
         read_memory(Path(folder) / "memory.sqlite")
@@ -291,10 +291,11 @@ def check_memory_rows(memory: Path, table: str, number: int, data: st.DataObject
     with tempfile.TemporaryDirectory() as folder:
         file = Path(shutil.copy(memory, folder))
         with closing(sqlite3.connect(file)) as rows:
-            listed = rows.execute(f"SELECT rowid, body FROM {table}").fetchall()
+            key = "key" if table == "spaces" else "number"
+            listed = rows.execute(f"SELECT {key}, body FROM {table}").fetchall()
             row, body = listed[number % len(listed)]
             new = json.dumps(data.draw(changed(json.loads(body))))
-            rows.execute(f"UPDATE {table} SET body = ? WHERE rowid = ?", [new, row])
+            rows.execute(f"UPDATE {table} SET body = ? WHERE {key} = ?", [new, row])
             rows.commit()
         read_memory(file)
 
@@ -327,9 +328,12 @@ class TestFuzz:
         brief(examples)(given(kinds)(lambda kind: check_sources(*kind)))()
 
     def test_bytes_of_memories(self, examples: int, memory: Path) -> None:
-        brief(examples)(given(mangled(memory.read_bytes()))(lambda content: check_memory_bytes(memory, content)))()
+        brief(examples)(given(mangled(memory.read_bytes()))(check_memory_bytes))()
 
     def test_rows_of_memories(self, examples: int, memory: Path) -> None:
         tables = st.sampled_from(["trials", "events", "spaces"])
-        test = given(tables, st.integers(0, 20), st.data())(lambda *given: check_memory_rows(memory, *given))
-        brief(examples)(test)()
+
+        def check(table: str, number: int, data: st.DataObject) -> None:
+            check_memory_rows(memory, table, number, data)
+
+        brief(examples)(given(tables, st.integers(0, 20), st.data())(check))()
