@@ -24,7 +24,7 @@ from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
 from .images.settings import DataSettings
 from .sampling.schedulers import Sampler, make_scheduler
-from .sampling.solvers import SOLVERS, initial_noise
+from .sampling.solvers import SOLVERS, Spacing, initial_noise
 from .scores.curve import Curve, Stopped
 from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
 from .scores.reference_denoiser import reference_denoiser
@@ -172,15 +172,21 @@ class DiffusionEvaluation(Evaluation):
         return {name: signal for name, signal in found.items() if signal is not None}
 
     @property
+    def spacing(self) -> Spacing:
+        """Of the timesteps of our solvers."""
+        return self.settings.spacing or ("trailing" if self.data.split == "position" else "log-snr")
+
+    @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
         default = type(settings).model_fields["loss_images"].default
         losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
         losses += f"/gap to the default after {self._reference_recipe.budget}" if settings.gap_training else ""
+        spaced = " log-snr" if settings.sampler in SOLVERS and self.spacing == "log-snr" else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
-            f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
+            f"{settings.sampler}{spaced} steps/{settings.training.budget} {settings.training.fingerprint}/"
             f"{self.scoring.part} {settings.reference_images or ''}{self.images.split}{losses}"
         )
 
@@ -328,8 +334,11 @@ class DiffusionEvaluation(Evaluation):
             with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        alpha_bar, name, steps = recipe.noise_schedule().alpha_bar(), self.settings.sampler, self.settings.sampler_steps
-        sampler = Sampler(name, steps, alpha_bar, recipe.parameterisation(), self.scheduler_config())
+        settings, alpha_bar = self.settings, recipe.noise_schedule().alpha_bar()
+        sampler = Sampler(
+            settings.sampler, settings.sampler_steps, alpha_bar, recipe.parameterisation(), self.scheduler_config(),
+            spacing=self.spacing,
+        )  # fmt: skip
         made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels

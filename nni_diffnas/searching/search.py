@@ -44,6 +44,7 @@ __all__ = ["Jobs", "Search"]
 
 _STATE = "strategy"
 _DEFAULT = "default"
+_YARDSTICKS = (_DEFAULT, REFERENCE, BY_HAND)
 
 MAX_REJECTIONS = 20
 """How often in a row a suggestion may be refused before the strategy counts as stuck."""
@@ -275,7 +276,7 @@ class Search:
     def first(self) -> list[Suggestion]:
         """What is still to be trained before the strategy is asked; nothing once it has suggested something."""
         tried = self.history.trials.values()
-        if any(trial.origin.kind not in (_DEFAULT, REFERENCE, BY_HAND) for trial in tried):
+        if any(trial.origin.kind not in _YARDSTICKS for trial in tried):
             return []
         return [each for each in self._first if not self.view.repetition(each.architecture, each.settings)]
 
@@ -299,9 +300,10 @@ class Search:
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
-        halving as they are now.
+        halving as they are now. The default and networks by hand train to their end: they are what the rest is
+        compared with.
         """
-        halving = self.options.halving
+        halving = None if trial.origin.kind in _YARDSTICKS else self.options.halving
         stops = {} if halving is None else halving.settings(ranked_together(self.trials), self.options.objective)
         further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
         return {**parameters_of(trial, self.space), **further}
