@@ -18,7 +18,7 @@ from typing import Any
 from ..api.errors import JobError, StrategyError
 from .nni_repairs import await_manager
 
-__all__ = ["follow", "run_config", "start"]
+__all__ = ["follow", "interruptible", "run_config", "start"]
 
 ATTEMPTS = 3
 """Starts of an experiment."""
@@ -44,7 +44,7 @@ def run_config(path: Path, port: int = 8080, debug: bool = False, url_prefix: st
         StrategyError: it ended as a failure.
     """
     await_manager()
-    with _interruptible():
+    with interruptible():
         experiment = start(path, port, debug, url_prefix)
         # NNI numbers experiments itself, and its web UI, 'nnictl' and our commands call this one so.
         identity = str(experiment.id)
@@ -124,7 +124,7 @@ def _stop(experiment: Any) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Take a closed terminal and a polite kill for Ctrl-C: the search is stopped, and can be resumed."""
 
     def interrupt(*_: Any) -> None:
@@ -133,7 +133,8 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN)  # as by nohup
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,26 @@ def test_a_manager_that_dies_is_named(plugin_site: Path, tmp_path: Path) -> None
     assert process.returncode == 2
     assert "NNI's manager ended with code -9" in said
     assert "Traceback" not in said
+
+
+HANGUP = """
+import os, signal
+from nni_diffnas.doors.foreground import interruptible
+signal.signal(signal.SIGHUP, signal.ACTION)
+try:
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("went on")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize(("action", "said"), [("SIG_DFL", "stopped"), ("SIG_IGN", "went on")])
+def test_a_closed_terminal_stops_a_search_unless_nohup_says_otherwise(action: str, said: str) -> None:
+    script = HANGUP.replace("ACTION", action)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{said}\n"
 
 
 @pytest.mark.parametrize(
