@@ -54,13 +54,13 @@ def fetch_output(folder: ExperimentFolder, job_id: str) -> Path | None:
         return None
     machines = machines_of(folder)
     keyed = [machine for machine in machines if machine.get("sshKeyFile")]
+    if machines and not keyed:
+        raise JobError("The remote machines are reached by password: give them sshKeyFile, or copy the output by hand.")
     if machines and not _started_here(folder):
         raise JobError(
             f"The output of job {job_id} is on another machine, and NNI does not know experiment {folder.id} at this "
             f"place: copy the output by hand, since a folder that came from elsewhere may name any machine."
         )
-    if machines and not keyed:
-        raise JobError("The remote machines are reached by password: give them sshKeyFile, or copy the output by hand.")
     if keyed and shutil.which("scp") is None:
         raise JobError("There is no scp on this machine: install the OpenSSH client to fetch weights.")
     target = folder.path / "environments" / "fetched" / "trials" / job_id
