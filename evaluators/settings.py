@@ -33,7 +33,8 @@ class Settings(BaseModel):
         sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
         sampler_steps: network evaluations an image.
         spacing: of the timesteps of ``dpm-solver++`` and ``ddim``, see `sampling_timesteps`; unset: ``log-snr``, and
-            ``trailing`` where ``data.split`` is ``position``, since both were so in experiments of version 0.1.
+            ``trailing`` where ``data.split`` is ``position``, since both were so in experiments of version 0.1. With
+            ``trailing`` the noises are drawn one by one, too, not in antithetic pairs.
         sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         reference_images: so many of them, drawn by chance. Unset: all.

@@ -241,7 +241,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         assert self._teacher is not None, "evaluate and forecast open the teacher's pipeline"
         device = next(model.parameters()).device
         teacher = self._teacher.to(device)
-        noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
+        noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED, antithetic=self.spacing != "trailing")
         numbers = self.images.numbers_in_turn(count)
         labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()

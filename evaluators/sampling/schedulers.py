@@ -14,6 +14,7 @@ from nni_diffnas.api.errors import JobError
 
 from ..training.compute import in_batches
 from ..training.losses import Parameterisation
+from ..training.recipe import Recipe
 from .solvers import SOLVERS, Denoiser, Spacing, sample, sampling_timesteps, to_uint8
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "kind_of",
     "make_scheduler",
     "sample_by_scheduler",
+    "scheduler_of",
     "space_by_log_snr",
 ]
 
@@ -63,6 +65,25 @@ def find_scheduler(name: str) -> type[Any]:
             f"beta_schedule and a prediction_type, such as UniPCMultistepScheduler."
         )
     return kind
+
+
+def scheduler_of(recipe: Recipe) -> dict[str, Any] | None:
+    """Configuration of the diffusers scheduler that samples what a recipe has trained; ``None``: no scheduler does."""
+    prediction = recipe.parameterisation().diffusers_name
+    if prediction is None:
+        return None
+    return {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": recipe.timesteps,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": recipe.noise_schedule().diffusers_name,
+        "prediction_type": prediction,
+        "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "timestep_spacing": "trailing",
+    }
 
 
 def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:

@@ -53,9 +53,25 @@ def sampling_timesteps(alpha_bar: Tensor, steps: int, spacing: Spacing = "log-sn
     return [max(time, steps - 1 - index) for index, time in enumerate(times)]
 
 
-def initial_noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
-    """Standard normal noise ``[count, *shape]``, the same on every machine and for every architecture."""
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+def initial_noise(count: int, shape: tuple[int, int, int], seed: int, *, antithetic: bool = True) -> Tensor:
+    """Standard normal noise, the same on every machine and for every architecture.
+
+    Args:
+        count: of the images.
+        shape: of one, channels first.
+        seed: of all.
+        antithetic: each noise is followed by its negative. The colours of an image follow those of its noise almost
+            linearly, so that the mean of the images, a part of their distance, no longer hangs on which noises were
+            drawn (docs/studies/2026-11-distance-noise.md). Every noise alone is standard normal all the same.
+
+    Returns:
+        ``[count, *shape]``; the first of more noises are those of fewer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if not antithetic:
+        return torch.randn(count, *shape, generator=generator)
+    drawn = torch.randn((count + 1) // 2, *shape, generator=generator)
+    return torch.stack([drawn, -drawn], dim=1).flatten(0, 1)[:count]
 
 
 @torch.inference_mode()

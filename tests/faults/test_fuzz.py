@@ -35,7 +35,7 @@ from nni_diffnas.language_model.replay import ReplayedModel
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.verdict import Verdict
-from nni_diffnas.searching.open import narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
 from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,7 +276,7 @@ def read_memory(file: Path) -> None:
     def read() -> None:
         render_report(read_source(str(file)))
         with SearchMemory.reading(file) as opened:
-            opened.experiments(), opened.journal(), opened.spaces()
+            opened.trials(), opened.events(), opened.spaces()
 
     refused_or_done(read)
 

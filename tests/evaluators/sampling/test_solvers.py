@@ -94,6 +94,14 @@ def test_noise_depends_on_its_seed_alone() -> None:
     assert not torch.equal(initial_noise(4, (1, 2, 2), 5), initial_noise(4, (1, 2, 2), 6))
 
 
+def test_noise_comes_in_antithetic_pairs() -> None:
+    noise = initial_noise(7, (1, 4, 4), 5)
+    assert torch.equal(noise[0:6:2], -noise[1:6:2])
+    assert not torch.equal(noise[0], noise[2])
+    one_by_one = initial_noise(7, (1, 4, 4), 5, antithetic=False)
+    assert not torch.equal(one_by_one[0], -one_by_one[1])
+
+
 def test_pixels_survive_the_way_there_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(pixels.float() / 127.5 - 1), pixels)
