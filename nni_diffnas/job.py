@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .api.cost import COSTS, Budget, Window
 from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
@@ -28,10 +27,11 @@ from .api.evaluation import Evaluation
 from .api.family import Family
 from .api.space import Value
 from .api.trial import Direction, Objective
-from .language_model.redaction import LOOKS_LIKE_A_KEY
+from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
+from .yaml_file import read_yaml, walk
 
-__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "take_up"]
+__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
 
 FINGERPRINT = "fingerprint"
 """Setting of a trial: the first digits of `Evaluation.fingerprint`."""
@@ -53,9 +53,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_T = TypeVar("_T")
+
+
+def _no_switch(value: _T) -> _T:
+    """Refuse ``yes`` for a number: it would be 1."""
+    if isinstance(value, bool):
+        raise ValueError("give a number")
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_switch)]
+
+
 class _Window(_Model):
-    min: float | None = None
-    max: float | None = None
+    min: _Number | None = None
+    max: _Number | None = None
 
 
 class _Objective(_Model):
@@ -94,8 +107,8 @@ class Job(_Model):
     evaluator: _Plugin
     objective: _Objective = _Objective()
     budget: dict[str, _Window] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    max_trial_seconds: float | None = Field(default=None, gt=0)
+    seed: Annotated[int, BeforeValidator(_no_switch)] = Field(default=0, ge=0, lt=2**31)
+    max_trial_seconds: _Number | None = Field(default=None, gt=0)
     memory: str | None = None
     warm_start: list[str] = Field(default_factory=list)
 
@@ -258,27 +271,17 @@ def _construct(kind: Any, section: str, plugin: _Plugin, given: dict[str, Any]) 
         raise JobError(f"Section {section!r} of the job does not fit plug-in {plugin.type!r}: {error}.") from error
 
 
-def _walk(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from _walk(value, f"{at}.{name}" if at else str(name))
-    elif isinstance(content, list):
-        for i, value in enumerate(content):
-            yield from _walk(value, f"{at}[{i}]")
-    else:
-        yield at, content
-
-
 def refuse_secrets(content: Any, where: str) -> None:
     """Refuse anything that looks like a key: NNI shows such files and arguments in its web UI.
 
     Raises:
         JobError: a name or a value that looks like a secret; the message does not repeat the value.
     """
-    for at, value in _walk(content):
+    known = environment_secrets()
+    for at, value in walk(content):
         name = at.rsplit(".", 1)[-1]
-        if (_SECRET_NAME.search(name) and isinstance(value, str)) or (
-            isinstance(value, str) and LOOKS_LIKE_A_KEY.search(value)
+        if isinstance(value, str) and (
+            _SECRET_NAME.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
         ):
             raise JobError(
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
@@ -297,7 +300,24 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
         return content
     path = folder / os.path.expanduser(content)
     # A source is a name or a path: a path where there is something of that name.
-    return content if name == "source" and not path.exists() else str(path.resolve())
+    return content if name == "source" and not os.path.exists(path) else str(path.resolve())
+
+
+def refuse_missing(job: Job) -> None:
+    """Refuse to go on with what a search has recorded where files are missing that it names by their full path.
+
+    Raises:
+        JobError: as said; an experiment that was taken to another machine names them as they were on its own.
+    """
+    given = {"space": job.space.options, "data": dict(job.data), "evaluator": job.evaluator.options}
+    for at, value in walk(given):
+        name = re.split(r"[.\[]", at)[-1]
+        absolute = isinstance(value, str) and name in ("source", "path", "weights", "teacher") and os.path.isabs(value)
+        if absolute and not os.path.exists(value):
+            raise JobError(
+                f"{at} of the search is {value!r}, which is not on this machine: put it there, or a link to the place "
+                f"where it is."
+            )
 
 
 def load_job(path: str | Path) -> Job:
@@ -307,12 +327,7 @@ def load_job(path: str | Path) -> Job:
         JobError: no such file, no YAML, an unknown or missing field, a wrong value, a secret.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobError(f"Job file {str(path)!r} cannot be read: {error.strerror}; check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError(f"Job file {str(path)!r} is not YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path, "Job file")
     if not isinstance(content, dict):
         raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
     refuse_secrets(content, f"Job file {str(path)!r}")
@@ -327,6 +342,9 @@ def load_job(path: str | Path) -> Job:
             what = f"is unknown: use {known}"
         elif first["type"] == "missing":
             what = "is missing: add it"
+        elif first["type"] == "model_type":
+            what = f"cannot be {first['input']!r}: give its fields, as in {{type: unet}} or {{min: 1.0}}"
         else:
-            what = f"cannot be {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            said = first["msg"].removeprefix("Value error, ")
+            what = f"cannot be {repr(first['input'])[:100]}: {said[:1].lower()}{said[1:]}"
         raise JobError(f"Job file {str(path)!r}: field {field!r} {what}.") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .api.errors import JobError
 
-__all__ = ["check_parts", "load_part", "variant_of"]
+__all__ = ["check_parts", "load_part", "read_index", "refuse_links", "tell_of_code", "variant_of"]
 
 WRAPPERS = {
     "_orig_mod.": "torch.compile wraps a network so: save the one inside, model._orig_mod",
@@ -28,6 +30,58 @@ def variant_of(folder: Path) -> str | None:
                 return None
             found.add(inner[0].split("-")[0])
     return min(found, default=None)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """``model_index.json`` of a pipeline folder, whose parts lie within it.
+
+    Raises:
+        JobError: there is none, it is no JSON object, or it names a part that lies elsewhere.
+    """
+    file = folder / "model_index.json"
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise JobError(f"{str(file)!r} cannot be read ({error}): give the folder of a diffusers pipeline.") from error
+    if not isinstance(index, dict):
+        raise JobError(f"{str(file)!r} holds no object: give the folder of a diffusers pipeline.")
+    for name, entry in index.items():
+        names = [name, *(part for part in (entry if isinstance(entry, list) else [entry]) if isinstance(part, str))]
+        if odd := next((part for part in names if "/" in part or "\\" in part or part in (".", "..")), None):
+            if name.startswith("_") and not isinstance(entry, list):  # such as _name_or_path
+                continue
+            raise JobError(f"{str(file)!r} names {odd!r}, which lies outside the pipeline: get it from who made it.")
+    return index
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a pipeline that is to be copied and holds a link to something that is no part of it.
+
+    Hugging Face's cache keeps the files of a pipeline in ``blobs`` beside its ``snapshots``: these are a part.
+
+    Raises:
+        JobError: as said; the link is named.
+    """
+    own = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        own.append(folder.resolve().parents[1] / "blobs")
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in own):
+            raise JobError(
+                f"{str(path)!r} is a link out of its pipeline to {str(path.resolve())!r}: if it is a part, put a copy "
+                f"in its place."
+            )
+
+
+def tell_of_code(folder: Path, trust: bool) -> None:
+    """Say that Python files of a pipeline may run, where it has some and that was allowed."""
+    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.py")) if trust else []
+    if files:
+        print(
+            f"nni-diffnas: code of the pipeline {folder} may run, since trust_remote_code is true: {', '.join(files)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def load_part(kind: Any, folder: Path) -> Any:

@@ -13,6 +13,7 @@ from nni.tuner import Tuner
 
 from .api.errors import StrategyError
 from .doors.experiment import ManagerInfo
+from .terminal import show_all
 
 if TYPE_CHECKING:
     from .api.space import Value
@@ -33,6 +34,7 @@ class DiffNASTuner(Tuner):
 
     def __init__(self, job: str, strategy: str, optimize_mode: str = "maximize", **options: Any) -> None:
         super().__init__()
+        show_all()
         self._job, self._strategy, self._optimize_mode, self._options = job, strategy, optimize_mode, options
         self._manager = ManagerInfo.read()
         self._manager.end_with_manager()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import DataError, JobError
-from nni_diffnas.pipeline_parts import check_parts, load_part, variant_of
+from nni_diffnas.pipeline_parts import check_parts, load_part, read_index, tell_of_code, variant_of
 
 from ..images.image_set import ImageSet
 from ..sampling.schedulers import NOISE, kind_of
@@ -47,7 +47,7 @@ class TeacherPipeline:
     def __init__(self, family: BlockFamily, prompts: Sequence[str] = (), trust_remote_code: bool = False) -> None:
         self.family, self.folder = family, family.folder
         self.prompts, self.trust_remote_code = tuple(prompts), trust_remote_code
-        self.index: dict[str, Any] = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
+        self.index = read_index(self.folder)
         self.config: dict[str, Any] = json.loads((self.folder / "unet" / "config.json").read_text(encoding="utf-8"))
         self.device = torch.device("cpu")
         self._codec: nn.Module | None = None
@@ -265,6 +265,7 @@ class TeacherPipeline:
         if self._texts is None:
             import diffusers
 
+            tell_of_code(self.folder, self.trust_remote_code)
             try:
                 loader: Any = diffusers.DiffusionPipeline
                 pipeline = loader.from_pretrained(

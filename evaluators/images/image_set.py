@@ -24,6 +24,9 @@ RANKING_IMAGES = 256
 _SOURCES, _CONTENTS = "sources-2", "images-2"
 """Folders of the cache; their number rises with what lies in them."""
 
+_LONGEST_CLASS = 6
+"""Digits of a class number: a network has weights for each class up to the highest."""
+
 _NAMED = 12
 """Of more classes only the first are named."""
 
@@ -155,12 +158,19 @@ def images(settings: DataSettings) -> ImageSet:
         index = {"content": content, "classes": decoded.names, "left_out": left_out, "levels": levels}
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
-    index_file = cached_folder(f"{_SOURCES}/{state}", make_index) / "index.json"
-    index: dict[str, Any] = json.loads(index_file.read_text(encoding="utf-8"))
-    folder = cache_folder() / _CONTENTS / index["content"]
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    labels = np.load(folder / "labels.npy") if (folder / "labels.npy").exists() else None
-    held_out = _held_out(settings, np.load(folder / "hashes.npy"))
+    place = cached_folder(f"{_SOURCES}/{state}", make_index)
+    try:
+        index: dict[str, Any] = json.loads((place / "index.json").read_text(encoding="utf-8"))
+        folder = cache_folder() / _CONTENTS / index["content"]
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy") if (folder / "labels.npy").exists() else None
+        hashes = np.load(folder / "hashes.npy")
+    except (OSError, EOFError, ValueError) as error:  # of a disk that failed, or somebody who tidied up
+        raise DataError(
+            f"The decoded images in the cache {str(cache_folder())!r} are damaged ({str(error)[:100]}): delete its "
+            f"folders {_SOURCES} and {_CONTENTS}, and they are decoded again."
+        ) from error
+    held_out = _held_out(settings, hashes)
     names = tuple(index["classes"])
     return ImageSet(
         pixels=pixels,
@@ -179,11 +189,25 @@ def images(settings: DataSettings) -> ImageSet:
 
 
 def _numbers(names: tuple[str, ...], settings: DataSettings) -> NDArray[np.int64]:
-    """Number of each class, see `DataSettings.class_numbers`."""
+    """Number of each class, see `DataSettings.class_numbers`.
+
+    Raises:
+        DataError: two share one, or one is too large to be meant.
+    """
     in_turn = np.arange(len(names), dtype=np.int64)
     if settings.class_numbers == "in_turn" or not all(name.isascii() and name.isdigit() for name in names):
         return in_turn
-    return np.array([int(name) for name in names], dtype=np.int64)
+    odd = ""
+    if large := next((name for name in names if len(name.lstrip("0")) > _LONGEST_CLASS), ""):
+        odd = f"a class of number {large[:40]}"
+    elif len({name.lstrip("0") for name in names}) < len(names):
+        odd = f"two classes of one number among {', '.join(names[:_NAMED])}"
+    if odd:
+        raise DataError(
+            f"data.source {settings.source!r} has {odd}: rename its folders, or set data.class_numbers to in_turn."
+        )
+    numbers = [int(name) for name in names]
+    return np.array(numbers, dtype=np.int64)
 
 
 def _hashes(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:

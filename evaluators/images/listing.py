@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from nni_diffnas.api.errors import DataError
 
-__all__ = ["SUFFIXES", "LeftOut", "Listing", "is_archive", "list_pictures", "opened"]
+__all__ = ["SUFFIXES", "LeftOut", "Listing", "is_archive", "list_pictures", "opened", "printable"]
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -22,8 +22,15 @@ SUFFIXES = frozenset(
 _CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
 """What file managers leave everywhere: nobody means it to be a picture."""
 
+_DEEP = "in folders within class folders"
+
 _NAMED = 3
 """Of the files that are left out for one reason, so many are named."""
+
+
+def printable(name: str) -> str:
+    """A file's name in one line that any terminal shows: bytes of other encodings and control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 @dataclass
@@ -42,7 +49,7 @@ class LeftOut:
         """Count a file, or so many frames of one."""
         self.counts[reason] = self.counts.get(reason, 0) + count
         if len(named := self.names.setdefault(reason, [])) <= _NAMED:
-            named.append(name)
+            named.append(printable(name))
 
     def describe(self) -> str:
         """All of it in one line; empty where nothing is left out."""
@@ -91,7 +98,7 @@ def list_pictures(source: Path) -> Listing:
     for name in found:
         below = name.parts[top:]
         if len(below) > 2:
-            left_out.add("in folders within class folders", str(name))
+            left_out.add(_DEEP, str(name))
         else:
             pictures.append((str(name), below[0] if len(below) == 2 else ""))
     direct = next((name for name, kind in pictures if not kind), None)
@@ -100,6 +107,11 @@ def list_pictures(source: Path) -> Listing:
         raise DataError(
             f"data.source {str(source)!r} holds images ({PurePosixPath(direct).name}) beside class folders ({nested}): "
             f"use either."
+        )
+    if not pictures and left_out.counts.get(_DEEP) == len(found) > 0:
+        raise DataError(
+            f"data.source {str(source)!r} holds images in folders within folders only ({left_out.names[_DEEP][0]}): "
+            f"name the folder that holds the class folders, such as {str(source / found[0].parts[top])!r}."
         )
     if not pictures:
         but = f", only {left_out.describe()}" if left_out.counts else ""
@@ -133,6 +145,8 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
         state = os.stat(at)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
+            if at != str(folder):
+                yield PurePosixPath(os.path.relpath(at, folder)), "links to a folder that is among them already"
             continue
         seen.add((state.st_dev, state.st_ino))
         folders.sort()
@@ -144,10 +158,10 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
 
 
 def _members(archive: Path) -> Iterator[tuple[PurePosixPath, str]]:
-    """Files of a zip or tar; nothing is unpacked, so that their names lead nowhere."""
+    """Files of a zip or tar; nothing is unpacked, and what is named as lying outside is left out."""
     with _archive(archive) as (names, _):
-        for name in names:
-            yield PurePosixPath(name), ""
+        for name in map(PurePosixPath, names):
+            yield name, "that are named as lying outside" if name.is_absolute() or ".." in name.parts else ""
 
 
 @contextmanager
@@ -160,7 +174,9 @@ def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], Binary
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as packed:
-                files = {str(PurePosixPath(info.filename)): info for info in packed.infolist() if not info.is_dir()}
+                # Some packers of Windows write its own separator, against the format.
+                named = ((info.filename.replace("\\", "/"), info) for info in packed.infolist())
+                files = {str(PurePosixPath(name)): info for name, info in named if not name.endswith("/")}
                 yield list(files), lambda name: io.BytesIO(packed.read(files[name]))
         else:
             with tarfile.open(path) as tarred:

@@ -19,6 +19,10 @@ LARGEST = 500_000_000
 """Pixels of a picture: 1.5 GB of colours. Pillow itself stops at 179 million, which sound scans exceed."""
 
 
+LONGEST_TEXT = 1 << 25
+"""Bytes of a text beside a PNG's pixels: editors keep whole workflows there. Pillow itself stops at one million."""
+
+
 @contextmanager
 def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
     """A picture whose header has been read.
@@ -26,9 +30,10 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
     Raises:
         DataError: it has too many pixels to be decoded here.
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    text, PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_CHUNK, LONGEST_TEXT
     try:
         with Image.open(file) as image:
             if image.width * image.height > LARGEST:
@@ -37,7 +42,7 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
                 )
             yield image
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before, text
 
 
 def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> tuple[NDArray[np.uint8], int] | None:
@@ -54,14 +59,14 @@ def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> tuple[N
     Raises:
         DataError: too many pixels, or numbers without a known range.
     """
-    from PIL import UnidentifiedImageError
-
     try:
         with _opened(file, name) as image:
             frames = int(getattr(image, "n_frames", 1))
             image.load()
             return to_array(image, settings, name), frames - 1
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError):
+    except DataError:
+        raise
+    except Exception:  # Pillow's readers raise whatever their parsing of a broken file ends in
         return None
 
 

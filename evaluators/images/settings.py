@@ -15,8 +15,9 @@ class DataSettings(BaseModel):
     """The ``data`` section of a job.
 
     Args:
-        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), ``patches`` (8,480 squares of 8x8 pixels,
-            in colour, of the two photographs that scikit-learn brings), torchvision's ``cifar10`` or ``mnist``, or a path: a folder of images or of class folders, a zip or tar of either, an ``.npz``.
+        source: ``digits`` (scikit-learn's 1,797 real handwritten digits, 8x8), ``patches`` (8,480 squares of 8x8
+            pixels, in colour, of the two photographs that scikit-learn brings), torchvision's ``cifar10`` or
+            ``mnist``, or a path: a folder of images or of class folders, a zip or tar of either, an ``.npz``.
         root: folder that torchvision's data sets are kept in, or downloaded to.
         key: array of the ``.npz`` that holds the images; ``images`` or ``train_images`` where it is not said.
         labels: array of the ``.npz`` that holds the labels; the images' key with ``labels`` for ``images`` where

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from nni_diffnas.api.errors import DataError
 
-from .listing import LeftOut, is_archive, list_pictures, opened
+from .listing import LeftOut, is_archive, list_pictures, opened, printable
 from .pixels import decode_picture, to_array
 from .settings import DataSettings
 
@@ -59,9 +60,10 @@ def source_state(settings: DataSettings) -> list[tuple[Any, ...]]:
         return []
     inside = SKLEARN.get(settings.source)
     path = Path(settings.source) if inside is None else _sklearn_file(settings.source, inside)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(
-            f"data.source {settings.source!r} is neither a file or folder nor one of digits, patches, cifar10, mnist: "
+            f"data.source {settings.source[:300]!r} is neither a file or folder nor one of digits, patches, cifar10, "
+            f"mnist: "
             f"name one that exists (relative paths start at {str(Path.cwd())!r})."
         )
     if path.is_file():
@@ -95,6 +97,8 @@ def decode(settings: DataSettings) -> Decoded:
         raise DataError(
             f"data.source {settings.source!r} holds {len(decoded.pixels)} images: give it two at least{left}."
         )
+    if not decoded.pixels.size:
+        raise DataError(f"The images of data.source {settings.source!r} have no pixels: store the images themselves.")
     darkest, brightest = int(decoded.pixels.min()), int(decoded.pixels.max())
     if darkest != brightest and brightest < DARKEST:
         raise DataError(
@@ -274,7 +278,7 @@ def _coded(classes: Sequence[str], all_classes: Sequence[str]) -> tuple[NDArray[
     names = sorted(set(all_classes))
     if names == [""]:
         return None, ()
-    return np.array([names.index(name) for name in classes], dtype=np.int64), tuple(names)
+    return np.array([names.index(name) for name in classes], dtype=np.int64), tuple(printable(name) for name in names)
 
 
 def _describe(array: NDArray[np.uint8]) -> str:

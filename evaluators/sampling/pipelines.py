@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.pipeline_parts import check_parts, variant_of
+from nni_diffnas.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
 
 from ..training.compute import autocast, in_batches
 from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr
@@ -82,6 +82,8 @@ class Generator:
 
         if not (folder / "model_index.json").is_file():
             raise JobError(f"{str(folder)!r} holds no diffusers pipeline: name a folder with a model_index.json.")
+        read_index(folder)
+        tell_of_code(folder, trust)
         diffusers.utils.logging.disable_progress_bar()
         diffusers.utils.logging.set_verbosity_error()
         try:

@@ -331,7 +331,9 @@ class Space:
         for label, entry in search_space.items():
             values = entry.get("_value") if isinstance(entry, Mapping) else None
             if not isinstance(entry, Mapping) or entry.get("_type") != "choice" or not isinstance(values, list):
-                raise SpaceError(f"Label {label!r} is {entry!r}: only NNI's 'choice' over scalars can be searched.")
+                raise SpaceError(
+                    f"Label {label[:100]!r} is {repr(entry)[:100]}: only NNI's 'choice' over scalars can be searched."
+                )
             if not all(isinstance(value, str | int | float | bool) for value in values):
                 raise SpaceError(f"Label {label!r} has values that are not scalars: {values!r}.")
             choices[label] = tuple(values)

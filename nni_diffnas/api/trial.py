@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .cost import Cost
 from .ending import Ending
@@ -181,7 +181,31 @@ class Trial:
             "cost": None if cost is None else Cost(**cost),
             "ending": None if ending is None else Ending(ending),
         }
-        return cls(**{**body, **parts})
+        read = cls(**{**body, **parts})
+        if odd := next((name for name, fits in read._fits() if not fits), ""):
+            raise ValueError(f"{odd} of a trial cannot be {str(getattr(read, odd))[:100]!r}")
+        return read
+
+    def _fits(self) -> Iterator[tuple[str, bool]]:
+        """Names of fields, and whether what was read of them is of their type."""
+        for name in ("id", "experiment", "protocol", "reason", "job_id"):
+            yield name, isinstance(getattr(self, name), str)
+        yield "status", self.status in get_args(Status)
+        yield "seconds", self.seconds is None or _number(self.seconds)
+        made = self.origin
+        yield "origin", all(isinstance(text, str) for text in (made.strategy, made.kind, made.parent or ""))
+        yield "cost", self.cost is None or all(map(_number, self.cost.as_metrics().values()))
+        for name in ("architecture", "settings"):
+            yield name, _all(getattr(self, name), lambda value: isinstance(value, bool | int | float | str))
+        yield "metrics", _all(self.metrics, lambda value: _number(value) or isinstance(value, list))
+
+
+def _all(values: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(values, Mapping) and all(map(fits, values.values()))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def ranked_together(trials: Sequence[Trial]) -> list[Trial]:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..api.errors import DiffNASError, JobError
 from ..job import load_job, refuse_secrets, resolve_paths
 from ..plugins import plugin_names
 from ..searching.forecast import forecast_lines
 from ..versions import installed_version
+from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
 from .register import registered_tuners
 
@@ -121,19 +122,6 @@ def check_gpus(request: GpuRequest, gpus: int) -> Finding:
     return Finding("ok", f"{request.concurrency} trials of {request.per_trial:.0f} GPU(s) fit {gpus} GPU(s)")
 
 
-def _load_config(path: Path) -> Any:
-    from nni.experiment.config import ExperimentConfig
-
-    if not path.is_file():
-        raise JobError(f"Config {str(path)!r} is not a file: check the path.")
-    try:
-        return ExperimentConfig.load(path).canonical_copy()
-    except Exception as error:  # NNI raises assertions, type errors, key errors and its own for a bad config
-        raise JobError(
-            f"NNI does not accept config {str(path)!r}: {' '.join(str(error).split()) or type(error).__name__}."
-        ) from error
-
-
 def check_config(path: Path, port: int = 8080, pictures: Path | None = None) -> Iterator[Finding]:
     """Check an NNI config that uses one of our tuners, down to the data, and forecast the search.
 
@@ -161,8 +149,9 @@ def _save(picture: bytes, file: Path) -> None:
 def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Finding]:
     from ..searching.open import open_job
 
-    config = _load_config(path)
+    config = read_config(path)
     yield Finding("ok", f"NNI accepts {path}")
+    yield _writable(Path(config.experiment_working_directory), "the folder of all experiments")
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
             yield Finding("FAIL", f"Port {port} is in use: choose another with 'nnictl create --port'.")
@@ -182,7 +171,10 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     if "job" not in arguments:
         raise JobError("tuner.classArgs has no 'job': name the job file there.")
     place = Path(config.trial_code_directory)
-    job = load_job(place / str(arguments.pop("job")))
+    job_file = place / str(arguments.pop("job"))
+    job = load_job(job_file)
+    if remark := check_command(str(config.trial_command), place, job_file):
+        yield Finding("note", remark)
     search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
     size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")

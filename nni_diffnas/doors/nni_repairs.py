@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
 from typing import Any
 
 __all__ = ["await_manager", "hear_out_resumes", "number_after"]
@@ -12,9 +14,9 @@ MANAGER_START = 60
 
 
 def await_manager() -> None:
-    """Let an experiment that starts from Python wait for its manager: NNI gives up after three seconds.
+    """Let an experiment wait for its manager, which NNI gives three seconds, as long as it has not ended.
 
-    ``nnictl``, which never imports this package, still does.
+    ``nnictl``, which never imports this package, does not wait.
     """
     from nni.experiment import launcher
 
@@ -24,9 +26,29 @@ def await_manager() -> None:
 
     @functools.wraps(check)
     def patient(port: int, retry: int = MANAGER_START, url_prefix: str | None = None) -> None:
-        check(port, max(retry, MANAGER_START), url_prefix)
+        from nni.experiment import rest
+
+        until = time.monotonic() + max(retry, MANAGER_START)
+        while time.monotonic() < until and not _manager_ended():
+            with contextlib.suppress(Exception):
+                rest.get(port, "/check-status", url_prefix)
+                return
+            time.sleep(0.5)
+        rest.get(port, "/check-status", url_prefix)
 
     launcher._check_rest_server = patient
+
+
+def _manager_ended() -> bool:
+    """Whether this process has started managers that are all there no more."""
+    import psutil
+
+    states = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.name().startswith("node"):
+                states.append(child.status())
+    return bool(states) and set(states) == {psutil.STATUS_ZOMBIE}
 
 
 def hear_out_resumes() -> None:

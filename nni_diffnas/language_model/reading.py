@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..api.errors import JobError
 from .transcript import read_transcript
 
 __all__ = ["render_transcript", "shares"]
@@ -44,6 +46,16 @@ def render_transcript(path: Path) -> str:
         JobError: no such file, or no transcript.
     """
     entries = read_transcript(path)
+    try:
+        lines = _render(entries)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise JobError(
+            f"Transcript {str(path)!r} is damaged: an entry has no usable {error}; give one that a search has written."
+        ) from error
+    return "\n".join("".join(filter(_shows, line)) for line in lines)
+
+
+def _render(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     head = entries[0]
     ends = {_key(entry["architecture"]): entry for entry in entries if entry["event"] == "ended"}
     lines = [f"{head.get('model')} at {head.get('server')}: {head.get('task') or 'no task was recorded'}"]
@@ -57,7 +69,12 @@ def render_transcript(path: Path) -> str:
             f"{len(found)} rounds: {proposed} proposals at once, {repaired} after repairs, {filled} places filled "
             f"without the model",
         ]
-    return "\n".join(lines)
+    return lines
+
+
+def _shows(character: str) -> bool:
+    """Whether a terminal shows a character; what a server or a stranger wrote must not move its cursor."""
+    return not unicodedata.category(character).startswith("C")
 
 
 def _key(architecture: Mapping[str, Any]) -> str:

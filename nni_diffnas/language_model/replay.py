@@ -46,7 +46,7 @@ class ReplayedModel(LanguageModel):
         try:
             for entry in entries[1:]:
                 self._read(entry)
-        except (LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise JobError(f"Transcript {str(path)!r} is damaged: an entry has no usable {error}.") from error
 
     def _read(self, entry: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -52,7 +53,7 @@ class ExperimentFolder:
             ) from error
         here = self.path / named.name
         found = here if here.is_file() else self.path / named
-        if not found.is_file():
+        if not found.is_file() or not (named.is_absolute() or self.owns(found)):
             raise JobError(
                 f"The search memory of experiment {self.id} was kept at {named}, which is not there: copy it to {here}."
             )
@@ -77,12 +78,21 @@ class ExperimentFolder:
         """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
         if not job_id.isalnum():  # a memory may come from elsewhere, and name other folders
             return None
-        return next((folder for place in _PLACES for folder in self.path.glob(f"{place}/{job_id}")), None)
+        found = (folder for place in _PLACES for folder in self.path.glob(f"{place}/{job_id}"))
+        return next((folder for folder in found if self.owns(folder)), None)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file or folder lies in this one: what a link or a name with ``..`` leads to elsewhere does not.
+
+        The folder may be a stranger's, and what is read here ends up in reports and pipelines that are passed on.
+        """
+        return path.resolve().is_relative_to(self.path.resolve())
 
     def trial_result(self, job_id: str) -> dict[str, Any]:
         """What the trial that really ran in a job wrote of itself; empty where that is not on this machine."""
         output = self.job_output(job_id)
-        return {} if output is None else TrialRecord.read(output / RESULT_FILE)
+        file = None if output is None else output / RESULT_FILE
+        return TrialRecord.read(file) if file is not None and self.owns(file) else {}
 
     def output(self, trial_id: str) -> Path | None:
         """Output folder of a trial, the one with its result where it ran twice; ``None`` where none is here."""
@@ -92,7 +102,7 @@ class ExperimentFolder:
     def records(self, trial_id: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Output folders on this machine in which a trial ran, with what it wrote there."""
         for file in (file for place in _PLACES for file in self.path.glob(f"{place}/*/{RESULT_FILE}")):
-            result = TrialRecord.read(file)
+            result = TrialRecord.read(file) if self.owns(file) else {}
             if result.get("trial") == trial_id:
                 yield file.parent, result
 
@@ -104,13 +114,19 @@ def find_experiment(name: str) -> ExperimentFolder:
         JobError: neither a folder nor a known id.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return ExperimentFolder(folder.resolve())
     from nni.tools.nnictl.config_utils import Experiments
 
-    known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    try:
+        known: dict[str, dict[str, Any]] = Experiments().get_all_experiments()
+    except OSError as error:
+        raise JobError(
+            f"{name!r} is no folder, and NNI's list of experiments cannot be read ({error}): name its folder, or set "
+            f"HOME."
+        ) from error
     if name in known:
         return ExperimentFolder(Path(known[name]["logDir"]).resolve() / name)
     raise JobError(
-        f"Experiment {name!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
+        f"Experiment {name[:200]!r} is neither a folder nor an id that NNI knows: see 'nnictl experiment list --all'."
     )

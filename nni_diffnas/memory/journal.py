@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..api.errors import StrategyError
+from ..api.errors import DiffNASError, MemoryFileError, StrategyError
 from .file import MemoryFile
 
-__all__ = ["Event", "Journal", "matching", "write_json"]
+__all__ = ["Event", "Journal", "matching", "understood", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,24 @@ def matching(**columns: str | None) -> tuple[str, list[str]]:
     """SQL that asks for equality in the columns that are given, and its parameters."""
     given = {name: value for name, value in columns.items() if value is not None}
     return " AND ".join(["TRUE", *(f"{name} = ?" for name in given)]), list(given.values())
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Say in a sentence that an entry of a memory is none that a search writes.
+
+    Raises:
+        MemoryFileError: as said.
+    """
+    try:
+        yield
+    except DiffNASError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise MemoryFileError(
+            f"The search memory {path} holds an entry that cannot be read ({str(error)[:200]}): restore it from a "
+            f"copy, or use the version of nni-diffnas that wrote it."
+        ) from error
 
 
 class Journal:
@@ -124,10 +142,11 @@ class Journal:
         rows = self._run(
             f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} ORDER BY number", parameters
         )
-        return [
-            Event(number, time, experiment, kind, trial, json.loads(body))
-            for number, time, experiment, kind, trial, body in rows
-        ]
+        with understood(self.path):
+            return [
+                Event(number, time, experiment, kind, trial, dict(json.loads(body)))
+                for number, time, experiment, kind, trial, body in rows
+            ]
 
     def save_state(self, experiment: str, name: str, state: Mapping[str, Any] | bytes) -> None:
         """Keep the state of a strategy, replacing the one before.
@@ -149,4 +168,5 @@ class Journal:
         if not rows:
             return None
         (body,) = rows[0]
-        return body if isinstance(body, bytes) else dict(json.loads(body))
+        with understood(self.path):
+            return body if isinstance(body, bytes) else dict(json.loads(body))

@@ -19,7 +19,7 @@ from ..api.errors import StrategyError
 from ..api.space import Space
 from ..api.trial import Status, Trial, ranked_together
 from .file import may_write
-from .journal import Journal, matching, write_json
+from .journal import Journal, matching, understood, write_json
 
 __all__ = ["SearchMemory"]
 
@@ -88,7 +88,7 @@ class SearchMemory(Journal):
         if not rows:
             raise StrategyError(f"Trial {trial.id!r} is not in the memory: add it before updating it.")
         known_space, known_architecture, text = rows[0]
-        old = Trial.from_json(json.loads(text))
+        old = self._trial(text)
         before = old.to_json()
         if write_json(before) == write_json(body):
             return
@@ -125,7 +125,7 @@ class SearchMemory(Journal):
         """
         where, parameters = matching(experiment=experiment, space_key=space_key, status=status, protocol=protocol)
         rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
-        return [Trial.from_json(json.loads(body)) for (body,) in rows]
+        return [self._trial(body) for (body,) in rows]
 
     def latest_alike(self, experiment: str | None = None) -> tuple[list[Trial], list[Trial]]:
         """Trials that can be ranked with the latest one, since they share its space and protocol; and all others.
@@ -147,8 +147,14 @@ class SearchMemory(Journal):
         """Trials of one architecture (`Space.key_of`), oldest first."""
         where, parameters = matching(space_key=space_key, architecture_key=architecture_key, protocol=protocol)
         rows = self._run(f"SELECT body FROM trials WHERE {where} ORDER BY number", parameters)
-        return [Trial.from_json(json.loads(body)) for (body,) in rows]
+        return [self._trial(body) for (body,) in rows]
 
     def spaces(self) -> dict[str, Space]:
         """The spaces of all trials, by their key."""
-        return {key: Space.from_json(json.loads(body)) for key, body in self._run("SELECT key, body FROM spaces")}
+        rows = self._run("SELECT key, body FROM spaces")
+        with understood(self.path):
+            return {key: Space.from_json(json.loads(body)) for key, body in rows}
+
+    def _trial(self, body: str) -> Trial:
+        with understood(self.path):
+            return Trial.from_json(json.loads(body))

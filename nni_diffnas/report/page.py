@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from typing import Any
 from ..api.cost import COSTS
 from ..api.pareto import pareto_front
 from ..api.trial import Trial
+from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
 from . import wording
@@ -43,7 +46,20 @@ def _environment() -> Any:
     templates = files("nni_diffnas.report") / "templates"
     for name in ("style.css", "point.js"):
         environment.globals[name.partition(".")[0]] = Markup((templates / name).read_text())
+    environment.globals["policy"] = _policy((templates / "point.js").read_text())
     return environment
+
+
+def _policy(script: str) -> str:
+    """Content security policy of our pages: they load nothing, and of all scripts only ours runs.
+
+    Names and texts of a memory are a stranger's; what escaping should ever let through, the browser still refuses.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        f"base-uri 'none'; form-action 'none'"
+    )
 
 
 def render(template: str, **context: Any) -> str:
@@ -71,6 +87,7 @@ def render_report(source: Source, against: Source | None = None) -> str:
 
     Raises:
         JobError: ``against`` was scored by another protocol, or holds no random trials.
+        MemoryFileError: what the search noted is none of what searches note.
     """
     from ..api.errors import JobError
 
@@ -81,6 +98,11 @@ def render_report(source: Source, against: Source | None = None) -> str:
                 f"{against.name!r} cannot be compared with: it needs random trials of the same space and protocol "
                 f"({source.trials[-1].protocol or 'none recorded'})."
             )
+    with understood(source.memory):
+        return _filled(source, against)
+
+
+def _filled(source: Source, against: Source | None) -> str:
     outcome = source.outcome
     best = outcome.best
     planned = source.planned or len(source.trials)
@@ -257,8 +279,8 @@ def _shown(source: Source) -> str:
             "changed": [f"{label} {trial.architecture[label]}" for label in changed],
             "image": wording.samples(source, trial) if trial.id in with_picture else "",
         }
-    # Inside a script element only "</" could end it.
-    return json.dumps(shown).replace("</", "<\\/")
+    # Inside a script element only "<" can begin something else: its end, or a comment that hides the end.
+    return json.dumps(shown).replace("<", "\\u003c")
 
 
 def _mattered(source: Source) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from ..api.trial import REFERENCE, Objective, Trial
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..memory.experiment_folder import ExperimentFolder, find_experiment
+from ..memory.journal import understood
 from ..results.read import data_changed
 from ..results.verdict import Verdict, read_verdict
 from ..searching.ranking import Outcome
@@ -136,7 +138,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         MemoryFileError: the file is no search memory.
     """
     path = Path(name).expanduser()
-    folder = None if path.is_file() else find_experiment(name)
+    folder = None if os.path.isfile(path) else find_experiment(name)
     file = path.resolve() if folder is None else folder.memory
     experiment = None if folder is None else folder.id
     with SearchMemory.reading(file) as memory:
@@ -151,7 +153,8 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
     starts = [event for event in events if event.kind == "experiment"]
     job = load_job(job_file) if job_file else None
     if job is None and starts and "job" in starts[-1].body:
-        job = Job.recorded(starts[-1].body)
+        with understood(file):
+            job = Job.recorded(starts[-1].body)
     objective = job.make_objective() if job else Objective()
     scored = [trial for trial in trials if trial.status == "succeeded"]
     if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):

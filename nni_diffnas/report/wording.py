@@ -168,8 +168,8 @@ def choices(source: Source, architecture: Architecture, default: Mapping[str, Va
 
 
 def picture(file: Path | None) -> str:
-    """A PNG file as a data address; empty where there is none."""
-    if file is None or not file.is_file():
+    """A PNG file as a data address; empty where there is none, or a link, which may lead anywhere."""
+    if file is None or not file.is_file() or file.is_symlink():
         return ""
     return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..api.errors import JobError
 from ..api.family import Family
 from ..api.space import Value
+from ..pipeline_parts import read_index, refuse_links
 
 __all__ = ["export_pipeline", "read_weights"]
 
@@ -108,11 +109,12 @@ def _export_into_parts(
     if folder.resolve() == parts.resolve():
         raise JobError(f"{folder} holds the pipeline that the network comes from: give another folder.")
     _refuse_foreign(folder)
+    refuse_links(parts)
     state = _matching(family, architecture, weights)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(parts, folder, ignore=lambda at, names: ["unet"] if Path(at) == parts else [])
     (folder / "unet").mkdir()
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_index(folder)
     index["unet"] = list(family.save_diffusers(architecture, state, folder / "unet"))
     _write_json(folder / "model_index.json", index)
     return folder

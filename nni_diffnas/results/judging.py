@@ -25,7 +25,7 @@ from ..api.family import Family
 from ..api.space import Architecture, Value
 from ..api.trial import BY_HAND, Trial
 from ..cache import fingerprint
-from ..job import Job
+from ..job import Job, refuse_missing
 from ..searching.halving import rung_setting
 from ..searching.progress import progress_bar
 from ..searching.ranking import Outcome
@@ -109,6 +109,7 @@ def judge(
         SpaceError: one of ``also`` is not of the space.
         TrialFailure: a training failed.
     """
+    refuse_missing(job)
     judged, evaluation = contestants(job, winner, trials, also), _evaluation(job, longer)
     if changed := evaluation.changed_since(winner.protocol, described):
         raise DataError(f"{changed}, so that no image is sure to be unseen: put it back as it was, or search anew.")

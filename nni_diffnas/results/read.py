@@ -10,9 +10,10 @@ from typing import Any
 
 from ..api.errors import DiffNASError, JobError
 from ..api.trial import Trial
-from ..job import Job
+from ..job import Job, refuse_missing
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
+from ..memory.journal import understood
 from ..searching.ranking import Outcome
 from ..searching.search import Search
 from ..trial.result_file import reason_of
@@ -109,21 +110,23 @@ def read_search(folder: ExperimentFolder) -> Findings:
             )
         trials, others = memory.latest_alike(folder.id)
     described = str(start.get("described", ""))
-    return Findings(folder, Job.recorded(start), str(start["strategy"]), tuple(trials), tuple(others), described)
+    with understood(folder.memory):
+        job, strategy = Job.recorded(start), str(start["strategy"])
+    return Findings(folder, job, strategy, tuple(trials), tuple(others), described)
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
     """Output folder of a trial; one that is on another machine is fetched."""
     output = folder.output(trial.id)
-    if output is not None and (output / WEIGHTS).is_file():
+    if output is not None and (output / WEIGHTS).is_file() and folder.owns(output / WEIGHTS):
         return output
     from .remote import fetch_output
 
     fetched = fetch_output(folder, trial.job_id)
     if fetched is None or not (fetched / WEIGHTS).is_file():
         raise JobError(
-            f"The weights of trial {trial.id} are not on this machine, nor on one that NNI's remote service used: "
-            f"train it again with 'nni-diffnas train'."
+            f"The weights of trial {trial.id} are not in the experiment's folder (a link out of it is not followed), "
+            f"nor on a machine that NNI's remote service used: train it again with 'nni-diffnas train'."
         )
     return fetched
 
@@ -141,6 +144,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     Raises:
         JobError: its weights are not on this machine, or its evaluator makes no pipelines.
     """
+    refuse_missing(job.model_copy(update={"data": {}}))  # weights are there already: no image is needed
     scheduler = job.make_evaluation().scheduler_config()
     if scheduler is None:
         raise JobError(
@@ -148,10 +152,12 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
             f"to export."
         )
     output = _output_with_weights(folder, trial)
+    if to.parent == folder.path and not folder.owns(to):
+        raise JobError(f"{str(to)!r} is a link out of the experiment's folder: give another folder with --to.")
     from .export import export_pipeline
 
     pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
-    if (output / SAMPLES).is_file():
+    if (output / SAMPLES).is_file() and folder.owns(output / SAMPLES):
         shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)
     write_card(pipeline, job, trial, trials, _verdict_of(folder, trial))
     return pipeline

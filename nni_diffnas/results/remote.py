@@ -35,11 +35,20 @@ def machines_of(folder: ExperimentFolder) -> list[Mapping[str, Any]]:
     return [machine for service in services for machine in service.get("machineList") or ()]
 
 
+def _started_here(folder: ExperimentFolder) -> bool:
+    """Whether NNI has an experiment of this user in this folder: the machines are then those that he has named."""
+    from nni.tools.nnictl.config_utils import Experiments
+
+    known = Experiments().get_all_experiments().get(folder.id, {})
+    return "logDir" in known and Path(known["logDir"], folder.id).resolve() == folder.path.resolve()
+
+
 def fetch_output(folder: ExperimentFolder, job_id: str) -> Path | None:
     """Copy a job's output folder here, where `ExperimentFolder.output` finds it; ``None`` where none has it.
 
     Raises:
-        JobError: the machines can only be reached with a password, or there is no ``scp``.
+        JobError: the machines can only be reached with a password, there is no ``scp``, or the experiment is not one of
+            this user's.
     """
     if not job_id.isalnum():
         return None
@@ -47,6 +56,11 @@ def fetch_output(folder: ExperimentFolder, job_id: str) -> Path | None:
     keyed = [machine for machine in machines if machine.get("sshKeyFile")]
     if machines and not keyed:
         raise JobError("The remote machines are reached by password: give them sshKeyFile, or copy the output by hand.")
+    if machines and not _started_here(folder):
+        raise JobError(
+            f"The output of job {job_id} is on another machine, and NNI does not know experiment {folder.id} at this "
+            f"place: copy the output by hand, since a folder that came from elsewhere may name any machine."
+        )
     if keyed and shutil.which("scp") is None:
         raise JobError("There is no scp on this machine: install the OpenSSH client to fetch weights.")
     target = folder.path / "environments" / "fetched" / "trials" / job_id

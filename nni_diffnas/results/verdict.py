@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
@@ -159,7 +159,7 @@ class Verdict:
                 return cls(objective, _version_0_1(body, file.parent), file.parent)
             networks = tuple(_judged(network) for network in body.pop("networks"))
             return cls(objective, networks, file.parent, **{**body, "looks": tuple(body["looks"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
             raise JobError(
                 f"The verdict {file} cannot be read: compute it again with 'nni-diffnas verdict'."
             ) from error
@@ -172,6 +172,8 @@ def _cost(network: Judged | None, quantity: str) -> float | None:
 def _judged(body: Mapping[str, Any]) -> Judged:
     cost = body["cost"]
     lists = {name: tuple(body[name]) for name in ("scores", "runs")}
+    if not all(PurePath(run).name == run for run in lists["runs"]):
+        raise ValueError("a run is a folder beside the verdict")  # of a stranger's file, which may name others
     return Judged(**{**body, **lists, "cost": None if cost is None else Cost(**cost)})
 
 

@@ -105,6 +105,8 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     Raises:
         SpaceError, JobError: another set of labels, or a value that the space does not have.
     """
+    if not isinstance(search_space, Mapping):
+        raise JobError(f"The config's search space must be an object of labels, not {repr(search_space)[:100]}.")
     space, offered = family.space, Space.from_nni(search_space)
     extra = set(offered.labels) - set(space.labels)
     missing = set(space.labels) - set(offered.labels) - set(space.stock)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from ..api.ending import Ending
 from ..api.errors import DiffNASError
+from ..language_model.redaction import Redactor
 
 __all__ = ["RESULT_FILE", "TrialRecord", "failure_in", "reason_of"]
 
@@ -29,8 +31,8 @@ _RESERVED = 4096
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in one line why a trial failed."""
-    text = " ".join(str(error).split())
+    """Say in one line, without keys of the environment, why a trial failed."""
+    text = Redactor().text(" ".join(str(error).split()))
     if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
         return f"out of memory: {text or 'no more could be allocated'}"
     if any(sign in text for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
@@ -55,6 +57,16 @@ def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
+def _written(field: tuple[str, Any]) -> bool:
+    """Whether a field of the file has the type that trials give it."""
+    name, value = field
+    if name in ("trial", "process", "failure"):
+        return isinstance(value, str)
+    if name == "metrics":
+        return isinstance(value, dict) and all(isinstance(measured, int | float | list) for measured in value.values())
+    return True
+
+
 class TrialRecord:
     """The record of one trial, written by the process that runs it.
 
@@ -73,12 +85,12 @@ class TrialRecord:
 
     @staticmethod
     def read(file: Path) -> dict[str, Any]:
-        """What a trial wrote; empty where there is nothing, or nothing whole."""
+        """What a trial wrote; empty where there is nothing, nothing whole, or something that no trial writes."""
         try:
             content = json.loads(file.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if isinstance(content, dict) and all(map(_written, content.items())) else {}
 
     def _write(self, content: Mapping[str, Any]) -> None:
         text = json.dumps({"trial": self.trial_id, "process": self._process, **content}, indent=1).encode()
@@ -96,8 +108,9 @@ class TrialRecord:
         The result of another trial, which NNI ran in this folder before a resume, is kept beside.
         """
         before = self.read(self._file)
-        if "metrics" in before and before.get("trial") not in ("", self.trial_id):
-            self._file.rename(self.folder / f"result-{before['trial']}.json")
+        if "metrics" in before and before.get("trial", "") not in ("", self.trial_id):
+            # The folder may be a stranger's: whatever he calls his trial, the file stays here.
+            self._file.rename(self.folder / f"result-{re.sub(r'[^A-Za-z0-9._-]', '_', before['trial'])[:100]}.json")
         self._write({})
 
     @property

@@ -51,8 +51,8 @@ class UNetFamily(Family):
     (``tests/search_spaces/unet/test_family.py`` counts them.)
 
     Args:
-        preset: ``digits`` (8x8x1), ``pixels8`` (8x8x3), ``pixels16`` (16x16x3), ``mnist`` (28x28x1), ``cifar10`` (32x32x3), ``pixels64``
-            (64x64x3) or ``latents`` (32x32x4).
+        preset: ``digits`` (8x8x1), ``pixels8`` (8x8x3), ``pixels16`` (16x16x3), ``mnist`` (28x28x1), ``cifar10``
+            (32x32x3), ``pixels64`` (64x64x3) or ``latents`` (32x32x4).
         options: overrides of the preset, see `UNetOptions`.
 
     Raises:

@@ -14,13 +14,15 @@ from stand_ins import MutatingModel
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 
 KEY = "sk-planted-4f1c9a0be7d2583361"
+PLANTED = {"OPENAI_API_KEY": KEY, "HF_TOKEN": "hf_planted0be7d258", "AWS_SECRET_ACCESS_KEY": "wJalrplanted/K7MDENG"}
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 @pytest.mark.nni
 def test_a_planted_key_is_nowhere(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name, secret in PLANTED.items():
+        monkeypatch.setenv(name, secret)
     job = {
         "space": {"type": "mlp"},
         "evaluator": {"type": "denoise2d", "steps": 20},
@@ -39,10 +41,10 @@ def test_a_planted_key_is_nowhere(tmp_path: Path, plugin_site: Path, monkeypatch
                     answers.append(answer.read())
         assert server.requests, "the key was not used"
     assert len(answers) == 5
-    assert not [answer for answer in answers if KEY.encode() in answer]
+    assert not [answer for answer in answers for secret in PLANTED.values() if secret.encode() in answer]
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(written) > 15
-    assert not [file for file in written if KEY.encode() in file.read_bytes()]
+    assert not [file for file in written for secret in PLANTED.values() if secret.encode() in file.read_bytes()]
 
 
 def test_nothing_is_unpickled() -> None:

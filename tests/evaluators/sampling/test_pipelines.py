@@ -156,3 +156,30 @@ def test_a_teacher_distilled_to_few_steps_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(config))
     teacher = TeacherPipeline(BlockwiseUNetFamily(tmp_path))
     assert type(teacher.parameterisation).__name__ == "EpsilonPrediction"
+
+
+CODE = """
+from pathlib import Path
+from diffusers import UNet2DModel
+Path("CANARY").write_text("ran")
+
+
+class Canary(UNet2DModel):
+    pass
+"""
+
+
+def test_code_of_a_pipeline_runs_only_where_that_is_allowed_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, canary = save(tmp_path / "pipeline"), tmp_path / "canary"
+    (folder / "unet" / "canary.py").write_text(CODE.replace("CANARY", str(canary)))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["canary", "Canary"]}))
+    with pytest.raises(JobError, match="add --trust-remote-code if it brings code"):
+        load(folder)
+    assert not canary.exists()
+    assert "may run" not in capsys.readouterr().err
+    Generator.load(folder, DPM, 2, 0, torch.device("cpu"), trust=True)
+    assert canary.read_text() == "ran"
+    assert "may run, since trust_remote_code is true: unet/canary.py" in capsys.readouterr().err

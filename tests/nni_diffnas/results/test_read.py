@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from tuner_door import table_job
 
-from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.errors import JobError, MemoryFileError
 from nni_diffnas.doors.in_process import run_search
-from nni_diffnas.job import load_job
+from nni_diffnas.job import load_job, refuse_missing
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.read import read_search
@@ -88,3 +89,33 @@ def test_reading_needs_no_write(experiment: Path) -> None:
             assert len(read_search(ExperimentFolder(place)).trials) == 3
             assert "RandomSearch" in render_report(read_source(str(place)))
             assert sorted(place.rglob("*")) == before
+
+
+def test_data_that_lies_elsewhere_on_this_machine_is_named_with_the_remedy(experiment: Path) -> None:
+    search = read_search(ExperimentFolder(experiment))
+    shutil.move(experiment.parents[1] / "table.npz", experiment.parents[1] / "moved.npz")
+    with pytest.raises(
+        JobError, match=r"path of the search is '.*table\.npz', which is not on this machine: put it there"
+    ):
+        refuse_missing(search.job)
+    (experiment.parents[1] / "table.npz").symlink_to("moved.npz")
+    refuse_missing(search.job)
+
+
+@pytest.mark.parametrize(
+    ("table", "body"),
+    [
+        ("trials", "{"),
+        ("trials", "[]"),
+        ("trials", '{"id": 5}'),
+        ("events", "x"),
+        ("events", '{"job": {"space": 5}}'),
+        ("spaces", '{"choices": 3}'),
+    ],
+)
+def test_an_entry_that_no_search_writes_is_one_sentence(experiment: Path, table: str, body: str) -> None:
+    with closing(sqlite3.connect(experiment / "memory.sqlite")) as rows:
+        rows.execute(f"UPDATE {table} SET body = ?", [body])
+        rows.commit()
+    with pytest.raises(MemoryFileError, match="holds an entry that cannot be read"):
+        render_report(read_source(str(experiment)))

@@ -1,0 +1,5 @@
+"""``python -m nni_diffnas.cli`` is the command, too."""
+
+from . import main
+
+main()

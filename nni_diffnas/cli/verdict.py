@@ -1,0 +1,69 @@
+"""``nni-diffnas verdict``: what a search has gained over doing it by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import ExperimentArgument, make_folder, read_architecture
+
+__all__ = ["verdict"]
+
+
+def _looks(seeds: str) -> tuple[int, ...]:
+    from ..api.errors import JobError
+    from ..results.intervals import LOOKS
+
+    if seeds == "auto":
+        return LOOKS
+    if not seeds.isdecimal() or int(seeds) < 2:
+        raise JobError(f"--seeds is {seeds!r}: give a number of at least 2, or auto.")
+    return (int(seeds),)
+
+
+def verdict(
+    experiment: ExperimentArgument,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            help="Fresh seeds for which each network is trained; 'auto' takes 3, and 3 more until winner and by hand "
+            "are told apart, 12 at most.",
+            metavar="N|auto",
+        ),
+    ] = "3",
+    longer: Annotated[float, typer.Option(help="Training as a multiple of a trial's.", min=0.01, max=1e6)] = 1.0,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Intervals of differences seed by seed: where common seeds help.")
+    ] = False,
+    arch: Annotated[
+        list[Path] | None, typer.Option(help="Architecture file (JSON) that is judged, too; may be repeated.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 2,
+    output: Annotated[Path | None, typer.Option(help="Folder; <experiment>/verdict without it.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Id of another trial than the best.")] = None,
+) -> None:
+    """Say what the search gained over doing it by hand: winner, by hand and default trained with fresh seeds.
+
+    All are scored on held-out images. A verdict that was killed goes on by the same command.
+    """
+    from ..memory.experiment_folder import find_experiment
+    from ..results.judging import challenger, judge
+    from ..results.read import read_search
+    from ..results.verdict_text import describe_verdict, look_in_words
+
+    looks = _looks(seeds)
+    search = read_search(find_experiment(experiment))
+    also = {file.stem: read_architecture(file) for file in arch or ()}
+    folder = make_folder(output or search.folder.path / "verdict")
+    chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
+    best = search.outcome.best
+    if not trial and best is not None and chosen is not best:
+        print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
+    found = judge(
+        search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
+        described=search.described,
+        watch=lambda verdict: print(look_in_words(verdict), flush=True) if len(looks) > 1 else None,
+    )  # fmt: skip
+    print(describe_verdict(found))

@@ -1,0 +1,91 @@
+"""YAML as people write it, read without surprises: what they would not notice is refused by line.
+
+YAML itself lets a field that is given twice silently overwrite itself, reads ``010`` as 8, and lets a file of a few
+lines stand for thousands of millions of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .api.errors import JobError
+
+__all__ = ["read_yaml", "walk"]
+
+MOST_VALUES = 100_000
+"""Values of a file, its anchors written out."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses fields that are given twice, and octal numbers."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"field {key.value!r} is given twice: leave one", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def decimal(self, node: yaml.ScalarNode) -> int:
+        """A whole number."""
+        digits = str(node.value).lstrip("+-").replace("_", "")
+        if len(digits) > 1 and digits.isdigit() and digits[0] == "0":
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} begins with a zero, which YAML reads as octal: leave it out", node.start_mark
+            )
+        return int(self.construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.decimal)
+
+
+def walk(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """The single values of nested fields, each with its place, such as ``evaluator.training.images``."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from walk(value, f"{at}.{name}" if at else str(name))
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            yield from walk(value, f"{at}[{i}]")
+    else:
+        yield at, content
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Read a YAML file.
+
+    Args:
+        path: of the file.
+        what: it is, for messages, such as ``Job file``.
+
+    Raises:
+        JobError: it cannot be read, is no YAML, gives a field twice, or is endless.
+    """
+    name = f"{what} {str(path)!r}"
+    try:
+        odd = path.exists() and not path.is_file()  # to read a pipe would be to wait for ever
+        content = None if odd else yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except OSError as error:
+        raise JobError(f"{name} cannot be read: {error.strerror}; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise JobError(f"{name} is not UTF-8 ({error}): save it as UTF-8.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of dates, huge numbers, names with a zero byte
+        reason = " ".join(str(error).split())[:300]
+        raise JobError(f"{name} is not YAML: {reason or 'it is nested too deeply'}.") from error
+    if odd:
+        raise JobError(f"{name} is no file: check the path.")
+    try:
+        count = sum(1 for _ in zip(walk(content), range(MOST_VALUES), strict=False))
+    except RecursionError as error:
+        raise JobError(f"{name} holds an anchor within itself: write its values out.") from error
+    if count == MOST_VALUES:
+        raise JobError(f"{name} stands for more than {MOST_VALUES:,} values: write out what its anchors mean.")
+    return content

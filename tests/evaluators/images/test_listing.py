@@ -1,0 +1,97 @@
+"""What lies in folders and archives of all makers, and what is told of it."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import load, write
+from PIL import Image
+
+from nni_diffnas.api.errors import DataError
+
+
+def test_a_zip_of_windows_has_folders_too(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        for index, name in enumerate(("cat\\a.png", "cat\\b.png", "dog\\c.png")):
+            write(tmp_path / "one.png", value=40 + index)
+            info = zipfile.ZipInfo()
+            info.filename = name  # the constructor would turn the separators
+            archive.writestr(info, (tmp_path / "one.png").read_bytes())
+    assert load(tmp_path / "packed.zip").class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("7", "007"), "two classes of one number"),
+        (("1", "9" * 30), "a class of number 9999"),
+        (("0", "00"), "two classes"),
+    ],
+)
+def test_class_numbers_that_cannot_be_meant(names: tuple[str, str], said: str, tmp_path: Path) -> None:
+    for index, name in enumerate(names):
+        write(tmp_path / name / "a.png", value=40 + index)
+    with pytest.raises(DataError, match=said):
+        load(tmp_path)
+    assert load(tmp_path, class_numbers="in_turn").classes == 2
+
+
+def test_a_class_that_is_a_link_to_another_is_told(tmp_path: Path) -> None:
+    for index in range(2):
+        write(tmp_path / "cat" / f"{index}.png", value=40 + index)
+    (tmp_path / "dog").symlink_to("cat")
+    assert "1 links to a folder that is among them already (dog)" in load(tmp_path).left_out
+
+
+def test_the_layout_of_imagenet_names_the_folder_to_give(tmp_path: Path) -> None:
+    for index, name in enumerate(("train/cat/a.png", "train/dog/b.png", "val/cat/c.png")):
+        write(tmp_path / name, value=40 + index)
+    with pytest.raises(DataError, match=r"in folders within folders only \(train/cat/a\.png\): name .*/train'"):
+        load(tmp_path)
+
+
+def test_a_workflow_beside_the_pixels_does_no_harm(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("workflow", "step " * 500_000, zip=True)
+    for index in range(2):
+        Image.new("L", (4, 4), 40 + index).save(tmp_path / f"{index}.png", pnginfo=info)
+    assert len(load(tmp_path).pixels) == 2
+
+
+def test_names_of_other_encodings_are_told_in_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "a.png")
+    write(tmp_path / "b.png", value=50)
+    for name in (b"k\xff.txt", b"new\nline.txt", b"\x1b[2J.txt"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"")
+    left_out = load(tmp_path).left_out
+    assert left_out.isprintable()
+    assert "k\\udcff.txt" in left_out
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "index"])
+def test_a_damaged_cache_is_named_with_the_remedy(harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path / "cache"))
+    for index in range(2):
+        write(tmp_path / "data" / f"{index}.png", value=40 + index)
+    load(tmp_path / "data")
+    (pixels,) = (tmp_path / "cache").rglob("pixels.npy")
+    (index_file,) = (tmp_path / "cache").rglob("index.json")
+    if harm == "cut":
+        pixels.write_bytes(pixels.read_bytes()[:-8])
+    elif harm == "gone":
+        shutil.rmtree(pixels.parent)
+    else:
+        index_file.write_text("")
+    with pytest.raises(DataError, match=r"are damaged .*: delete its folders sources-2 and images-2"):
+        load(tmp_path / "data")
+
+
+def test_images_without_pixels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 0, 8), dtype=np.uint8))
+    with pytest.raises(DataError, match="have no pixels"):
+        load(tmp_path / "a.npz")
