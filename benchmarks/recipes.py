@@ -136,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Seed by seed, so that an early report compares all.
     for seed, width, change in itertools.product(range(given.seeds), given.width, changes):
         plainly = {"images": given.images, "learning_rate": given.learning_rate}
-        key = fingerprint(width, Recipe(**{**plainly, **CHANGES[change]}).fingerprint, seed, given.images, given.samples)
+        key = fingerprint(
+            width, Recipe(**{**plainly, **CHANGES[change]}).fingerprint, seed, given.images, given.samples
+        )
 
         def make(change: str = change, width: str = width, seed: int = seed) -> dict[str, Any]:
             plain, changed = (

@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -256,6 +256,11 @@ class TimedFamily(Family):
     def cuts(self) -> Mapping[str, tuple[Value, ...]]:
         """The family's cuts."""
         return self.family.cuts
+
+    @property
+    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
+        """Those of the family."""
+        return self.family.gains
 
     @property
     def pipeline(self) -> Path | None:

@@ -43,7 +43,7 @@ def test_the_main_job_guides_at_least_eight_of_its_twelve_trials() -> None:
     assert kinds[1:4] == ["generated"] * 3
     assert kinds[4:] == ["guided"] * 8
     assert all(search.view.budget.admits(family.cost(trial.architecture)) for trial in search.trials[1:])
-    assert strategy.invalid == 0
+    assert strategy.pool.invalid == 0
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_nnis_mobilenetv3_is_searched_by_its_native_labels() -> None:
     for _ in range(5):
         (trial,) = search.ask(1)
         search.tell(trial.id, {"accuracy": score(trial.architecture)})
-    assert [trial.origin.kind for trial in search.trials] == ["generated"] * 3 + ["guided"] * 2
+    assert [trial.origin.kind for trial in search.trials] == ["start"] * 3 + ["guided"] * 2
     network = hub.freeze(search.trials[-1].architecture)
     weights = sum(int(np.prod(parameter.shape)) for parameter in network.parameters())
     assert weights > 100_000

@@ -50,10 +50,10 @@ def test_finds_the_best_of_243_in_a_few_trials(make) -> None:
     run(search, 16)
     assert max(trial.metrics["score"] for trial in search.trials) == 0
     kinds = [trial.origin.kind for trial in search.trials]
-    assert kinds[:4] == ["generated"] * 4
+    assert kinds[:4] == ["start"] * 4
     assert set(kinds[4:]) == {"guided"}
-    assert search.strategy.invalid == 0
-    assert search.strategy.generated > 100
+    assert search.strategy.pool.invalid == 0
+    assert search.strategy.pool.generated > 100
 
 
 def test_same_history_same_suggestion_after_a_resume(make) -> None:
