@@ -1,17 +1,17 @@
-"""How soon does a search among UNets find the best kind of network, where it starts from networks made by hand?
+"""Trials that a search among UNets needs to find the best kind of network, where it starts from networks by hand.
 
     python benchmarks/kinds.py --strategies guided,evolution,random --seeds 10 [--halving 3]
 
-Preset ``pixels16``, at most half of the default's MACs, 24 trials, as in ``pays.py``: first the default and those by hand,
-which are all of one kind. Nothing is trained. Each seed has a world of its own, in which the logarithm of the loss is a
-sum of effects that are drawn: of each block kind (deviation 1.5 %, and 0.4 % more at each level), of resampling and skips
-(1 %), of the other choices (0.2 to 0.7 %); it falls with MACs and parameters, by slopes that are a guess, and
-a training adds 0.5 % of noise. With ``--halving``, losses at a quarter, half and three quarters of a training, with more
-noise, stop trials.
+Preset ``pixels16``, at most half of the default's MACs, 24 trials, as in ``pays.py``: first the default and those by
+hand, which are all of one kind. Nothing is trained. Each seed has a world of its own, in which the logarithm of the
+loss is a sum of effects that are drawn: of each block kind (deviation 1.5 %, and 0.4 % more at each level), of
+resampling and skips (1 %), of the other choices (0.2 to 0.7 %). It falls with MACs and parameters, by slopes that are a
+guess, and a training adds 0.5 % of noise. With ``--halving``, losses at a quarter, half and three quarters of a
+training, with more noise, stop trials.
 
-Printed: the trial at which the first network of the best kind is trained (its block at two levels of three, its resampling
-and its skips); the noise-free loss of the network that a search would choose, in per cent above the best of the world;
-and what it is ahead of the best by hand.
+Printed: the trial at which the first network of the best kind is trained (its block at two levels of three, its
+resampling and its skips); the noise-free loss of the network that a search would choose, in per cent above the best of
+the world; what it is ahead of the best by hand, in per cent; how many whole trainings it took.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from reporting import report
+from tabular import PLUGINS, Mutating
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.space import Architecture
@@ -38,7 +39,6 @@ from nni_diffnas.plugins import find_plugin
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.searching.search import Search
 
-PLUGINS = {"guided": "DiffusionGuided", "evolution": "RegularizedEvolution", "random": "RandomSearch"}
 OBJECTIVE = Objective("loss", "minimize")
 MARKS = (10, 16, 24)
 NOISE = 0.005
@@ -92,6 +92,7 @@ class World:
         return {**rungs, "loss": final}
 
     def is_of_kind(self, architecture: Architecture) -> bool:
+        """Whether its choices of kind are the best ones."""
         blocks = [value for label, value in architecture.items() if label.endswith(".block")]
         return blocks.count(self.kind["block"]) > len(blocks) / 2 and all(
             architecture[name] == self.kind[name] for name in ("resample", "skips")
@@ -117,7 +118,8 @@ class World:
 
 def searched(world: World, name: str, seed: int, trials: int, options: dict[str, Any]) -> tuple[list[Trial], float]:
     """The trials of one search, and the seconds that it took to suggest them."""
-    strategy = find_plugin("strategies", PLUGINS[name])(objective=OBJECTIVE, budget=world.budget, seed=seed, **options)
+    made = Mutating if name == "mutation" else find_plugin("strategies", PLUGINS[name])
+    strategy = made(objective=OBJECTIVE, budget=world.budget, seed=seed, **options)
     search = Search(strategy, world.space, world.family, experiment=f"{name}-{seed}")
     seconds = 0.0
     while len(search.own) < trials:
@@ -176,15 +178,16 @@ def main() -> None:
     marks = sorted({min(mark, given.trials) for mark in MARKS})
     rows, results = [], {}
     for name in given.strategies.split(","):
-        options = {**(given.guided if name == "guided" else {}), "halving": given.halving}
+        options = {**(given.guided if name in ("guided", "mutation") else {}), "halving": given.halving}
         runs = []
         for seed in range(given.first_seed, given.first_seed + given.seeds):
-
-            def make(seed: int = seed, name: str = name, options: dict[str, Any] = options) -> dict[str, Any]:
-                return run(World(family, budget, seed), name, seed, given.trials, options)
-
             what = {"strategy": name, "seed": seed, "trials": given.trials, "options": options}
-            made = make() if journal is None else journal.once(fingerprint(what), lambda: {**what, **make()})
+
+            def make(what: dict[str, Any] = what) -> dict[str, Any]:
+                world = World(family, budget, what["seed"])
+                return {**what, **run(world, what["strategy"], what["seed"], what["trials"], what["options"])}
+
+            made = make() if journal is None else journal.once(fingerprint(what), make)
             runs.append(made)
             print(f"{name} {seed}: kind {made['kind_found']}, {made['regrets'][-1]:.2f} %", file=sys.stderr, flush=True)
         regrets = np.array([[r["regrets"][min(m, len(r["regrets"])) - 1] for m in marks] for r in runs])

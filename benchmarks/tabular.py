@@ -119,6 +119,7 @@ class Mutating(DiffusionGuided):
     """Half of the candidates mutate the best trials once, half are drawn at random: no generator."""
 
     def propose(self, scored: Any, taken: Any, noise: Any, pull: Any) -> Any:
+        """As many as are generated otherwise; the pull is not heeded."""
         search, count, found = self.search, self.settings.candidates, []
         best = sorted(scored, key=self._rank, reverse=True)[:8]
         drawn = [search.space.mutate(best[i % len(best)].architecture, search.rng) for i in range(count // 2)]

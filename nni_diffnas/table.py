@@ -216,7 +216,7 @@ def cell_gains(labels: Sequence[str], widths: Sequence[int]) -> tuple[Mapping[st
         labels: of the operations.
         widths: channels of the cells, one stack after the other.
     """
-    by_width = [
+    by_width: list[dict[Value, float]] = [
         {
             "none": 0.0,
             "skip_connect": 1.0,

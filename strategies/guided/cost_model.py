@@ -43,7 +43,7 @@ class CostModel:
     """
 
     def __init__(
-        self, features: Features, family: Family, names: Sequence[str], architectures: int = 4000, steps: int = 2000
+        self, features: Features, family: Family, names: Sequence[str], architectures: int = 4000, steps: int = 1000
     ) -> None:
         self.names, self._features = tuple(names), features
         encoding: Encoding = features.encoding

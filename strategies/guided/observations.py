@@ -15,6 +15,7 @@ from nni_diffnas.api.trial import REFERENCE, UNRANKED, Trial
 
 from .cost_model import COSTS, CostModel
 from .encoding import Encoding
+from .forecast import forecast
 from .outcomes import Outcomes
 
 __all__ = ["Known", "Observations"]
@@ -29,16 +30,19 @@ class Known:
         targets: ``n x m`` targets, one column an objective, more is better.
         pending: ``k x L x V`` one-hot matrices of the trials under way.
         candidates: the first so many trials may win; the others only teach.
+        doubt: ``n`` variances of the first column beside the noise that all share: of what was only forecast.
     """
 
     matrices: torch.Tensor
     targets: torch.Tensor
     pending: torch.Tensor
     candidates: int
+    doubt: torch.Tensor
 
     def agrees(self, other: Known) -> bool:
         """Whether the finished trials are the same."""
-        return torch.equal(self.matrices, other.matrices) and torch.equal(self.targets, other.targets)
+        pairs = ((self.matrices, other.matrices), (self.targets, other.targets), (self.doubt, other.doubt))
+        return all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 class Observations:
@@ -48,14 +52,22 @@ class Observations:
         search: that is observed.
         encoding: of its space.
         objectives: further metrics to minimise, those that are known exactly last.
+        compared: metric by which trials are stopped on their way (`nni_diffnas.searching.halving.Halving`); the
+            objective by default.
         cost_model: copy of the costs among them; ``None`` where there is none.
     """
 
     def __init__(
-        self, search: SearchView, encoding: Encoding, objectives: Sequence[str], cost_model: CostModel | None
+        self,
+        search: SearchView,
+        encoding: Encoding,
+        objectives: Sequence[str],
+        cost_model: CostModel | None,
+        compared: str | None = None,
     ) -> None:
         self._search, self._encoding, self._cost_model = search, encoding, cost_model
         self.objectives = tuple(objectives)
+        self._compared = compared or search.objective.metric
 
     @property
     def scored(self) -> list[Trial]:
@@ -77,6 +89,11 @@ class Observations:
         ]
 
     @property
+    def _stopped(self) -> list[Trial]:
+        """Trials that have ended well before their training did."""
+        return [t for t in self._comparable if t.status == "succeeded" and self._raw(t) is None]
+
+    @property
     def _failed(self) -> list[Trial]:
         protocol = self._search.about.protocol
         return [t for t in self._search.trials if t.status == "failed" and t.protocol == protocol]
@@ -96,16 +113,26 @@ class Observations:
         return None if value is None or not 0 < value < math.inf else -math.log(value)
 
     def known(self, scored: Sequence[Trial], taken: Sequence[Architecture]) -> Known:
-        """What surrogates are fitted to: scored trials first, then references, then failed ones, which count as worst.
+        """What surrogates are fitted to: scored trials first, then those that only teach.
+
+        These are references; trials that were stopped on their way, by what their rungs forecast; and failed ones,
+        which count as the worst.
 
         Args:
             scored: from `scored`; one at least.
             taken: architectures that count as pending beside those that are.
         """
         references, failed = self.references, self._failed
-        found = [*scored, *references]
-        scores = np.array([self._raw(trial) for trial in found], dtype=np.float64)
-        columns = [Outcomes(scores[: len(scored)])(np.append(scores, [scores.min()] * len(failed)))]
+        complete = [*scored, *references]
+        forecasts = forecast(self._stopped, complete, self._compared, self._raw)
+        found = [*complete, *(each.trial for each in forecasts)]
+        scores = np.array([*map(self._raw, complete), *(each.score for each in forecasts)], dtype=np.float64)
+        outcomes = Outcomes(scores[: len(scored)])
+        columns = [outcomes(np.append(scores, [scores.min()] * len(failed)))]
+        deviations = np.array([0.0] * len(complete) + [each.deviation for each in forecasts] + [0.0] * len(failed))
+        apart = (outcomes(np.append(scores, [0.0] * len(failed)) + deviations) - outcomes(
+            np.append(scores, [0.0] * len(failed)) - deviations
+        )) / 2  # fmt: skip
         for name in self.objectives:
             values = np.array([self._minimised(trial, name) for trial in found], dtype=np.float64)
             worst = [values.min() if name not in COSTS else self._minimised(t, name) or values.min() for t in failed]
@@ -118,6 +145,7 @@ class Observations:
             torch.from_numpy(np.stack(columns, axis=1)),
             encoding.one_hot(encoding.indices(pending)),
             len(scored),
+            torch.from_numpy(apart**2),
         )
 
     def exact(self, scored: Sequence[Trial]) -> list[Callable[[torch.Tensor], torch.Tensor]]:
@@ -126,8 +154,9 @@ class Observations:
         for name in self.objectives:
             if name not in COSTS or self._cost_model is None:
                 continue
-            trials = [*scored, *self.references]
-            values = np.array([self._minimised(trial, name) for trial in trials], dtype=np.float64)
+            complete = [*scored, *self.references]
+            stopped = [each.trial for each in forecast(self._stopped, complete, self._compared, self._raw)]
+            values = np.array([self._minimised(trial, name) for trial in complete + stopped], dtype=np.float64)
             mean, deviation = float(values.mean()), float(values.std()) or 1.0
             model = self._cost_model
             at = model.names.index(name) - len(model.names)  # the costs are the last inputs of the surrogates

@@ -6,7 +6,7 @@ those that it ranks highest are kept, and of these the one is taken that lies fa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -68,9 +68,8 @@ class Starts:
     def _draws(self) -> list[Architecture]:
         """Distinct random architectures within budget."""
         search = self._search
-        if search.family is None:
-            drawn = (search.space.sample(search.rng) for _ in range(_POOL))
-        else:
+        drawn: Iterator[Architecture] = (search.space.sample(search.rng) for _ in range(_POOL))
+        if search.family is not None:
             drawn = draws_within(search.family, search.budget, search.rng, _TRIES)
         return list({tuple(a.items()): a for a in islice(drawn, _POOL)}.values())
 

@@ -171,7 +171,9 @@ class DiffusionGuided(AskTellStrategy):
             cost_model = CostModel(self.features, search.family, names)
             self.features.known.append(cost_model.standard)
         exactly_known_last = sorted(settings.objectives, key=lambda name: name in COSTS)
-        self.observations = Observations(search, self.generator.encoding, exactly_known_last, cost_model)
+        halving = self.options.halving
+        compared = None if halving is None else halving.compared(search.objective)
+        self.observations = Observations(search, self.generator.encoding, exactly_known_last, cost_model, compared)
         self.pool = Candidates(search, self.generator, cost_model, settings.sampler_steps)
         self._starts = Starts(search, self.features, prior if settings.starts == "prior" else None)
         self._fitted: tuple[Known, list[Model]] | None = None
@@ -206,8 +208,8 @@ class DiffusionGuided(AskTellStrategy):
         seed = int(self.search.rng.integers(2**31))
         noise = torch.Generator().manual_seed(seed)
         scored = self.observations.scored
-        trials = [*scored, *self.search.pending]
-        started = sum(trial.origin.kind not in _NOT_OURS for trial in trials) + len(taken)
+        begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in _NOT_OURS]
+        started = len(begun) + len(taken)
         early = started < self.settings.unguided or len(scored) < 2
         found = self._start(noise, taken) if early else self._guided(scored, taken, noise)
         return found or self._fallback(noise, taken)
@@ -236,7 +238,7 @@ class DiffusionGuided(AskTellStrategy):
         return encoding.one_hot(encoding.sample(64, np.random.default_rng(self.options.seed)))
 
     def _fallback(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
-        """A random architecture, said to be one, where nothing else was found; generated where draws miss the budget."""
+        """A random architecture, where nothing else was found; generated where draws miss the budget."""
         drawn = self.search.draw(taken)
         if drawn is None:
             return next((Suggestion(a, "generated") for a in self.pool.generate(16, noise, taken=taken)), None)

@@ -64,7 +64,7 @@ def test_all_points_at_once_are_worth_what_botorch_says_of_each() -> None:
             model.condition_on_observations(FEATURES.inputs(pending), model.posterior(FEATURES.inputs(pending)).mean),
         ),
     ):
-        ours = Acquisition(FEATURES, Known(observed, targets, waiting, 12), [model], 0)
+        ours = Acquisition(FEATURES, Known(observed, targets, waiting, 12, torch.zeros(20)), [model], 0)
         best = model.posterior(FEATURES.inputs(observed[:12])).mean.max()  # the others must not win
         expected = LogExpectedImprovement(theirs, best_f=best)(FEATURES.inputs(p)[:, None])
         torch.testing.assert_close(ours(p), expected, atol=1e-4, rtol=1e-4)
