@@ -59,8 +59,8 @@ class DiffusionGuided(AskTellStrategy):
 
     The first trials are drawn from what a prior likes (`Prior`) and spread out. From then on a surrogate is fitted to
     the finished trials, the diffusion is steered towards its acquisition function, and of the architectures that come
-    out, the one with the highest acquisition is suggested. Half of them start from nothing, half from the best trials,
-    noised half-way.
+    out, the one with the highest acquisition is suggested, after single changes as long as one raises it. Half of them
+    start from nothing, half from the best trials, noised half-way.
 
     Args:
         unguided: trials before the first guided one, at least 2; the default network and those by hand, which are all
@@ -245,11 +245,9 @@ class DiffusionGuided(AskTellStrategy):
         return Suggestion(drawn, "random")
 
     def _guided(self, scored: list[Trial], taken: list[Architecture], noise: torch.Generator) -> Suggestion | None:
-        import torch
-
         from .acquisition import Acquisition, fit_models
 
-        settings, seed, encoding = self.settings, self.options.seed, self.generator.encoding
+        settings, seed = self.settings, self.options.seed
         known = self.observations.known(scored, taken)
         if self._fitted is None or not self._fitted[0].agrees(known):  # what is pending is no part of the fit
             exact = self.observations.exact(scored)
@@ -258,9 +256,31 @@ class DiffusionGuided(AskTellStrategy):
         found = self.propose(scored, taken, noise, self._pull(known, acquisition))
         if not found:
             return None
-        with torch.no_grad():
-            values = acquisition(encoding.one_hot(encoding.indices(found))).nan_to_num(-math.inf)
-        return Suggestion(found[int(values.argmax())], "guided")
+        return Suggestion(self._most_promising(found, taken, acquisition), "guided")
+
+    def _most_promising(
+        self, found: Sequence[Architecture], taken: Sequence[Architecture], acquisition: Wish
+    ) -> Architecture:
+        """The best of the candidates, changed in one choice after the other as long as that makes it better."""
+        import torch
+
+        encoding = self.generator.encoding
+
+        def values(of: Sequence[Architecture]) -> list[float]:
+            with torch.no_grad():
+                worth: list[float] = acquisition(encoding.one_hot(encoding.indices(of))).nan_to_num(-math.inf).tolist()
+            return worth
+
+        highest, best = max(zip(values(found), found, strict=True), key=lambda pair: pair[0])
+        while steps := list(self.search.space.neighbours(best)):
+            ranked = sorted(zip(values(steps), steps, strict=True), key=lambda pair: pair[0], reverse=True)
+            better = (pair for pair in ranked if pair[0] > highest)
+            admitted = ((v, a) for v, a in better if a not in taken and not self.search.refusal(a))
+            step = next(admitted, None)
+            if step is None:
+                break
+            highest, best = step
+        return best
 
     def _pull(self, known: Known, acquisition: Wish) -> Tilt:
         from .guidance import along_gradient
