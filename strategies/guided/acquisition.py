@@ -21,7 +21,6 @@ from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
-from gpytorch.settings import lazily_evaluate_kernels
 
 from .features import Features
 from .observations import Known
@@ -75,8 +74,7 @@ class _AtOnce(Model):
 
     def posterior(self, X: torch.Tensor, *args: Any, **options: Any) -> GPyTorchPosterior:  # noqa: N803
         """``n x 1 x d`` points to the posterior of each."""
-        with lazily_evaluate_kernels(False):  # all of the matrix is needed, and laziness costs as much again
-            found = self._process.posterior(X.squeeze(-2))
+        found = self._process.posterior(X.squeeze(-2))
         variance = found.variance.clamp_min(1e-12)
         # A batch of n normals of one dimension each.
         return GPyTorchPosterior(MultivariateNormal(found.mean, variance[..., None]))
