@@ -49,7 +49,7 @@ BENCHMARKS = (
     Benchmark(
         "recipes",
         "--folder {folder}/rank --data {data} --journal {folder}/recipes.jsonl --images 128 --samples 70 --seeds 1 "
-        "--changes immiscible",
+        "--changes uniform",
         "--folder {folder}/rank --data {data}",
         needs=CIFAR[:2],
     ),

@@ -10,7 +10,8 @@ stage is kept in the journal as it grows, so that a killed study goes on:
 - ``rates``: three learning rates for each kind of block, by held-out loss, one seed: is one rate fair to all?
 - ``screen``: every rival, by held-out loss, three seeds.
 - ``finalists``: by hand and the rivals of ``--finalists``, by distance, twelve fresh seeds at the length of a trial
-  and four at four times it.
+  and four at four times it; each rival at equal MACs and, with ``--equal-time``, as large as a training
+  step of equal CPU time allows (measured once).
 
 The held-out loss is that of the averaged weights, weighted as in training, the same noise for all, at 20 noise levels;
 the distance is a rapid FID of 2,000 samples. Milliseconds are the median of interleaved rounds.
@@ -48,6 +49,7 @@ from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
 JOURNAL = Path(__file__).parent / "journals" / "choices.jsonl"
 LEVELS, HELD_OUT = 20, 1000
 TOLERANCE = 0.03
+SAMPLED = "10 steps by log-SNR"
 FRESH = 100
 """First seed of the finalists, which chose nothing."""
 
@@ -212,6 +214,26 @@ def milliseconds(
     return {name: (median(f for f, _ in rows), median(s for _, s in rows)) for name, rows in taken.items()}
 
 
+EQUAL_TIME = ", equal time"
+"""Ends the name of a rival whose training step takes as long as that by hand."""
+
+
+def equal_time(changes: Mapping[str, Any], source: Path) -> tuple[UNetConfig, float]:
+    """By hand with these changes, as large as a training step no longer than by hand allows; and the ratio of the two.
+
+    Time jumps where widths cross what convolutions are blocked by, so that not every ratio exists: 5 % more is taken
+    for no longer.
+    """
+    macs = plan_of(BY_HAND).price[0]
+    sizes = {f"{share:.3f}": scaled(changes, round(share * macs)) for share in np.arange(0.5, 1.26, 0.025)}
+    networks = {"by hand": UNet(BY_HAND), **{name: UNet(config) for name, config in sizes.items()}}
+    for network in networks.values():
+        place(network, torch.device("cpu"))
+    taken = {name: step for name, (_, step) in milliseconds(networks, source, rounds=15).items()}
+    largest = [name for name in sizes if taken[name] <= 1.05 * taken["by hand"]][-1]
+    return sizes[largest], taken[largest] / taken["by hand"]
+
+
 class Study:
     """Trainings by network, seed and protocol; each is made once, whichever stage asks for it."""
 
@@ -221,12 +243,28 @@ class Study:
         self.trains = not arguments.only_report
         self.source = averaged(arguments.folder, arguments.data) if self.trains else Path()
 
+    def make_equal_time(self, name: str) -> str:
+        """Add a rival at equal CPU time, whose size is measured once; its name."""
+        added = f"{name}{EQUAL_TIME}"
+
+        def measure() -> dict[str, Any]:
+            config, ratio = equal_time(EVERYTHING[name], self.source)
+            return {"network": added, "widths": config.widths, "step": ratio}
+
+        key = fingerprint("equal time", sorted(EVERYTHING[name].items()))
+        if self.trains or key in self.journal.records:
+            widths = tuple(self.journal.once(key, measure)["widths"])
+            self.configs[added] = replace(BY_HAND, **EVERYTHING[name], widths=widths)
+        return added
+
     def training(self, name: str, seed: int, protocol: Protocol) -> dict[str, Any] | None:
         """The result of a training, made now unless only a report is wanted."""
         config = self.configs[name]
-        key = fingerprint(
-            sorted(asdict(config).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint, protocol.sampled
-        )
+        what = (sorted(asdict(config).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint)
+        sampled = fingerprint(*what, SAMPLED)
+        key = sampled if protocol.sampled else fingerprint(*what, False)
+        if sampled in self.journal.records:  # the loss of a training that was sampled from, too, is the same
+            return self.journal.records[sampled]
         if key not in self.journal.records and not self.trains:
             return None
 
@@ -303,7 +341,8 @@ def screen(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list
 
 def finalists(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Distance of by hand and its best rivals, on fresh seeds, at the length of a trial and at four times it."""
-    names, rows = ["by hand", *arguments.finalists], []
+    asked, rows = ["by hand", *arguments.finalists, *map(study.make_equal_time, arguments.equal_time)], []
+    names = [name for name in asked if name in study.configs]
     for factor, count in ((1, 12), (4, 4)):
         protocol = Protocol(factor * arguments.images, arguments.learning_rate, sampled=True)
         seeds = range(FRESH, FRESH + count)
@@ -334,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the screen")
     parser.add_argument("--confirm", nargs="+", default=[], choices=list(EVERYTHING), help="these, on four fresh seeds")
     parser.add_argument("--finalists", nargs="+", default=[], choices=list(EVERYTHING))
+    parser.add_argument("--equal-time", nargs="+", default=[], choices=list(EVERYTHING), help="finalists, too")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = STAGES[given.stage](Study(given), given)

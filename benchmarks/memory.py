@@ -16,10 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from memories import write_trials
+from memories import SPACE, write_trials
 from reporting import report
 
-from nni_diffnas.api.trial import Objective
 from nni_diffnas.memory import SearchMemory
 
 
@@ -48,11 +47,11 @@ def main() -> None:
             )
         seconds = time.perf_counter() - began
         with SearchMemory(path) as memory:
-            kept = sum(one.succeeded for one in memory.experiments())
+            trials = memory.trials(status="succeeded")
+            kept, key = len(trials), SPACE.key_of(trials[0].architecture)
             questions = {
-                "best 50 of all": lambda: memory.best(Objective(), 50),
-                "best 50 of an experiment": lambda: memory.best(Objective(), 50, experiment="experiment0"),
-                "latest 50": lambda: memory.trials(order="finished", limit=50),
+                "one architecture": lambda: memory.find(SPACE.key, key),
+                "trials of one experiment": lambda: memory.trials("experiment0"),
             }
             worst = {name: worst_of(question) for name, question in questions.items()}
         size = path.stat().st_size / 1e6

@@ -50,9 +50,7 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     **{f"rate-{rate:g}": {"learning_rate": rate} for rate in RATES},
-    "immiscible": {"pairing": "immiscible"},
     "uniform": {"weighting": "uniform"},
-    "min-snr+1": {"weighting": "min-snr+1"},
     "average-0.05": {"ema_width": 0.05},
     "average-0.2": {"ema_width": 0.2},
     "batch-32": {"batch_size": 32},
@@ -125,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=30_000, help="of each training")
     parser.add_argument("--samples", type=int, default=2000, help="of each distance")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="of the plain recipe")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=["by-hand"], help="of the network")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=list(CHANGES))
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
@@ -133,12 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     journal, values = Journal(given.journal), dict[tuple[str, str], dict[int, dict[str, Any]]]()
     changes = list(dict.fromkeys(["plain", *given.changes]))
     source = None if given.only_report else averaged(given.folder, given.data)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    plainly = {"images": given.images, "learning_rate": given.learning_rate}
     # Seed by seed, so that an early report compares all.
-    for seed, width, change in itertools.product(range(given.seeds), given.width, changes):
-        plainly = {"images": given.images, "learning_rate": given.learning_rate}
-        key = fingerprint(
-            width, Recipe(**{**plainly, **CHANGES[change]}).fingerprint, seed, given.images, given.samples
-        )
+    for seed, width, change in itertools.product(seeds, given.width, changes):
+        recipe = Recipe(**{**plainly, **CHANGES[change]})
+        key = fingerprint(width, recipe.fingerprint, seed, given.images, given.samples)
 
         def make(change: str = change, width: str = width, seed: int = seed) -> dict[str, Any]:
             plain, changed = (

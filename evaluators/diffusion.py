@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -20,13 +18,15 @@ from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 
+from .duration import forecast_trial
 from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
 from .images.settings import DataSettings
-from .sampling.schedulers import Sampler, make_scheduler
-from .sampling.solvers import SOLVERS, initial_noise
+from .output import write_record, write_trained
+from .sampling.schedulers import Sampler, make_scheduler, scheduler_of
+from .sampling.solvers import SOLVERS, Spacing, initial_noise
 from .scores.curve import Curve, Stopped
-from .scores.held_out_loss import LEVELS, HeldOutLoss, Level, mean_loss
+from .scores.held_out_loss import HeldOutLoss, Level, mean_loss
 from .scores.reference_denoiser import reference_denoiser
 from .scores.scoring import Scoring, make_extractor
 from .settings import Settings, validated
@@ -172,15 +172,21 @@ class DiffusionEvaluation(Evaluation):
         return {name: signal for name, signal in found.items() if signal is not None}
 
     @property
+    def spacing(self) -> Spacing:
+        """Of the timesteps of our solvers."""
+        return self.settings.spacing or ("trailing" if self.data.split == "position" else "log-snr")
+
+    @property
     def protocol(self) -> str:
         """Feature space, images, sampler, training and data; it prepares the data where nobody did."""
         settings = self.settings
         default = type(settings).model_fields["loss_images"].default
         losses = f"/loss of {settings.loss_images} images" if settings.loss_images not in (0, default) else ""
         losses += f"/gap to the default after {self._reference_recipe.budget}" if settings.gap_training else ""
+        spaced = " log-snr" if settings.sampler in SOLVERS and self.spacing == "log-snr" else ""
         return (
             f"rfid/{self.scoring.extractor.name}/{settings.score_images} images/{settings.sampler_steps} "
-            f"{settings.sampler} steps/{settings.training.budget} {settings.training.fingerprint}/"
+            f"{settings.sampler}{spaced} steps/{settings.training.budget} {settings.training.fingerprint}/"
             f"{self.scoring.part} {settings.reference_images or ''}{self.images.split}{losses}"
         )
 
@@ -234,22 +240,7 @@ class DiffusionEvaluation(Evaluation):
 
         ``None`` for EDM's preconditioned networks: no pipeline of diffusers scales their input.
         """
-        recipe = self.settings.training
-        prediction = recipe.parameterisation().diffusers_name
-        if prediction is None:
-            return None
-        return {
-            "_class_name": "DDPMScheduler",
-            "num_train_timesteps": recipe.timesteps,
-            "beta_start": 1e-4,
-            "beta_end": 0.02,
-            "beta_schedule": recipe.noise_schedule().diffusers_name,
-            "prediction_type": prediction,
-            "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
-            "clip_sample": True,
-            "clip_sample_range": 1.0,
-            "timestep_spacing": "trailing",
-        }
+        return scheduler_of(self.settings.training)
 
     def resolved(self) -> dict[str, Any]:
         """All settings, those of the recipe included."""
@@ -319,7 +310,7 @@ class DiffusionEvaluation(Evaluation):
             seed: of the noise.
         """
         device, recipe = next(model.parameters()).device, self.settings.training
-        noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED)
+        noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED, antithetic=self.spacing != "trailing")
         numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
         labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
@@ -328,34 +319,22 @@ class DiffusionEvaluation(Evaluation):
             with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        alpha_bar, name, steps = recipe.noise_schedule().alpha_bar(), self.settings.sampler, self.settings.sampler_steps
-        sampler = Sampler(name, steps, alpha_bar, recipe.parameterisation(), self.scheduler_config())
-        made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch)
-        pixels: NDArray[np.uint8] = made.numpy()
-        return pixels
+        settings, alpha_bar = self.settings, recipe.noise_schedule().alpha_bar()
+        sampler = Sampler(
+            settings.sampler, settings.sampler_steps, alpha_bar, recipe.parameterisation(), self.scheduler_config(),
+            spacing=self.spacing,
+        )  # fmt: skip
+        made: NDArray[np.uint8] = sampler.pixels(denoise, noise, seed, labels, device, settings.sampling_batch).numpy()
+        return made
 
     def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
-        settings, recipe = self.settings, self.settings.training
-        trial = copy.deepcopy(model).to(choose_device(self.settings.device))
-        pixels, labels = self._resident(choose_device(self.settings.device))
-        with threads(settings.threads), torch.random.fork_rng():
-            train(trial, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
-            timed = train(trial, pixels, labels, _steps(recipe, 4), 0, lambda progress: None)
-            began = time.monotonic()
-            generated = self.generate(trial, min(settings.sampling_batch, settings.score_images), 0)
-            an_image = (time.monotonic() - began) / len(generated)
-            began = time.monotonic()
-            self.scoring.features(generated)
-            scoring = (time.monotonic() - began) * (1 + settings.curve_points + settings.score_images / len(generated))
-        steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
-        training = recipe.seconds or steps * timed.seconds / timed.steps
-        images = settings.score_images + settings.curve_points * settings.curve_images
-        passes = LEVELS * settings.loss_images * (1 + settings.curve_points) * len(self.signals_by_level)
-        images += math.ceil(passes / settings.sampler_steps)
-        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-        pictures = (2 + settings.curve_points) * 64 * math.prod(self.images.shape) + 20_000
-        return training + images * an_image + scoring, float(weights + pictures)
+        device = choose_device(self.settings.device)
+        trial = copy.deepcopy(model).to(device)
+        signals = len(self.signals_by_level)
+        return forecast_trial(
+            trial, self.settings, self._resident(device), lambda m, n: self.generate(m, n, 0), self.scoring, signals
+        )
 
     def fit(self, model: nn.Module, context: TrialContext, curve: Curve | None = None) -> TrainingResult:
         """Train ``model`` in place, on the device of the settings, and report to ``curve``; unset: to ``context``.
@@ -388,7 +367,7 @@ class DiffusionEvaluation(Evaluation):
     def _stopped(self, why: str, context: TrialContext, curve: Curve, began: float) -> dict[str, float]:
         metrics = {UNRANKED: 1.0, **curve.rungs, "seconds": time.monotonic() - began}
         result = {"stopped": why, "metrics": metrics, "architecture": dict(context.architecture), **self.resolved()}
-        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+        write_record(context.output, result)
         return metrics
 
     def _resident(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -407,10 +386,7 @@ class DiffusionEvaluation(Evaluation):
         how: Mapping[str, Any],
         levels: Mapping[str, Sequence[Level]] | None = None,
     ) -> None:
-        from safetensors.torch import save_model
-
-        save_model(model, str(context.output / "model.safetensors"))
-        (context.output / "samples.png").write_bytes(picture)
+        write_trained(context.output, model, picture)
         result = {
             "protocol": self.protocol,
             "metrics": dict(metrics),
@@ -421,8 +397,4 @@ class DiffusionEvaluation(Evaluation):
             "computing": dict(how),
             "torch": torch.__version__,
         }
-        (context.output / "evaluation.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
-
-
-def _steps(recipe: Recipe, steps: int) -> Recipe:
-    return recipe.model_copy(update={"images": None, "seconds": None, "steps": steps, "reports": 1})
+        write_record(context.output, result)

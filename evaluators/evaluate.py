@@ -127,7 +127,11 @@ def evaluate(
         scoring = Scoring(content, plan.reference, space, device, plan.reference_images)
         scoring.prepare()
         demanded = sampler is not None or "sampler" in options
-        generator = Generator.load(pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded)
+        trailing = options.get("spacing") == "trailing" or described.get("split") == "position"
+        spaced = protocol == "rfid" and not trailing
+        generator = Generator.load(
+            pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded, spaced
+        )
         generator.check(content.shape)
         about = {
             "pipeline": generator.fingerprint, "steps": generator.steps, "sampler": generator.sampler, "seed": seed,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nni_diffnas.api.errors import JobError
 
+from .sampling.solvers import Spacing
 from .scores.features import ExtractorKind
 from .scores.scoring import ReferenceName
 from .training.compute import DeviceName
@@ -31,6 +32,9 @@ class Settings(BaseModel):
         score_images: generated for the final score.
         sampler: ``dpm-solver++``, ``ddim``, or any scheduler of diffusers by the name of its class.
         sampler_steps: network evaluations an image.
+        spacing: of the timesteps of ``dpm-solver++`` and ``ddim``, see `sampling_timesteps`; unset: ``log-snr``, and
+            ``trailing`` where ``data.split`` is ``position``, since both were so in experiments of version 0.1. With
+            ``trailing`` the noises are drawn one by one, too, not in antithetic pairs.
         sampling_batch: images generated at once; halved while the memory does not suffice.
         reference: part of the data that samples are compared with.
         reference_images: so many of them, drawn by chance. Unset: all.
@@ -53,6 +57,7 @@ class Settings(BaseModel):
     score_images: int = Field(default=1000, ge=2)
     sampler: str = "dpm-solver++"
     sampler_steps: int = Field(default=10, ge=1)
+    spacing: Spacing | None = None
     sampling_batch: int = Field(default=256, ge=1)
     reference: ReferenceName = "training"
     reference_images: int | None = Field(default=None, ge=2)

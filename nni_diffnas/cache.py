@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from .api.errors import DataError
 
@@ -40,11 +41,10 @@ def _place() -> Path:
     named = os.environ.get("NNI_DIFFNAS_CACHE")
     if named:
         return Path(named).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nni-diffnas" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "nni-diffnas"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nni-diffnas"
+    place = user_cache_path("nni-diffnas", appauthor=False)
+    if not place.is_absolute():  # a "~" is left where nobody knows what it stands for
+        raise RuntimeError(f"{str(place)!r} is nowhere")
+    return place
 
 
 @contextmanager

@@ -16,14 +16,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .api.cost import Budget, Cost, Window
+from .api.cost import COSTS, Budget, Window
 from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
 from .api.evaluation import Evaluation
 from .api.family import Family
@@ -166,7 +165,7 @@ class Job(_Model):
             PluginError, JobError: no such plug-in, it refuses its options, or it does not measure the objective.
         """
         evaluation = cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
-        stated = [quantity.name for quantity in fields(Cost) if quantity.name != "latency_ms"]
+        stated = [name for name in COSTS if name != "latency_ms"]
         if "latency_ms" in self.budget:
             stated.append("latency_ms")  # measured where it is bounded, see `make_family`
         elif self.objective.metric == "latency_ms" and "latency_ms" not in evaluation.measures:

@@ -7,21 +7,20 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .api.cost import Budget, Cost
+from .api.cost import Cost
 from .api.errors import JobError
 from .api.family import Family, Part
-from .api.space import Architecture, Space, Value
+from .api.family_view import FamilyView
+from .api.space import Value
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
 
 __all__ = ["Latency", "LatencyTable", "TimedFamily", "device_name", "measure_latency"]
 
@@ -201,7 +200,7 @@ class LatencyTable:
         return sum(self.entries[repr(part)] for part in listed)
 
 
-class TimedFamily(Family):
+class TimedFamily(FamilyView):
     """A family whose costs state the latency too, from a table, so that a budget can bound it.
 
     Args:
@@ -213,7 +212,7 @@ class TimedFamily(Family):
     """
 
     def __init__(self, family: Family, table: LatencyTable) -> None:
-        self.family = family
+        super().__init__(family)
         self.table = table
         if not family.parts(family.default):
             raise JobError(
@@ -221,58 +220,7 @@ class TimedFamily(Family):
                 f"params instead of latency_ms (space 'blockwise' measures it with latency: true)."
             )
 
-    @property
-    def space(self) -> Space:
-        """The family's space."""
-        return self.family.space
-
-    @property
-    def default(self) -> Architecture:
-        """The family's default."""
-        return self.family.default
-
-    def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
-        """Build the family's network."""
-        return self.family.build(architecture)
-
     def cost(self, architecture: Mapping[str, Value]) -> Cost:
         """The family's cost with the table's latency; the first network with a new layer waits for its timing."""
         latency = self.table.estimate(self.family.parts(architecture))
         return replace(self.family.cost(architecture), latency_ms=latency)
-
-    def costs(self, space: Space, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
-        """What the family says of many networks at once; latency is not among it."""
-        return self.family.costs(space, rows)
-
-    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
-        """The family's, by costs that state the latency."""
-        return self.family.scaled(budget, within or self)
-
-    def describe(self, label: str) -> str:
-        """The family's description."""
-        return self.family.describe(label)
-
-    @property
-    def cuts(self) -> Mapping[str, tuple[Value, ...]]:
-        """The family's cuts."""
-        return self.family.cuts
-
-    @property
-    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
-        """Those of the family."""
-        return self.family.gains
-
-    @property
-    def pipeline(self) -> Path | None:
-        """The family's pipeline folder."""
-        return self.family.pipeline
-
-    def parts(self, architecture: Mapping[str, Value]) -> Any:
-        """The family's layers."""
-        return self.family.parts(architecture)
-
-    def save_diffusers(
-        self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
-    ) -> tuple[str, str]:
-        """Write the family's network."""
-        return self.family.save_diffusers(architecture, state, folder)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
+from functools import cached_property
+from importlib import import_module, metadata
 from typing import Any
 
-__all__ = ["absent", "lazy_names"]
+__all__ = ["absent", "lazy_names", "listing_deferred"]
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
@@ -37,3 +38,37 @@ def absent(module: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[module]
+
+
+class _Listing(Mapping[str, list[str]]):
+    """Top-level packages to the distributions that hold them, listed when somebody asks."""
+
+    def __init__(self, make: Callable[[], Mapping[str, list[str]]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Mapping[str, list[str]]:
+        return self._make()
+
+    def __getitem__(self, name: str) -> list[str]:
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+@contextmanager
+def listing_deferred() -> Iterator[None]:
+    """Let imports within the block list all installed distributions only when they need the list.
+
+    diffusers lists them when it is imported, for packages that few have: half a second where hundreds are installed.
+    """
+    at_once = metadata.packages_distributions
+    metadata.packages_distributions = lambda: _Listing(at_once)
+    try:
+        yield
+    finally:
+        metadata.packages_distributions = at_once

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .api.cost import Cost
+from .api.cost import COSTS, Cost
 from .api.errors import DataError
 from .api.space import Architecture, Space, Value
 
@@ -156,9 +156,7 @@ def _plain(content: Mapping[str, Any]) -> Table:
     indices = np.stack(
         [np.searchsorted(offered[label], raw[:, column]) for label, column in zip(order, columns, strict=True)], axis=1
     )
-    costs: dict[str, NDArray[np.float64]] = {
-        name: values[:, metrics.index(name)] for name in ("macs", "params", "latency_ms") if name in metrics
-    }
+    costs: dict[str, NDArray[np.float64]] = {name: values[:, metrics.index(name)] for name in COSTS if name in metrics}
     return Table(space, indices, metrics, values, names["objective"], names["report"], maximize, costs)
 
 

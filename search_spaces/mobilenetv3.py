@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nni_diffnas.api.cost import Cost, count_cost
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-__all__ = ["MobileNetV3Family", "paper_matrix"]
+__all__ = ["MobileNetV3Family"]
 
 STAGES, LAYERS, DEPTHS = 5, 4, (2, 3, 4)
 KINDS = tuple(f"k{kernel}e{expansion}" for kernel in (3, 5, 7) for expansion in (3, 4, 6))
@@ -34,8 +31,7 @@ def _layers(stage: int) -> list[str]:
 class MobileNetV3Family(Family):
     """Image classifiers of five stages with two to four inverted residual layers each.
 
-    The depth of a stage is a label of its own, and its third and fourth layer are there when the depth says so. Without
-    the depths' rows this is the papers' 20 x 9 view (`paper_matrix`).
+    The depth of a stage is a label of its own, and its third and fourth layer are there when the depth says so.
 
     Args:
         classes: of the data set.
@@ -163,9 +159,3 @@ def _inverted(inputs: int, kind: str, stride: int, stage: int) -> torch.nn.Modul
             return projected + x if stride == 1 and inputs == outputs else projected
 
     return Inverted()
-
-
-def paper_matrix(space: Space, architectures: list[Architecture]) -> NDArray[np.float32]:
-    """``n x 20 x 9`` one-hot matrices as in DiffusionNAG: the layers' rows, all zero where the depth leaves one out."""
-    rows = [i for i, label in enumerate(space.labels) if not label.endswith(".depth")]
-    return space.encode(architectures)[:, rows]

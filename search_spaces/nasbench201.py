@@ -1,12 +1,10 @@
-"""`NASBench201Family`: cells of NAS-Bench-201 (arXiv 2001.00326) over NNI's hub space, and the papers' 8 x 7 view."""
+"""`NASBench201Family`: cells of NAS-Bench-201 (arXiv 2001.00326) over NNI's hub space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import SpaceError
@@ -16,18 +14,14 @@ from nni_diffnas.table import cell_gains
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "NASBench201Family", "paper_adjacency", "paper_matrix"]
+__all__ = ["NASBench201Family"]
 
 NODES = 4
 """Tensors of a cell, the input included; each pair of them is joined by one operation."""
 
 OPERATIONS = ("none", "skip_connect", "conv_1x1", "conv_3x3", "avg_pool_3x3")
 """In the order of NNI's hub."""
-
-COLUMNS = ("input", "output", *OPERATIONS)
-"""Of the 8 x 7 view."""
 
 
 def _labels() -> dict[str, tuple[int, int]]:
@@ -114,19 +108,3 @@ class NASBench201Family(Family):
             macs, params = macs + self.modules * cell * side**2, params + self.modules * (cell + norms)
         last = widths[-1]
         return Cost(macs + last * self.classes, params + 2 * last + (last + 1) * self.classes)
-
-
-def paper_matrix(space: Space, architectures: list[Architecture]) -> NDArray[np.float32]:
-    """``n x 8 x 7`` one-hot matrices as in DiffusionNAG: input, six operations, output."""
-    rows: list[list[Any]] = [["input", *a.values(), "output"] for a in map(space.validate, architectures)]
-    matrix = np.zeros((len(rows), NODES * (NODES - 1) // 2 + 2, len(COLUMNS)), dtype=np.float32)
-    for i, row in enumerate(rows):
-        matrix[i, np.arange(len(row)), [COLUMNS.index(name) for name in row]] = 1
-    return matrix
-
-
-def paper_adjacency() -> NDArray[np.bool_]:
-    """``8 x 8`` data flow of that view, derived from the definition of the cell."""
-    joins = list(_labels().values())
-    ends = [(None, 0), *joins, (NODES - 1, None)]
-    return np.array([[end is not None and end == start for start, _ in ends] for _, end in ends])

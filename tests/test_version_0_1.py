@@ -187,7 +187,7 @@ def test_a_memory_of_several_strategies_is_read_and_reported(recording: Callable
     recorded = recording("memory")
     with SearchMemory(recorded.memory, create=False) as memory:
         assert {trial.id: trial.metrics["rfid"] for trial in memory.trials()} == RFID["memory"]
-        assert [each.experiment for each in memory.experiments()] == ["guided", "replay"]
+        assert list(dict.fromkeys(event.experiment for event in memory.events())) == ["guided", "replay"]
         origins = [(trial.origin.strategy, trial.origin.kind) for trial in memory.trials()]
     assert origins == [(row["origin"]["strategy"], row["origin"]["kind"]) for row in recorded.rows()]
     assert ("DiffusionGuided", "guided") in origins

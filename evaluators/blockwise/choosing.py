@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nni_diffnas.api.blocks import Block
 from nni_diffnas.api.errors import TrialFailure
+from nni_diffnas.api.pareto import pareto_front
 
 from .forward_hooks import block_loss
 from .settings import SupernetSettings
@@ -189,12 +190,7 @@ def front_of(block: Block, choosing: Choosing, limit: int) -> list[Scored]:
     """
     scored = list(choosing.scored)
     points = _points(block, [s.path for s in scored], [s.loss for s in scored])
-    kept = []
-    for index, row in enumerate(points):
-        no_worse = (points <= row).all(axis=1) & (points < row).any(axis=1)
-        if not no_worse.any():
-            kept.append(index)
-    kept.sort(key=lambda index: (points[index, 0], points[index, 3]))
+    kept = sorted(pareto_front(points), key=lambda index: (points[index, 0], points[index, 3]))
     if len(kept) > limit - 1:
         kept = [kept[int(i)] for i in np.linspace(0, len(kept) - 1, limit - 1).round()]
     front = [scored[index] for index in dict.fromkeys(kept)]

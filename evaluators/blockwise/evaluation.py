@@ -65,7 +65,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
-            "compile", "pairing",
+            "compile",
         }  # fmt: skip
         for name in sorted(named & self.settings.training.model_fields_set):
             raise JobError(f"evaluator.training.{name} is the teacher's to say: leave it out.")
@@ -241,7 +241,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         assert self._teacher is not None, "evaluate and forecast open the teacher's pipeline"
         device = next(model.parameters()).device
         teacher = self._teacher.to(device)
-        noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED)
+        noise = initial_noise(count, teacher.shape, seed ^ SAMPLING_SEED, antithetic=self.spacing != "trailing")
         numbers = self.images.numbers_in_turn(count)
         labels = None if numbers is None else torch.from_numpy(numbers)
         model.eval()
@@ -251,8 +251,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             with autocast(device):
                 return teacher.predict(model, noised, times, condition)
 
-        name, steps = self.settings.sampler, self.settings.sampler_steps
-        sampler = Sampler(name, steps, teacher.alpha_bar, teacher.parameterisation, teacher.scheduler, teacher.clip)
+        named, part = self.settings, teacher.parameterisation
+        sampler = Sampler(
+            named.sampler, named.sampler_steps, teacher.alpha_bar, part, teacher.scheduler, teacher.clip, self.spacing
+        )
         made = sampler.pixels(denoise, noise, seed, labels, device, self.settings.sampling_batch, teacher.decode)
         pixels: NDArray[np.uint8] = made.numpy()
         return pixels

@@ -21,7 +21,7 @@ from nni_diffnas.api.errors import JobError
 from nni_diffnas.pipeline_parts import check_parts, variant_of
 
 from ..training.compute import autocast, in_batches
-from .schedulers import NOISE, find_scheduler, kind_of
+from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr
 
 __all__ = ["Generator"]
 
@@ -39,6 +39,7 @@ class Generator:
         device: that it is on.
         fingerprint: of the pipeline's files.
         remark: what a person should know of how it is sampled; empty for nothing.
+        spaced: whether its scheduler's timesteps are spaced by the logarithm of the signal-to-noise ratio.
     """
 
     pipeline: Any
@@ -47,6 +48,7 @@ class Generator:
     device: torch.device
     fingerprint: str
     remark: str = ""
+    spaced: bool = False
 
     @classmethod
     def load(
@@ -58,6 +60,7 @@ class Generator:
         device: torch.device,
         trust: bool,
         demanded: bool = True,
+        spaced: bool = False,
     ) -> Generator:
         """Load a pipeline, with another sampler where one is named and the pipeline's own is of its kind.
 
@@ -69,6 +72,7 @@ class Generator:
             device: to generate on.
             trust: whether the pipeline's own Python files may run.
             demanded: whether somebody asked for the sampler; else a pipeline of another kind keeps its own.
+            spaced: whether to space the sampler's timesteps as trials do, where it lets itself be told.
 
         Raises:
             JobError: no pipeline, weights that are not its networks', one that takes a prompt, one that brings code, or
@@ -96,12 +100,13 @@ class Generator:
                 f"{type(pipeline).__name__} makes no images without a prompt: evaluate an unconditional or a "
                 f"class-conditional pipeline."
             )
-        remark = ""
+        remark, spaced = "", spaced and sampler is not None
         if sampler is not None:
             wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
             if kind == NOISE:
                 scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
                 pipeline.scheduler = wanted.from_config(scheduler)
+                spaced = spaced and space_by_log_snr(pipeline.scheduler)
                 if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):
                     remark = (
                         f"Its scheduler's file names no prediction_type: {scheduler['prediction_type']}, which {own} "
@@ -113,18 +118,18 @@ class Generator:
                     f"to the pipeline."
                 )
             else:
-                remark = f"It keeps its own {own}, which is for {kind}."
+                remark, spaced = f"It keeps its own {own}, which is for {kind}.", False
         pipeline.set_progress_bar_config(disable=True)
         default = parameters["num_inference_steps"].default if "num_inference_steps" in parameters else 50
         digest = hashlib.sha256()
         for file in _files_of(folder, pipeline):
             digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
-        return cls(pipeline.to(device), steps or int(default), seed, device, digest.hexdigest()[:16], remark)
+        return cls(pipeline.to(device), steps or int(default), seed, device, digest.hexdigest()[:16], remark, spaced)
 
     @property
     def sampler(self) -> str:
-        """Class of the scheduler."""
-        return type(self.pipeline.scheduler).__name__
+        """Class of the scheduler, and how its timesteps are spaced where not by itself."""
+        return type(self.pipeline.scheduler).__name__ + (" log-snr" if self.spaced else "")
 
     def images(self, start: int, stop: int, batch: int) -> Iterator[NDArray[np.uint8]]:
         """Images ``start`` to ``stop`` in batches, uint8 ``[batch, channels, height, width]``."""

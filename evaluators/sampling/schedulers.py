@@ -14,9 +14,19 @@ from nni_diffnas.api.errors import JobError
 
 from ..training.compute import in_batches
 from ..training.losses import Parameterisation
-from .solvers import SOLVERS, Denoiser, sample, to_uint8
+from ..training.recipe import Recipe
+from .solvers import SOLVERS, Denoiser, Spacing, sample, sampling_timesteps, to_uint8
 
-__all__ = ["NOISE", "Sampler", "find_scheduler", "kind_of", "make_scheduler", "sample_by_scheduler"]
+__all__ = [
+    "NOISE",
+    "Sampler",
+    "find_scheduler",
+    "kind_of",
+    "make_scheduler",
+    "sample_by_scheduler",
+    "scheduler_of",
+    "space_by_log_snr",
+]
 
 NEEDED = {"num_train_timesteps", "beta_schedule", "prediction_type"}
 
@@ -57,6 +67,25 @@ def find_scheduler(name: str) -> type[Any]:
     return kind
 
 
+def scheduler_of(recipe: Recipe) -> dict[str, Any] | None:
+    """Configuration of the diffusers scheduler that samples what a recipe has trained; ``None``: no scheduler does."""
+    prediction = recipe.parameterisation().diffusers_name
+    if prediction is None:
+        return None
+    return {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": recipe.timesteps,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": recipe.noise_schedule().diffusers_name,
+        "prediction_type": prediction,
+        "variance_type": "learned_range" if recipe.learned_sigma else "fixed_small",
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "timestep_spacing": "trailing",
+    }
+
+
 def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:
     """The scheduler of diffusers with this class name, for a network that was trained as ``config`` says.
 
@@ -78,6 +107,19 @@ def make_scheduler(name: str, config: Mapping[str, Any] | None) -> Any:
         return kind(**{key: value for key, value in config.items() if key in known and not key.startswith("_")})
     except (ValueError, NotImplementedError) as error:
         raise JobError(f"evaluator.sampler {name!r} does not suit the training ({error}): choose another.") from error
+
+
+def space_by_log_snr(scheduler: Any) -> bool:
+    """Have a scheduler of diffusers take the timesteps of `sampling_timesteps`; whether it takes any but its own."""
+    by_itself = scheduler.set_timesteps
+    if "timesteps" not in inspect.signature(by_itself).parameters:
+        return False
+
+    def set_timesteps(num_inference_steps: int, device: Any = None) -> None:
+        by_itself(timesteps=sampling_timesteps(scheduler.alphas_cumprod, num_inference_steps), device=device)
+
+    scheduler.set_timesteps = set_timesteps
+    return True
 
 
 @torch.inference_mode()
@@ -128,6 +170,7 @@ class Sampler:
         parameterisation: of the network.
         config: of a scheduler of diffusers for the same training; ``None``: there is none.
         clip: largest magnitude of our solvers' predicted x_0; ``None``: any.
+        spacing: of our solvers' timesteps.
     """
 
     name: str
@@ -136,6 +179,7 @@ class Sampler:
     parameterisation: Parameterisation
     config: Mapping[str, Any] | None
     clip: float | None = 1.0
+    spacing: Spacing = "log-snr"
 
     def __call__(self, denoise: Denoiser, noise: Tensor, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
         """Images, nominally in [-1, 1], the shape of ``noise``; ``seeds`` as in `sample_by_scheduler`."""
@@ -145,7 +189,7 @@ class Sampler:
             )
         return sample(
             denoise, noise, self.alpha_bar, self.parameterisation, self.steps,
-            labels=labels, solver=self.name, clip=self.clip,
+            labels=labels, solver=self.name, spacing=self.spacing, clip=self.clip,
         )  # fmt: skip
 
     def pixels(

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,21 +17,61 @@ from nni_diffnas.api.errors import TrialFailure
 
 from ..training.losses import Parameterisation
 
-__all__ = ["SOLVERS", "Denoiser", "Solver", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
+__all__ = ["SOLVERS", "Denoiser", "Solver", "Spacing", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
 
 Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Solver = Literal["dpm-solver++", "ddim"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
+Spacing = Literal["log-snr", "trailing"]
+
+ENDS = (-4.0, 3.0)
+"""Least and largest ln(a / s) between which ``log-snr`` spaces: beyond them, an image is all noise, or all there."""
 
 
-def sampling_timesteps(timesteps: int, steps: int) -> list[int]:
-    """Timesteps in falling order, equally spaced, the last of training first (diffusers' ``trailing`` spacing)."""
-    return [round(timesteps - index * timesteps / steps) - 1 for index in range(steps)]
+def sampling_timesteps(alpha_bar: Tensor, steps: int, spacing: Spacing = "log-snr") -> list[int]:
+    """Timesteps in falling order, the last of training first.
+
+    ``log-snr``: by equal steps of lambda = ln(a / s), in which a solver of this kind has its error: Lu et al.,
+    "DPM-Solver" (2022), section 3.4. ``trailing``: equal steps of the timestep, as diffusers' spacing of this name;
+    from a cosine schedule ten of them leave several times the error, and images of too little contrast
+    (docs/studies/2026-11-distance-noise.md).
+
+    Args:
+        alpha_bar: of the training schedule, ``[T]``.
+        steps: 1 to T.
+        spacing: as said.
+    """
+    count = len(alpha_bar)
+    if spacing == "trailing":
+        return [round(count - index * count / steps) - 1 for index in range(steps)]
+    known = alpha_bar.double().cpu().numpy()
+    levels = 0.5 * np.log(known / (1.0 - known))
+    wanted = np.linspace(max(ENDS[0], levels[-1]), min(ENDS[1], levels[0]), steps)[1:]
+    times = [count - 1, *np.abs(levels[None] - wanted[:, None]).argmin(axis=1).tolist()]
+    for index in range(1, steps):  # neighbours that share a timestep make room
+        times[index] = min(times[index], times[index - 1] - 1)
+    return [max(time, steps - 1 - index) for index, time in enumerate(times)]
 
 
-def initial_noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
-    """Standard normal noise ``[count, *shape]``, the same on every machine and for every architecture."""
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+def initial_noise(count: int, shape: tuple[int, int, int], seed: int, *, antithetic: bool = True) -> Tensor:
+    """Standard normal noise, the same on every machine and for every architecture.
+
+    Args:
+        count: of the images.
+        shape: of one, channels first.
+        seed: of all.
+        antithetic: each noise is followed by its negative. The colours of an image follow those of its noise almost
+            linearly, so that the mean of the images, a part of their distance, no longer hangs on which noises were
+            drawn (docs/studies/2026-11-distance-noise.md). Every noise alone is standard normal all the same.
+
+    Returns:
+        ``[count, *shape]``; the first of more noises are those of fewer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if not antithetic:
+        return torch.randn(count, *shape, generator=generator)
+    drawn = torch.randn((count + 1) // 2, *shape, generator=generator)
+    return torch.stack([drawn, -drawn], dim=1).flatten(0, 1)[:count]
 
 
 @torch.inference_mode()
@@ -43,6 +84,7 @@ def sample(
     *,
     labels: Tensor | None = None,
     solver: Solver = "dpm-solver++",
+    spacing: Spacing = "log-snr",
     clip: float | None = 1.0,
 ) -> Tensor:
     """Integrate the probability-flow equation from pure noise to images.
@@ -61,12 +103,13 @@ def sample(
         steps: network evaluations, 1 to T.
         labels: int64 ``[batch]`` for a class-conditional network.
         solver: first order (``ddim``) or second.
+        spacing: of the timesteps, see `sampling_timesteps`.
         clip: largest magnitude of the predicted x_0; ``None``: any.
 
     Returns:
         Images, nominally in [-1, 1], the shape of ``noise``.
     """
-    times = sampling_timesteps(len(alpha_bar), steps)
+    times = sampling_timesteps(alpha_bar, steps, spacing)
     signals = [math.sqrt(float(alpha_bar[time])) for time in times] + [1.0]
     noises = [math.sqrt(1.0 - float(alpha_bar[time])) for time in times] + [0.0]
     images, previous, previous_step = noise, None, 0.0

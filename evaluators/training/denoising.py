@@ -106,9 +106,7 @@ class Training(Learner[Batch]):
         super().__init__(model, recipe, device, pixels.shape[1])
         self.denoising = DenoisingLoss(recipe, device)
         torch.manual_seed(seed)
-        self.batches = Batches(
-            pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed, pairing=recipe.pairing
-        )
+        self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
         self.network = model
         if recipe.compile:
             self.compile()

@@ -19,7 +19,6 @@ __all__ = [
     "EDMPreconditioning",
     "EDMWeighting",
     "EpsilonPrediction",
-    "FlooredMinSNRWeighting",
     "MinSNRWeighting",
     "Parameterisation",
     "UniformWeighting",
@@ -164,19 +163,6 @@ class MinSNRWeighting(Weighting):
     def weights(self, snr: Tensor, parameterisation: Parameterisation) -> Tensor:
         """min(SNR, gamma), expressed for the error of the prediction."""
         return snr.clamp(max=self.gamma) / parameterisation.error_scale(snr)
-
-
-class FlooredMinSNRWeighting(MinSNRWeighting):
-    """w = min(SNR + 1, gamma) on the error of x_0, so min(1, gamma / (SNR + 1)) on v.
-
-    Min-SNR's weight on v falls to zero where all is noise, so that a network hardly learns what a sampler asks first,
-    the mean of the images. SNR + 1 is one weight for v at all levels, from Salimans and Ho, "Progressive Distillation
-    for Fast Sampling of Diffusion Models" (2022), section 4; its cap is Hang et al.'s.
-    """
-
-    def weights(self, snr: Tensor, parameterisation: Parameterisation) -> Tensor:
-        """min(SNR + 1, gamma), expressed for the error of the prediction."""
-        return (snr + 1.0).clamp(max=self.gamma) / parameterisation.error_scale(snr)
 
 
 class EDMWeighting(Weighting):

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from nni_diffnas.cache import fingerprint
 
-from .batches import Pairing
 from .ema import Average, ConstantAverage, PowerAverage
 from .losses import (
     PARAMETERISATIONS,
     WEIGHTINGS,
     EDMPreconditioning,
     EDMWeighting,
-    FlooredMinSNRWeighting,
     MinSNRWeighting,
     Parameterisation,
 )
@@ -26,8 +24,6 @@ from .noise_schedules import SCHEDULES, LogNormalTimesteps, Schedule, Timesteps,
 from .optimizer import AdamW, Muon, learning_rate, width_scales
 
 __all__ = ["RECIPES", "Recipe"]
-
-MIN_SNR: Mapping[str, type[MinSNRWeighting]] = {"min-snr": MinSNRWeighting, "min-snr+1": FlooredMinSNRWeighting}
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "rapid": {},  # the defaults below
@@ -77,9 +73,8 @@ class Recipe(BaseModel):
             ``log-normal`` noise levels of EDM.
         level_mean: mean of ln(sigma) of ``log-normal``.
         level_deviation: standard deviation of ln(sigma) of ``log-normal``.
-        weighting: of the timesteps; ``min-snr+1`` does not let go of the highest noise levels, and does not go with
-            ``epsilon`` prediction, of whose error it would make too much there.
-        gamma: of both min-SNR weightings.
+        weighting: of the timesteps.
+        gamma: of the min-SNR weighting.
         optimizer: ``muon`` for the matrices and kernels of hidden layers and Adam for the rest, or ``adam`` for all.
         momentum: decay of Muon's average of gradients, 0 to 1.
         learning_rate: its peak; of Muon's matrices ten times as much.
@@ -95,7 +90,6 @@ class Recipe(BaseModel):
         ema_decay: of the ``constant`` average.
         dropout: probability in all dropout layers of the network; null: what the network says.
         flip: mirror every other image, by chance. Only for images that could as well be mirrored: not for digits.
-        pairing: ``immiscible`` gives each image of a batch noise that is near it, see `nearest_noise`; null: any noise.
         class_conditional: whether the network takes class labels.
         compile: whether to use ``torch.compile``, which takes a minute or more; null: on a GPU, when the first steps
             show that the training will be long.
@@ -117,7 +111,7 @@ class Recipe(BaseModel):
     drawn: Literal["stratified", "uniform", "log-normal"] = "stratified"
     level_mean: float = -1.2
     level_deviation: float = Field(default=1.2, gt=0)
-    weighting: Literal["min-snr", "min-snr+1", "uniform", "edm"] = "min-snr"
+    weighting: Literal["min-snr", "uniform", "edm"] = "min-snr"
     gamma: float = Field(default=5.0, gt=0)
     optimizer: Literal["muon", "adam"] = "muon"
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -133,7 +127,6 @@ class Recipe(BaseModel):
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     flip: bool = False
-    pairing: Pairing | None = None
     class_conditional: bool = False
     compile: bool | None = None
     reports: int = Field(default=12, ge=1)
@@ -152,8 +145,6 @@ class Recipe(BaseModel):
             raise ValueError(f"give exactly one of images, steps and seconds, not {' and '.join(given) or 'none'}")
         if self.width_base is not None and self.optimizer != "adam":
             raise ValueError("width_base is for Adam: set optimizer to adam, or leave it out")
-        if self.weighting == "min-snr+1" and self.prediction == "epsilon":
-            raise ValueError("weighting min-snr+1 does not go with prediction epsilon: set prediction to v, say")
         return self
 
     @property
@@ -185,8 +176,8 @@ class Recipe(BaseModel):
 
     def weights(self, snr: Tensor) -> Tensor:
         """Weight of each signal-to-noise ratio, the shape of ``snr``."""
-        if self.weighting in MIN_SNR:
-            return MIN_SNR[self.weighting](self.gamma).weights(snr, self.parameterisation())
+        if self.weighting == "min-snr":
+            return MinSNRWeighting(self.gamma).weights(snr, self.parameterisation())
         if self.weighting == "edm":
             return EDMWeighting(self.sigma_data).weights(snr, self.parameterisation())
         return WEIGHTINGS[self.weighting]().weights(snr, self.parameterisation())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Budget", "Cost", "Window", "count_cost"]
+__all__ = ["COSTS", "Budget", "Cost", "Window", "count_cost"]
+
+COSTS: Mapping[str, str] = MappingProxyType({"macs": "MACs", "params": "parameters", "latency_ms": "latency"})
+"""Names of the costs, as in `Cost`, budgets and metrics, to what people read."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Cost:
 
     def as_metrics(self) -> dict[str, float]:
         """Numbers by name, as a trial reports them."""
-        known = {"macs": self.macs, "params": self.params, "latency_ms": self.latency_ms}
+        known = {name: getattr(self, name) for name in COSTS}
         return {name: value for name, value in known.items() if value is not None}
 
     def __add__(self, other: Cost) -> Cost:
@@ -89,7 +93,7 @@ class Budget:
     """Windows on the names of `Cost`, checked before anything is trained.
 
     Args:
-        windows: ``macs``, ``params`` or ``latency_ms`` to its window.
+        windows: names of `COSTS` to their windows.
 
     Raises:
         BudgetError: an unknown name, a window that is empty or bounds nothing.
@@ -99,8 +103,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, window in self.windows.items():
-            if name not in ("macs", "params", "latency_ms"):
-                raise BudgetError(f"Budget on {name!r}: only macs, params and latency_ms can be bounded.")
+            if name not in COSTS:
+                raise BudgetError(f"Budget on {name!r}: only {', '.join(COSTS)} can be bounded.")
             bounds = [bound for bound in (window.min, window.max) if bound is not None]
             if not bounds or any(math.isnan(bound) for bound in bounds):
                 raise BudgetError(

@@ -4,98 +4,29 @@ Notation
     label          name of one choice, e.g. ``level1.width``
     architecture   assignment of a value to every label that is *present*
     present        a label without conditions, or with one of its conditions met
-    stock          the value by which a label changes nothing: what networks had before there was a choice
+    stock          the value by which a label changes nothing, as in networks that do not know it
     nodes, ops     rows and columns of the one-hot matrix: labels, and the largest number of values
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .counting import count
 from .errors import SpaceError
+from .values import Architecture, Condition, Value, digest, position, same_value
 
 if TYPE_CHECKING:
     import networkx as nx
     from numpy.typing import NDArray
 
 __all__ = ["Architecture", "Condition", "Space", "Value", "digest", "same_value"]
-
-Value = str | int | float | bool
-"""One value of a choice: a JSON scalar."""
-
-Architecture = dict[str, Value]
-"""An assignment of values to labels."""
-
-Condition = tuple[str, tuple[Value, ...]]
-"""``(parent label, values)``: met when the parent is present and has one of the values."""
-
-
-def digest(content: Any) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of ``content`` as canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def same_value(a: object, b: object) -> bool:
-    """Whether two values of a choice are the same: equal, and both truth values or neither (``True`` is not 1)."""
-    return a == b and isinstance(a, bool) == isinstance(b, bool)
-
-
-def _position(values: Sequence[Value], value: object) -> int:
-    """Index of ``value`` among ``values``; -1 where it is not among them."""
-    return next((index for index, candidate in enumerate(values) if same_value(candidate, value)), -1)
-
-
-_Choices = Mapping[str, tuple[Value, ...]]
-_Conditions = Mapping[str, tuple[Condition, ...]]
-
-
-def _groups(choices: _Choices, conditions: _Conditions) -> list[list[str]]:
-    """Labels whose presence hangs together by conditions, in forward order; groups do not depend on each other."""
-    group = {label: [label] for label in choices}
-    for label, listed in conditions.items():
-        for parent, _ in listed:
-            if group[parent] is not group[label]:
-                group[parent] += group[label]
-                group |= dict.fromkeys(group[label], group[parent])
-    order = {label: i for i, label in enumerate(choices)}
-    return [sorted(labels, key=order.__getitem__) for labels in {id(g): g for g in group.values()}.values()]
-
-
-def _count(choices: _Choices, conditions: _Conditions) -> int:
-    """Number of architectures: the product over the groups of labels, and in a group the sum over its first label."""
-    total = 1
-    for first, *others in _groups(choices, conditions):
-        if others:
-            among = {label: conditions[label] for label in others if label in conditions}
-            left = [_decided(first, value, {x: choices[x] for x in others}, among) for value in choices[first]]
-            total *= sum(_count(*rest) for rest in left)
-        else:
-            total *= len(choices[first])
-    return total
-
-
-def _decided(label: str, value: Value, choices: _Choices, conditions: _Conditions) -> tuple[_Choices, _Conditions]:
-    """What is left to choose after ``label``, on which nothing else has a say, got its value."""
-    left: dict[str, tuple[Value, ...]] = {}
-    open_: dict[str, tuple[Condition, ...]] = {}
-    for child, values in choices.items():
-        listed = conditions.get(child, ())
-        met = any(parent == label and _position(wanted, value) >= 0 for parent, wanted in listed)
-        later = tuple(condition for condition in listed if condition[0] in left)
-        if not listed or met or later:
-            left[child] = values
-        if later and not met:
-            open_[child] = later
-    return left, open_
 
 
 @dataclass(frozen=True)
@@ -131,7 +62,7 @@ class Space:
                 raise SpaceError(f"Label {label!r} has no values: give at least one.")
             if not all(isinstance(value, str | int | float | bool) and value == value for value in values):
                 raise SpaceError(f"Label {label!r} has values that are not scalars: {values!r}.")
-            if any(_position(values[:i], value) >= 0 for i, value in enumerate(values)):
+            if any(position(values[:i], value) >= 0 for i, value in enumerate(values)):
                 raise SpaceError(f"Label {label!r} lists a value twice in {list(values)}: remove the repetition.")
         edges = tuple((a, b) for a, b in self.edges) or tuple(itertools.pairwise(self.choices))
         object.__setattr__(self, "edges", edges)
@@ -172,7 +103,7 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of distinct architectures."""
-        return _count(self.choices, self.conditions)
+        return count(self.choices, self.conditions)
 
     @cached_property
     def _places(self) -> dict[str, dict[tuple[bool, object], int]]:
@@ -183,7 +114,7 @@ class Space:
         }
         for label, pairs in self.former.items():
             for former, today in pairs:
-                index = _position(self.choices[label], today)
+                index = position(self.choices[label], today)
                 if index >= 0:
                     places[label].setdefault((isinstance(former, bool), former), index)
         return places
@@ -249,7 +180,7 @@ class Space:
         for label, values in self.choices.items():
             if label in architecture:
                 known[label] = values[self.index_of(label, architecture[label])]
-            elif label in self.stock and _position(values, self.stock[label]) >= 0:
+            elif label in self.stock and position(values, self.stock[label]) >= 0:
                 known[label] = self.stock[label]
         present = self.present(known)
         for label in present:
@@ -305,7 +236,7 @@ class Space:
         complete = self.complete(architecture)
         for label in self.present(architecture):
             for value in self.choices[label]:
-                if _position((value,), architecture[label]) < 0:
+                if position((value,), architecture[label]) < 0:
                     changed = {**complete, label: value}
                     yield {name: changed[name] for name in self.present(changed)}
 

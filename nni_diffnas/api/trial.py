@@ -8,19 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .cost import Cost
+from .ending import Ending
 from .errors import JobError
 from .space import Architecture, Value
 
 __all__ = [
     "BY_HAND",
-    "FAULTLESS",
-    "GIVEN_UP",
-    "KILLED",
-    "NO_REASON",
     "REFERENCE",
-    "REFUSED",
-    "SILENT",
-    "STOPPED_EARLY",
     "UNRANKED",
     "Direction",
     "Metrics",
@@ -48,16 +42,6 @@ BY_HAND = "by hand"
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""
-
-STOPPED_EARLY = "stopped early: by the assessor, by maxTrialDuration or by hand"
-NO_REASON = "the trial's process ended with an error before it could say why: see its stderr in the web UI"
-KILLED = "the trial's process was killed: by the system, where memory ran out, or by hand"
-SILENT = "the trial ended without reporting a final result"
-GIVEN_UP = (NO_REASON, KILLED, SILENT)
-"""Reasons that were inferred: such a trial may still report, since NNI may have run it in another job."""
-REFUSED = "refused by a filter before it was trained"
-FAULTLESS = (STOPPED_EARLY, REFUSED)
-"""Reasons of failed trials that say nothing against the job."""
 
 Status = Literal["pending", "succeeded", "failed"]
 Direction = Literal["minimize", "maximize"]
@@ -149,9 +133,10 @@ class Trial:
         settings: scalars beyond the architecture that the trial was run with.
         protocol: what its scores mean (extractor, images, sampler steps, recipe); scores of different protocols are
             never ranked together.
-        reason: why it failed.
+        reason: why it failed, in a sentence.
         seconds: wall-clock from submission to report.
         job_id: NNI's trial job id, which names its output folder.
+        ending: how it failed, where it has not said why itself.
     """
 
     id: str
@@ -166,19 +151,22 @@ class Trial:
     reason: str = ""
     seconds: float | None = None
     job_id: str = ""
+    ending: Ending | None = None
 
     @property
     def open(self) -> bool:
         """Whether a result may still come."""
-        return self.status == "pending" or (self.status == "failed" and self.reason in GIVEN_UP)
+        given_up = self.status == "failed" and self.ending is not None and self.ending.may_report
+        return self.status == "pending" or given_up
 
     def succeeded(self, metrics: Metrics, **changes: Any) -> Trial:
         """The same trial with its results."""
-        return replace(self, status="succeeded", metrics=dict(metrics), reason="", **changes)
+        return replace(self, status="succeeded", metrics=dict(metrics), reason="", ending=None, **changes)
 
-    def failed(self, reason: str, **changes: Any) -> Trial:
-        """The same trial with the reason of its failure."""
-        return replace(self, status="failed", reason=reason, **changes)
+    def failed(self, reason: str | Ending, **changes: Any) -> Trial:
+        """The same trial with the reason of its failure: a sentence, or how it ended where it has said none."""
+        ending = reason if isinstance(reason, Ending) else None
+        return replace(self, status="failed", reason=ending.sentence if ending else reason, ending=ending, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, read back by `from_json`."""
@@ -186,9 +174,14 @@ class Trial:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Trial:
-        """Inverse of `to_json`."""
-        cost = body["cost"]
-        return cls(**{**body, "origin": Origin(**body["origin"]), "cost": None if cost is None else Cost(**cost)})
+        """Inverse of `to_json`; version 0.1 recorded endings as their sentences."""
+        cost, ending = body["cost"], body["ending"] if "ending" in body else Ending.of_sentence(body["reason"])
+        parts = {
+            "origin": Origin(**body["origin"]),
+            "cost": None if cost is None else Cost(**cost),
+            "ending": None if ending is None else Ending(ending),
+        }
+        return cls(**{**body, **parts})
 
 
 def ranked_together(trials: Sequence[Trial]) -> list[Trial]:

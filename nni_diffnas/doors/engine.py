@@ -16,10 +16,11 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from pydantic import ValidationError
 
 from ..api.cost import Budget
+from ..api.ending import Ending
 from ..api.errors import DiffNASError, StrategyError
 from ..api.family import Family
 from ..api.space import Space, Value
-from ..api.trial import NO_REASON, REFUSED, Trial
+from ..api.trial import Trial
 from ..job import Job, carried, data_resumed, resolve_paths
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
@@ -273,9 +274,9 @@ class EngineLoop:
     def _end(self, trial_id: str, status: ModelStatus) -> None:
         if status == ModelStatus.Invalid:  # a filter stopped it: NNI has not run it
             self._invalid += 1
-            self.search.tell_failed(trial_id, REFUSED)
+            self.search.tell_failed(trial_id, Ending.REFUSED)
         elif self.experiment is None and status != ModelStatus.Trained:
-            self.search.tell_failed(trial_id, NO_REASON)
+            self.search.tell_failed(trial_id, Ending.CRASHED)
         else:
             self._quiet_since = time.monotonic()
 

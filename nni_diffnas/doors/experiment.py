@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from ..api.ending import Ending
 from ..api.errors import DiffNASError
-from ..api.trial import KILLED, NO_REASON, STOPPED_EARLY
 from ..memory.experiment_folder import ExperimentFolder
 from ..trial.parameters import TRIAL_ID
+from ..trial.result_file import failure_in
 from .gpus import GpuRequest
 
 __all__ = ["ManagerInfo", "TrialJobs"]
@@ -29,8 +30,8 @@ _RESUMED = "ADD_RESUMED"
 _TO_RUN_AGAIN = ("WAITING", "RUNNING", _RESUMED)
 """A resumed manager lists a job that it is going to run again by its latest event, for a second or two."""
 
-_REASONS = {"USER_CANCELED": KILLED, "SYS_CANCELED": KILLED, "EARLY_STOPPED": STOPPED_EARLY}
-"""Reasons by NNI's status of a job, for trials that could not say themselves."""
+_ENDINGS = {"USER_CANCELED": Ending.KILLED, "SYS_CANCELED": Ending.KILLED, "EARLY_STOPPED": Ending.STOPPED}
+"""By NNI's status of a job, for trials that could not say themselves."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class TrialJobs:
                 found.setdefault(trial_id, (str(job.trialJobId), metric.data))
         return found
 
-    def ended(self) -> dict[str, str]:
+    def ended(self) -> dict[str, str | Ending]:
         """Ids of the trials whose process has ended, with the reason of the failure; empty for a success.
 
         A trial that another job is running again has not ended.
@@ -110,13 +111,13 @@ class TrialJobs:
         results = [(job, self.folder.trial_result(str(job.trialJobId))) for job in self._live]
         claimed = {str(result["trial"]) for _, result in results if result.get("trial")}
         running = {str(result["trial"]) for job, result in results if _runs(job) and result.get("trial")}
-        found: dict[str, str] = {}
+        found: dict[str, str | Ending] = {}
         for job, result in results:
             if _runs(job) or str(result.get("trial")) in running:
                 continue
             trial_id = str(result.get("trial") or self._recorded(job))
             if result.get("trial") or trial_id not in claimed:
-                failure = str(result.get("failure") or _REASONS.get(job.status, NO_REASON))
+                failure = failure_in(result) or _ENDINGS.get(job.status, Ending.CRASHED)
                 found[trial_id] = "" if job.status == "SUCCEEDED" else failure
         return found
 

@@ -14,14 +14,16 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from ..api.ending import Ending
 from ..api.errors import JobError, TrialFailure
 from ..api.space import Value
-from ..api.trial import KILLED, Trial
+from ..api.trial import Trial
 from ..job import Job
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.formats import format_cost
 from ..searching.open import announce, open_job
 from ..searching.search import Search
+from ..trial.result_file import failure_in
 from ..trial.run import run_trial
 
 __all__ = ["run_search"]
@@ -98,10 +100,10 @@ class _Workers:
             with self.search.recording():
                 if "metrics" in result:
                     found.append(self.search.tell(trial.id, result["metrics"], job_id))
-                elif "failure" in result:
-                    found.append(self.search.tell_failed(trial.id, str(result["failure"]), job_id))
+                elif failure := failure_in(result):
+                    found.append(self.search.tell_failed(trial.id, failure, job_id))
                 elif self._begun[trial.id] >= _ATTEMPTS:
-                    found.append(self.search.tell_failed(trial.id, KILLED, job_id))
+                    found.append(self.search.tell_failed(trial.id, Ending.KILLED, job_id))
         for trial in lost:
             if trial.id in {pending.id for pending in self.search.pending}:
                 self.train(trial)

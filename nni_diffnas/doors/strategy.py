@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import Strategy
 
-from ..api.cost import Budget
-from ..api.trial import Direction, Objective, Trial
-from ..memory import SearchMemory
-from ..searching.options import ConfiguredStrategy, SearchOptions, TrainFirst
+from ..api.trial import Objective, Trial
+from ..searching.options import ConfiguredStrategy, SearchArguments, SearchOptions
 from ..searching.search import Search
 from .engine import EngineLoop, open_search
 
@@ -42,31 +40,11 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
         StrategyError: an option out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        objective: str | Objective = "rfid",
-        direction: Direction = "minimize",
-        budget: Budget | None = None,
-        seed: int = 0,
-        memory: SearchMemory | None = None,
-        warm_start: Sequence[Trial] = (),
-        train_first: TrainFirst = "default and by hand",
-        halving: float | Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, **options: Unpack[SearchArguments]) -> None:
         super().__init__()
         self._opened: Search | None = None
         self._own_memory = False
-        self.options = SearchOptions.of(
-            objective=objective,
-            direction=direction,
-            budget=budget,
-            seed=seed,
-            memory=memory,
-            warm_start=warm_start,
-            train_first=train_first,
-            halving=halving,
-        )
+        self.options = SearchOptions.of(**options)
 
     @property
     def trials(self) -> list[Trial]:

@@ -22,7 +22,7 @@ from ..results.read import conclude
 from ..searching.open import announce, job_meant, open_job
 from ..searching.search import Search
 from ..trial.parameters import TRIAL_ID
-from ..trial.result_file import reason_of
+from ..trial.result_file import failure_in, reason_of
 from .experiment import ManagerInfo, TrialJobs
 from .gpus import gpu_count
 from .nni_repairs import number_after
@@ -293,8 +293,8 @@ class Driver:
                 for output, result in self._manager.folder.records(trial.id):
                     if "metrics" in result:
                         self._tell(trial.id, result["metrics"], output.name)
-                    elif "failure" in result:
-                        self.search.tell_failed(trial.id, str(result["failure"]))
+                    elif failure := failure_in(result):
+                        self.search.tell_failed(trial.id, failure)
         with self._lock:
             self._finish()
             if self.search.memory is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,6 +57,11 @@ class LanguageModelOptions:
     max_tokens: int | None = None
     max_requests: int | None = None
     seed: int = 0
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What a user may say; the seed is the search's."""
+        return tuple(field.name for field in fields(cls) if field.name != "seed")
 
     def __post_init__(self) -> None:
         for name, least in (("timeout_s", 0.01), ("retries", 0), ("backoff_s", 0), ("answer_tokens", 16)):

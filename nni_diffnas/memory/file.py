@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import MemoryFileError, StrategyError
-from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, migrate
+from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["MemoryFile", "may_write"]
 
@@ -111,7 +111,7 @@ def _recognise(path: Path) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a damaged file; SQLite compares the header with the length, and small files are read in full."""
+    """Refuse a damaged file, or a later one; SQLite compares header and length, and small files are read in full."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise sqlite3.DatabaseError("no mark of a search memory")
@@ -119,6 +119,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise sqlite3.DatabaseError(" ".join(finding.split()))
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise MemoryFileError(
+            f"The search memory {path} has schema version {version}, and this nni-diffnas reads up to "
+            f"{SCHEMA_VERSION}: install a newer nni-diffnas."
+        )
 
 
 def _find_or_create(path: Path, *, create: bool) -> None:
@@ -146,7 +152,6 @@ def _open(path: Path, *, create: bool) -> sqlite3.Connection:
             _recognise(path)
         connection = _connect(path)
         _check(connection, path)
-        migrate(connection, path)
     except BaseException as error:
         if connection is not None:
             connection.close()

@@ -108,10 +108,9 @@ class Journal:
         with self._file.transaction():
             yield
 
-    def _append(self, kind: str, experiment: str, body: Mapping[str, Any], trial: str | None) -> int:
-        sql = "INSERT INTO events (time, experiment, kind, trial, body) VALUES (?, ?, ?, ?, ?) RETURNING number"
-        ((number,),) = self._run(sql, [time.time(), experiment, kind, trial, write_json(dict(body))])
-        return int(number)
+    def _append(self, kind: str, experiment: str, body: Mapping[str, Any], trial: str | None) -> None:
+        sql = "INSERT INTO events (time, experiment, kind, trial, body) VALUES (?, ?, ?, ?, ?)"
+        self._run(sql, [time.time(), experiment, kind, trial, write_json(dict(body))])
 
     def log(self, kind: str, experiment: str, body: Mapping[str, Any]) -> None:
         """Append an entry that is no trial: a rejected proposal, a lesson, a ledger row, the start of an experiment."""
@@ -120,19 +119,10 @@ class Journal:
             self._append(kind, experiment, body, None)
 
     def events(self, kind: str | None = None, experiment: str | None = None) -> list[Event]:
-        """Entries of `log`, in order."""
-        return self._events("trial IS NULL", kind, experiment)
-
-    def journal(self, experiment: str | None = None) -> list[Event]:
-        """Everything that happened, changes of trials and entries of `log`, in order."""
-        return self._events("TRUE", None, experiment)
-
-    def _events(self, condition: str, kind: str | None, experiment: str | None) -> list[Event]:
+        """What happened, in order: changes of trials and entries of `log`."""
         where, parameters = matching(kind=kind, experiment=experiment)
         rows = self._run(
-            f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} AND {condition} "
-            f"ORDER BY number",
-            parameters,
+            f"SELECT number, time, experiment, kind, trial, body FROM events WHERE {where} ORDER BY number", parameters
         )
         return [
             Event(number, time, experiment, kind, trial, json.loads(body))

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..api.cost import COSTS
+from ..api.pareto import pareto_front
 from ..api.trial import Trial
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
@@ -16,7 +18,7 @@ from . import wording
 from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, number
 from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
-from .statistics import TOO_FEW, best_so_far, expected_best, importances, pareto_front
+from .statistics import TOO_FEW, best_so_far, expected_best, importances
 
 __all__ = ["drawn", "render", "render_report"]
 
@@ -211,12 +213,14 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
     """A chart for each cost that is known of the scored trials and differs between them."""
     metric, objective, outcome = source.objective.metric, source.objective, source.outcome
     found = []
-    for name, title in wording.COSTS.items():
+    for name, called in COSTS.items():
+        title = f"{called} in ms" if name == "latency_ms" else called
         listed = [(trial, known[name]) for trial in outcome.ranked if name in (known := wording.costs_of(trial))]
         if len({cost for _, cost in listed}) < 2:
             continue
         scores = [objective.score(trial.metrics) or 0.0 for trial, _ in listed]
-        front = set(positions := pareto_front([cost for _, cost in listed], scores))
+        positions = pareto_front([(cost, -score) for (_, cost), score in zip(listed, scores, strict=True)])
+        front = set(positions)
         dots = []
         for i, (trial, cost) in enumerate(listed):
             if not source.drawable(trial):

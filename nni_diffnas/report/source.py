@@ -161,7 +161,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
 
 
 def _with_older(own: Sequence[Trial], others: Sequence[Trial], space: Space) -> list[Trial]:
-    """Trials of one space, and those of their protocol that an earlier release recorded without its younger labels.
+    """Trials of one space, and those of their protocol that lack labels, since version 0.1 recorded them.
 
     A search that was begun by the earlier release and resumed by this one has both.
     """

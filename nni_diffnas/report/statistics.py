@@ -1,4 +1,4 @@
-"""The numbers of a report: search curve, what random search would have found, Pareto front, importance of choices.
+"""The numbers of a report: search curve, what random search would have found, importance of choices.
 
 Notation
     n   trials that have ended
@@ -22,7 +22,7 @@ from ..api.trial import Objective, Trial
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Expectation", "Importance", "best_so_far", "expected_best", "fence", "importances", "pareto_front"]
+__all__ = ["Expectation", "Importance", "best_so_far", "expected_best", "fence", "importances"]
 
 TOO_FEW = 20
 """Below so many scored trials nothing is said of which choices mattered."""
@@ -94,17 +94,6 @@ def expected_best(values: Sequence[float], objective: Objective) -> Expectation:
     below = np.cumsum(weights, axis=1)
     quantiles = [ranked[np.minimum((below < q - 1e-12).sum(axis=1), m - 1)] for q in (0.1, 0.9)]
     return Expectation(weights @ ranked, np.minimum(*quantiles), np.maximum(*quantiles))
-
-
-def pareto_front(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Positions that no other beats in both: cheaper or equal, and better or equal (more is better), by rising cost."""
-    front: list[int] = []
-    best = -np.inf
-    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i])):
-        if scores[i] > best:
-            front.append(i)
-            best = scores[i]
-    return front
 
 
 @dataclass(frozen=True)

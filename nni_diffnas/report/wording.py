@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..api.cost import Cost
+from ..api.cost import COSTS, Cost
 from ..api.space import Architecture, Value
 from ..api.trial import Trial
 from ..results.read import SAMPLES
@@ -31,9 +31,6 @@ __all__ = [
     "reproduction",
     "title",
 ]
-
-COSTS = {"macs": "MACs", "params": "parameters", "latency_ms": "latency in ms"}
-"""Costs that a report draws the objective against, with their names."""
 
 
 def costs_of(trial: Trial) -> dict[str, float]:
@@ -213,7 +210,7 @@ def reproduction(source: Source) -> dict[str, Any]:
         if "options" in body
         else "",
         "versions": ", ".join(f"{name} {value}" for name, value in recorded.items()),
-        "device": evaluation.get("device", ""),
+        "device": evaluation.get("computing", {}).get("device", ""),
         "seed": None if source.job is None else source.job.seed,
         "trial_seed": evaluation.get("seed"),
         "protocol": source.trials[-1].protocol,

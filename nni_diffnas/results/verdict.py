@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..api.cost import Cost
+from ..api.cost import COSTS, Cost
 from ..api.errors import JobError
 from ..api.trial import BY_HAND, Objective
 from .intervals import Contrast, contrast, level_of
@@ -28,8 +28,6 @@ WINNER = "winner"
 
 DEFAULT = "default"
 """Kind of the space's default network, and of a teacher."""
-
-_QUANTITIES = {"macs": "MACs", "params": "parameters", "latency_ms": "latency"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class Verdict:
     @property
     def cost_words(self) -> str:
         """The quantity of the budget, in words."""
-        return _QUANTITIES.get(self.quantity, self.quantity)
+        return COSTS.get(self.quantity, self.quantity)
 
     @property
     def share(self) -> float | None:

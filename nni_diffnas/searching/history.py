@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from ..api.ending import Ending
 from ..api.errors import StrategyError
 from ..api.space import Architecture, Value, digest
 from ..api.trial import Metrics, Trial
@@ -53,7 +54,7 @@ class History:
             self.trials[trial_id] = replace(self.trials[trial_id], status="pending")
         return self._end(trial_id, lambda t, s: t.succeeded(metrics, seconds=s, job_id=job_id))
 
-    def fail(self, trial_id: str, reason: str, job_id: str) -> Trial | None:
+    def fail(self, trial_id: str, reason: str | Ending, job_id: str) -> Trial | None:
         """End a trial without metrics; ``None`` where it had ended before.
 
         Raises:

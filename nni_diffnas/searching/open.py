@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from ..api.cost import Budget
 from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
-from ..api.family import Family
-from ..api.space import Architecture, Space
 from ..api.strategy import StrategyHooks
 from ..api.trial import Trial
 from ..job import Job, carried
@@ -25,6 +21,7 @@ from ..plugins import find_plugin
 from ..versions import versions
 from .forecast import forecast_lines
 from .halving import check_halving
+from .narrowing import narrow_family
 from .options import ConfiguredStrategy
 from .search import Search
 
@@ -34,7 +31,6 @@ __all__ = [
     "check_unchanged",
     "job_meant",
     "make_strategy",
-    "narrow_family",
     "open_job",
     "open_memory",
     "read_start",
@@ -45,71 +41,6 @@ MEMORY_FILE = "memory.sqlite"
 
 _FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
 _NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-class NarrowedFamily:
-    """A family of which only a part is searched: all but the space and the default are the family's own.
-
-    Args:
-        family: of the whole space.
-        space: has the same labels, and some of their values.
-    """
-
-    def __init__(self, family: Family, space: Space) -> None:
-        self.family = family
-        self.space = space
-
-    @property
-    def default(self) -> Architecture:
-        """The family's default, with the nearest value that is left where its own is not."""
-        whole = self.family.space
-        wanted = {label: whole.index_of(label, value) for label, value in whole.complete(self.family.default).items()}
-        nearest = {
-            label: min(values, key=lambda value: abs(whole.index_of(label, value) - wanted[label]))
-            for label, values in self.space.choices.items()
-        }
-        return self.space.validate(nearest)
-
-    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
-        """The family's, of this part of it."""
-        return self.family.scaled(budget, within or cast(Family, self))
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # a family of blocks stays one
-        return type(self.family)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.family, name)
-
-
-def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
-    """Narrow a family to the values that the experiment's NNI search space offers.
-
-    Labels that it lacks, since an earlier release wrote it, are narrowed to their stock values.
-
-    Raises:
-        SpaceError, JobError: another set of labels, or a value that the space does not have.
-    """
-    space, offered = family.space, Space.from_nni(search_space)
-    extra = set(offered.labels) - set(space.labels)
-    missing = set(space.labels) - set(offered.labels) - set(space.stock)
-    if extra or missing:
-        raise JobError(
-            f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
-            f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
-        )
-    kept = {
-        label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in listed))
-        for label, values in space.choices.items()
-        for listed in [offered.choices[label] if label in offered.choices else (space.stock[label],)]
-    }
-    if kept == space.choices:
-        return family
-    conditions = {
-        label: tuple((parent, tuple(v for v in values if v in kept[parent])) for parent, values in listed)
-        for label, listed in space.conditions.items()
-    }
-    return cast(Family, NarrowedFamily(family, replace(space, choices=kept, conditions=conditions)))
 
 
 def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
@@ -149,6 +80,8 @@ def _options(strategy: type[StrategyHooks]) -> list[str]:
         if issubclass(base, StrategyHooks) and "__init__" in vars(base):
             parameters = inspect.signature(base.__init__).parameters.values()
             named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
+        for taken in vars(base).get("takes", ()):
+            named |= dict.fromkeys(taken.__annotations__)
     return [name for name in named if name not in _FROM_THE_JOB]
 
 

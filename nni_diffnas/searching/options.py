@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
 
 from ..api.cost import Budget
 from ..api.errors import StrategyError
@@ -13,26 +13,27 @@ from ..api.trial import Direction, Objective, Trial
 from ..memory import SearchMemory
 from .halving import Halving
 
-__all__ = ["ConfiguredStrategy", "SearchOptions", "TrainFirst"]
+__all__ = ["ConfiguredStrategy", "SearchArguments", "SearchOptions", "TrainFirst"]
 
 TrainFirst = Literal["default and by hand", "none"]
 
 
+class SearchArguments(TypedDict, total=False):
+    """What every strategy takes, by name; see `AskTellStrategy`."""
+
+    objective: str | Objective
+    direction: Direction
+    budget: Budget | None
+    seed: int
+    memory: SearchMemory | None
+    warm_start: Sequence[Trial]
+    train_first: TrainFirst
+    halving: float | Mapping[str, Any] | None
+
+
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is wanted of a search.
-
-    Args:
-        objective: ranks the trials.
-        budget: windows on MACs, parameters or latency, checked before anything is trained.
-        seed: of everything random in the strategy.
-        memory: where to keep the trials; ``None`` keeps them for the length of the run only. The door closes it.
-        warm_start: trials of earlier experiments, used as if they had been run. Those that have not ended, were scored
-            by another protocol or lie outside the space are left out: they cannot be ranked with this search's, and
-            may be trained again.
-        train_first: see `AskTellStrategy`.
-        halving: see `AskTellStrategy`.
-    """
+    """What is wanted of a search: `SearchArguments`, understood."""
 
     objective: Objective = field(default_factory=Objective)
     budget: Budget = field(default_factory=Budget)
@@ -43,23 +44,19 @@ class SearchOptions:
     halving: Halving | None = None
 
     @classmethod
-    def of(
-        cls,
-        *,
-        objective: str | Objective = "rfid",
-        direction: Direction = "minimize",
-        budget: Budget | None = None,
-        seed: int = 0,
-        memory: SearchMemory | None = None,
-        warm_start: Sequence[Trial] = (),
-        train_first: TrainFirst = "default and by hand",
-        halving: float | Mapping[str, Any] | None = None,
-    ) -> SearchOptions:
+    def of(cls, **given: Unpack[SearchArguments]) -> SearchOptions:
         """From the arguments of a strategy.
 
         Raises:
             StrategyError: one is out of range.
+            TypeError: one is unknown.
         """
+        if unknown := given.keys() - SearchArguments.__annotations__.keys():
+            raise TypeError(
+                f"a strategy has no option {min(unknown)!r}, only {', '.join(SearchArguments.__annotations__)}"
+            )
+        objective, direction = given.get("objective", "rfid"), given.get("direction", "minimize")
+        train_first = given.get("train_first", cls.train_first)
         if direction not in get_args(Direction):
             raise StrategyError(f"direction is {direction!r}: use 'minimize' or 'maximize'.")
         if train_first not in get_args(TrainFirst):
@@ -67,12 +64,12 @@ class SearchOptions:
             raise StrategyError(f"train_first is {train_first!r}: use {choices}.")
         return cls(
             objective if isinstance(objective, Objective) else Objective(objective, direction),
-            budget or Budget(),
-            seed,
-            memory,
-            tuple(warm_start),
+            given.get("budget") or Budget(),
+            given.get("seed", cls.seed),
+            given.get("memory"),
+            tuple(given.get("warm_start", ())),
             train_first,
-            Halving.of(halving),
+            Halving.of(given.get("halving")),
         )
 
 
@@ -80,3 +77,6 @@ class ConfiguredStrategy(StrategyHooks):
     """A strategy that knows what is wanted of its search."""
 
     options: SearchOptions
+
+    takes: ClassVar[tuple[type, ...]] = (SearchArguments,)
+    """Classes whose fields it takes as arguments, beside those that its constructor and its bases' name."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..api.trial import BY_HAND, FAULTLESS, REFERENCE, Objective, Trial, ranked_together
+from ..api.trial import BY_HAND, REFERENCE, Objective, Trial, ranked_together
 from .formats import format_cost
 
 __all__ = ["Outcome", "why_broken"]
@@ -22,7 +22,7 @@ def why_broken(ended: Sequence[Trial]) -> str:
         ended: trials of this search, in the order in which they ended; those from before a resume do not count, or what
             the user has repaired could not go on.
     """
-    last = [trial for trial in ended if trial.reason not in FAULTLESS][-MAX_FAILURES_IN_A_ROW:]
+    last = [trial for trial in ended if trial.ending is None or not trial.ending.faultless][-MAX_FAILURES_IN_A_ROW:]
     if len(last) < MAX_FAILURES_IN_A_ROW or any(trial.status != "failed" for trial in last):
         return ""
     return f"{MAX_FAILURES_IN_A_ROW} trials in a row failed, the last because: {last[-1].reason}"

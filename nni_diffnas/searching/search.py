@@ -12,54 +12,33 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ..api.errors import SpaceError, StrategyError
+from ..api.ending import Ending
+from ..api.errors import StrategyError
 from ..api.family import Family
 from ..api.space import Architecture, Space, Value
 from ..api.strategy import About
-from ..api.trial import (
-    BY_HAND,
-    KILLED,
-    REFERENCE,
-    SILENT,
-    STOPPED_EARLY,
-    Metrics,
-    Origin,
-    Suggestion,
-    Trial,
-    ranked_together,
-)
+from ..api.trial import Metrics, Origin, Suggestion, Trial, ranked_together
 from ..memory import SearchMemory
 from ..trial.parameters import SETTING_PREFIX, parameters_of
+from .earlier import Earlier
+from .first import YARDSTICKS, first_suggestions
 from .history import History
+from .jobs import Jobs
 from .options import ConfiguredStrategy
 from .progress import Pace, trial_line
 from .ranking import Outcome, why_broken
 from .view import View
 
-__all__ = ["Jobs", "Search"]
+__all__ = ["Search"]
 
 _STATE = "strategy"
-_DEFAULT = "default"
 
 MAX_REJECTIONS = 20
 """How often in a row a suggestion may be refused before the strategy counts as stuck."""
-
-
-class Jobs(Protocol):
-    """What a door knows of the processes that run trials, by trial id."""
-
-    def results(self) -> Mapping[str, tuple[str, Any]]:
-        """Job id and final metrics of every trial that has reported them."""
-
-    def ended(self) -> Mapping[str, str]:
-        """Trials whose process has ended, with the reason of the failure; empty for a success."""
-
-    def to_run_again(self) -> set[str]:
-        """Trials that are run again after a resume without being asked for."""
 
 
 class Search:
@@ -106,36 +85,15 @@ class Search:
         """Hears of each trial that has ended, and whether it had been given up before."""
         self._pace = Pace()
         self._carried = dict(carried or {})
-        self._recorded: dict[str, Architecture] = {}
-        """Architectures as an earlier release recorded them, by trial: the memory keeps what it was told."""
+        self._earlier = Earlier(space)
         strategy.begin(self.view)
         strategy.check_budget()
         strategy.setup()
-        warm = [trial for trial in map(self._understood, options.warm_start) if self._serves(trial)]
+        warm = self._earlier.serving(options.warm_start, about)
         for trial in warm:
             self.history.add(trial)
         if warm:
             strategy.update(warm)
-
-    def _understood(self, trial: Trial) -> Trial:
-        """The trial with its architecture as this space writes it, where an earlier release wrote it otherwise."""
-        try:
-            architecture = self.space.validate(trial.architecture)
-        except SpaceError:
-            return trial
-        if architecture == trial.architecture:
-            return trial
-        self._recorded[trial.id] = trial.architecture
-        return replace(trial, architecture=architecture)
-
-    def _serves(self, trial: Trial) -> bool:
-        """Whether a trial of an earlier experiment tells this one anything that can be compared."""
-        try:
-            inside = self.space.validate(trial.architecture) == trial.architecture
-        except SpaceError:
-            inside = False
-        earlier = trial.experiment != self.experiment and trial.status != "pending"
-        return inside and earlier and trial.protocol == self.protocol
 
     # What is known ---------------------------------------------------------------------------------------------------
 
@@ -275,33 +233,20 @@ class Search:
     def first(self) -> list[Suggestion]:
         """What is still to be trained before the strategy is asked; nothing once it has suggested something."""
         tried = self.history.trials.values()
-        if any(trial.origin.kind not in (_DEFAULT, REFERENCE, BY_HAND) for trial in tried):
+        if any(trial.origin.kind not in YARDSTICKS for trial in tried):
             return []
         return [each for each in self._first if not self.view.repetition(each.architecture, each.settings)]
 
     @cached_property
     def _first(self) -> list[Suggestion]:
-        """The default network; where the budget excludes it, it is a reference, and its versions by hand follow."""
-        if self.options.train_first == "none" or self.family is None:
-            return []
-        default = self.space.validate(self.family.default)
-        if not self.options.budget.windows or self.options.budget.admits(self.family.cost(default)):
-            return [Suggestion(default, _DEFAULT)]
-        found = {self.space.key_of(default): Suggestion(default, REFERENCE, settings={REFERENCE: True})}
-        for scaled in self.family.scaled(self.options.budget).values():
-            try:
-                architecture = self.space.validate(scaled)
-            except SpaceError:  # of the part of the family that this search leaves out
-                continue
-            if self.options.budget.admits(self.family.cost(architecture)):
-                found.setdefault(self.space.key_of(architecture), Suggestion(architecture, BY_HAND))
-        return list(found.values())
+        return first_suggestions(self.space, self.family, self.options)
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
-        halving as they are now.
+        halving as they are now. The default and networks by hand train to their end: they are what the rest is
+        compared with.
         """
-        halving = self.options.halving
+        halving = None if trial.origin.kind in YARDSTICKS else self.options.halving
         stops = {} if halving is None else halving.settings(ranked_together(self.trials), self.options.objective)
         further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
         return {**parameters_of(trial, self.space), **further}
@@ -321,7 +266,7 @@ class Search:
         given_up = self._given_up(trial_id)
         return self._told(trial_id, self.history.succeed(trial_id, named, job_id), given_up)
 
-    def tell_failed(self, trial_id: str, reason: str, job_id: str = "") -> Trial:
+    def tell_failed(self, trial_id: str, reason: str | Ending, job_id: str = "") -> Trial:
         """Record that a trial ended without metrics."""
         given_up = self._given_up(trial_id)
         return self._told(trial_id, self.history.fail(trial_id, reason, job_id), given_up)
@@ -335,7 +280,7 @@ class Search:
             return self.history.trials[trial_id]
         self.unstarted = [trial for trial in self.unstarted if trial.id != trial_id]
         if self.memory is not None:
-            self.memory.update(replace(ended, architecture=self._recorded.get(ended.id, ended.architecture)))
+            self.memory.update(self._earlier.as_recorded(ended))
         self.strategy.update([ended])
         self.on_end(ended, given_up)
         return ended
@@ -360,7 +305,7 @@ class Search:
         for trial in self.pending:
             reason = ended.get(trial.id)
             if reason or (silent and reason is not None):
-                why = STOPPED_EARLY if assessed and reason == KILLED else reason or SILENT
+                why = Ending.STOPPED if assessed and reason is Ending.KILLED else reason or Ending.SILENT
                 failed.append(self.tell_failed(trial.id, why))
         return failed
 
@@ -412,7 +357,7 @@ class Search:
             trials: of the search, in order of submission, pending ones included.
             snapshot: the last one; without it the finished trials are replayed through `StrategyHooks.update`.
         """
-        trials = [self._understood(trial) for trial in trials]
+        trials = [self._earlier.understood(trial) for trial in trials]
         for trial in trials:
             self.history.add(trial)
         if snapshot:

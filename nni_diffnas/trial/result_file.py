@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..api.ending import Ending
 from ..api.errors import DiffNASError
 
-__all__ = ["RESULT_FILE", "TrialRecord", "reason_of"]
+__all__ = ["RESULT_FILE", "TrialRecord", "failure_in", "reason_of"]
 
 RESULT_FILE = "result.json"
 """In a trial's output folder: its id from the start, and in the end its metrics or the reason of its failure."""
@@ -35,6 +36,18 @@ def reason_of(error: BaseException) -> str:
     if any(sign in text for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
         return f"the disk is full: {text}"
     return text if isinstance(error, DiffNASError) else f"{type(error).__name__}: {text}"
+
+
+def failure_in(result: Mapping[str, Any]) -> str | Ending | None:
+    """Why a trial failed, by what it wrote; ``None`` where it wrote nothing of a failure.
+
+    Args:
+        result: as `TrialRecord.read` returns it; that of version 0.1 knows sentences only.
+    """
+    if "failure" not in result:
+        return None
+    sentence = str(result["failure"])
+    return Ending(result["ending"]) if "ending" in result else Ending.of_sentence(sentence) or sentence
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,10 +105,12 @@ class TrialRecord:
         """Whether another process runs this trial by now."""
         return bool(self.trial_id) and self.read(self._file).get("process", self._process) != self._process
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str | Ending) -> None:
         """Write down why the trial failed."""
+        known = {"ending": reason.value} if isinstance(reason, Ending) else {}
+        sentence = reason.sentence if isinstance(reason, Ending) else reason
         try:
-            self._write({"failure": reason[: _RESERVED // 2]})
+            self._write({"failure": sentence[: _RESERVED // 2], **known})
         except OSError as error:
             print(f"nni-diffnas: the reason of the failure could not be recorded: {error}", file=sys.stderr, flush=True)
 

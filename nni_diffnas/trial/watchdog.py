@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..api.trial import STOPPED_EARLY
+from ..api.ending import Ending
 from .result_file import TrialRecord, reason_of
 
 __all__ = ["watched"]
@@ -35,7 +35,7 @@ def watched(record: TrialRecord, max_seconds: float | None = None) -> Iterator[N
     try:
         yield
     except KeyboardInterrupt:  # so NNI stops a trial; in its records, that looks like a process that was killed
-        watch.fail(STOPPED_EARLY)
+        watch.fail(Ending.STOPPED)
         raise
     except Exception as error:  # whatever it is, its reason has to reach the strategy and the user
         watch.fail(reason_of(error))
@@ -53,7 +53,7 @@ class _Watch:
         self.record, self.max_seconds, self.started = record, max_seconds, time.monotonic()
         self.over, self._lock = threading.Event(), threading.Lock()
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str | Ending) -> None:
         """Write the reason down; the watch is over."""
         with self._lock:
             self.over.set()

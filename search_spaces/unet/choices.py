@@ -34,10 +34,10 @@ _MEANINGS = {
 
 
 def describe_label(options: UNetOptions, label: str) -> str:
-    """One line on what a label means."""
+    """One line on what a label means; a level's pixels stand with its width."""
     level, _, what = label.rpartition(".")
-    if not level:
-        return _MEANINGS[label]
+    if what != "width":
+        return _MEANINGS[what]
     side = (options.sample_size // max(options.patch)) >> int(level.removeprefix("level"))
     scale = f"{side}x{side} pixels" if max(options.patch) == 1 else f"{side}x{side} pixels or twice that, by the patch"
     return f"{_MEANINGS[what]} at {scale}, on the way down and up"

@@ -12,7 +12,7 @@ from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
-from nni_diffnas.lazy import absent
+from nni_diffnas.lazy import absent, listing_deferred
 from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .by_hand import by_hand
@@ -161,7 +161,7 @@ class UNetFamily(Family):
         """
         config = self.config(architecture)
         # diffusers asks for torch._dynamo only to mark classes for the compiler, and goes without where it is absent.
-        with absent("torch._dynamo"):
+        with absent("torch._dynamo"), listing_deferred():
             from .network import UNet
 
         return UNet(config)

@@ -30,7 +30,7 @@ STOCK: dict[str, Any] = {
     "up_depth": "more",
     "patch": 1,
 }
-"""Option to the value of networks that were made before there was a choice."""
+"""Option to the value by which it changes nothing, as in networks that do not know it."""
 
 _ANY, _MANY = ("none", "softmax"), ("none", "softmax", "linear")
 _FULL = ("none", "linear")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nni_diffnas.api.blocks import BlockFamily
+from nni_diffnas.api.cost import COSTS
 from nni_diffnas.api.errors import BudgetError, StrategyError
 from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.api.trial import REFERENCE, Suggestion, Trial
@@ -17,7 +18,6 @@ from .fronts import Front, read_front, teacher_only, total
 __all__ = ["BlockwiseLocalSearch"]
 
 CHOICES = ("auto", "local", "knapsack", "global", "random")
-QUANTITIES = ("macs", "params", "latency_ms")
 
 
 class BlockwiseLocalSearch(AskTellStrategy):
@@ -62,12 +62,12 @@ class BlockwiseLocalSearch(AskTellStrategy):
         for name in self.choices:
             if name not in CHOICES:
                 raise StrategyError(f"choice is {name!r}: use one of {', '.join(CHOICES)}.")
-        if quantity not in QUANTITIES:
-            raise StrategyError(f"quantity is {quantity!r}: use one of {', '.join(QUANTITIES)}.")
+        if quantity not in COSTS:
+            raise StrategyError(f"quantity is {quantity!r}: use one of {', '.join(COSTS)}.")
         if not self.choices or not self.tolerances or any(s < 0 for s in self.tolerances):
             raise StrategyError("choice and tolerance want at least one value, and tolerances of at least 0.")
         if "knapsack" in self.choices and not self.options.budget.windows:
-            raise StrategyError("choice 'knapsack' needs a budget: give the job one on macs, params or latency_ms.")
+            raise StrategyError(f"choice 'knapsack' needs a budget: give the job one on one of {', '.join(COSTS)}.")
         if "local" in self.choices and self.options.budget.windows:
             raise StrategyError("choice 'local' cannot keep a budget on the whole network: use 'knapsack' or 'auto'.")
 

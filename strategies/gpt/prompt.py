@@ -65,11 +65,18 @@ def render_choices(space: Space, family: Family | None) -> str:
     conditions: dict[str, list[str]] = {}
     for label in space.choices:
         meanings[label] = (label if family is None else family.describe(label)).split()
-        when = (f"{parent} in {json.dumps(list(v))}" for parent, v in space.conditions.get(label, ()))
-        conditions[label] = " or ".join(when).split()
+        conditions[label] = _condition(space.conditions.get(label, ())).split()
         shape = re.sub(r"\d+", "#", label), len(meanings[label]), len(conditions[label])
         groups.setdefault(shape, []).append(label)
     return "\n".join(_choices_line(space, group, meanings, conditions) for group in groups.values())
+
+
+def _condition(needed: Sequence[tuple[str, Sequence[Value]]]) -> str:
+    """When a label applies; parents that need the same values are named together."""
+    parents: dict[str, list[str]] = {}
+    for parent, values in needed:
+        parents.setdefault(json.dumps(list(values)), []).append(parent)
+    return " or ".join(f"{' or '.join(names)} in {values}" for values, names in parents.items())
 
 
 def _choices_line(
@@ -113,16 +120,17 @@ def render_flow(space: Space) -> str:
 def render_costs(family: Family | None, budget: Budget) -> str:
     """Cost of the default network, and what every other choice adds to it when it alone is changed.
 
-    A table, of what the budget limits (of everything, where it limits nothing), and only of choices that cost anything.
+    A table, of what the budget limits (of everything, where it limits nothing), and only of changes of 0.1 % or more.
     """
     if family is None:
         return "The cost of a network of this space is not known before it is trained."
     base = family.space.validate(family.default)
     cost = family.cost(base)
-    names = [name for name in cost.as_metrics() if name in budget.windows or not budget.windows]
+    whole = cost.as_metrics()
+    names = [name for name in whole if name in budget.windows or not budget.windows]
     lines = [
         f"The base network {write_architecture(base)} costs {write_cost(cost)}. Changing one choice of it adds "
-        f"({'/'.join(names)}; what is not listed adds nothing; sums over several changes are estimates):"
+        f"({'/'.join(names)}; what is not listed: less than 0.1 %; sums over several changes are estimates):"
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)
@@ -133,9 +141,10 @@ def render_costs(family: Family | None, budget: Budget) -> str:
         changes = []
         for value, priced in costs.items():
             metrics = priced.as_metrics()
-            added = [metrics[name] - before[name] for name in names if name in metrics and name in before]
-            if any(added) and not same_value(value, reference[label]):
-                changes.append(f"{json.dumps(value)} {'/'.join(_count(change, '+') for change in added)}")
+            added = {name: metrics[name] - before[name] for name in names if name in metrics and name in before}
+            counts = any(abs(change) >= 1e-3 * abs(whole[name]) for name, change in added.items() if change)
+            if counts and not same_value(value, reference[label]):
+                changes.append(f"{json.dumps(value)} {'/'.join(_count(change, '+') for change in added.values())}")
         if changes:
             lines.append(f"- {label}: {'; '.join(changes)}")
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from nni_experiment import created, run_script, write_config
 
-from nni_diffnas.api.trial import STOPPED_EARLY, UNRANKED
+from nni_diffnas.api.ending import Ending
+from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.memory import SearchMemory
 
 pytestmark = [pytest.mark.nni, pytest.mark.slow]
@@ -67,7 +68,7 @@ def test_medianstop_ends_trials_of_the_tuner_door(tmp_path: Path) -> None:
     assert len(ended) == 10, "stopped trials count, and are no reason to end the search"
     stopped = [trial for trial in ended if trial.status == "failed"]
     assert stopped
-    assert {trial.reason for trial in stopped} == {STOPPED_EARLY}
+    assert {trial.ending for trial in stopped} == {Ending.STOPPED}
     assert any(trial.status == "succeeded" for trial in ended)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nni_experiment import created, run_script, write_config
 
-from nni_diffnas.api.trial import STOPPED_EARLY
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 
@@ -145,4 +145,4 @@ def test_medianstop_ends_hopeless_trials_early_and_the_search_goes_on(plugin_sit
     with SearchMemory(folder.memory, create=False) as memory:
         trials = memory.trials()
     assert [trial.status for trial in trials[:4]] == ["succeeded"] * 4
-    assert STOPPED_EARLY in {trial.reason for trial in trials[4:]}
+    assert Ending.STOPPED in {trial.ending for trial in trials[4:]}

@@ -59,5 +59,5 @@ def test_nni_s_schema_accepts_the_configs_for_other_machines(name: str, tmp_path
 def test_nni_s_schema_refuses_a_broken_one(tmp_path: Path) -> None:
     content = (REMOTE / "kubeflow.yml").read_text().replace("pytorch-operator", "mpi-operator")
     (tmp_path / "broken.yml").write_text(content)
-    with pytest.raises(Exception, match=r".*"):
+    with pytest.raises(AssertionError):  # without a word
         load(tmp_path / "broken.yml", tmp_path).validate()

@@ -234,7 +234,7 @@ def undisturbed(family: Family, trials: list[Trial]) -> list[dict[str, Any]]:
         (trial,) = search.ask(1)
         suggested.append(dict(trial.architecture))
         if recorded.status == "failed":
-            search.tell_failed(trial.id, recorded.reason)
+            search.tell_failed(trial.id, recorded.ending or recorded.reason)
         elif recorded.status == "succeeded":
             search.tell(trial.id, recorded.metrics)
     return suggested

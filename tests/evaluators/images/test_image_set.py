@@ -1,31 +1,16 @@
 """Images by name and by path, and the sentence for each kind of bad data."""
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from pictures import load, noise, write
 from PIL import Image
 
 from nni_diffnas.api.errors import DataError
-from nni_diffnas.evaluators.images.image_set import ImageSet, images
-from nni_diffnas.evaluators.images.settings import DataSettings
-from nni_diffnas.evaluators.images.sources import decode
-
-
-def load(source: object, **options: Any) -> ImageSet:
-    few = {} if source == "digits" else {"held_out": 0}
-    return images(DataSettings(source=str(source), **{**few, **options}))
-
-
-def write(path: Path, size: tuple[int, int] = (6, 6), mode: str = "RGB", value: int = 7) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size[1], size[0], 3), value, dtype=np.uint8)).convert(mode).save(path)
+from nni_diffnas.evaluators.images.image_set import ImageSet
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -143,148 +128,6 @@ def test_a_changed_folder_is_decoded_anew(tmp_path: Path) -> None:
     assert load(tmp_path).content != before.content
 
 
-def test_size_and_channels_convert_when_asked(tmp_path: Path) -> None:
-    write(tmp_path / "wide.png", (12, 6), "RGB", 200)
-    write(tmp_path / "grey.png", (6, 6), "L", 200)
-    data = load(tmp_path, size=4, channels=1)
-    assert data.pixels.shape == (2, 1, 4, 4)
-    assert (data.pixels == 200).all()
-
-
-def test_transparency_becomes_white(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.fromarray(np.zeros((4, 4, 4), dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    assert (load(tmp_path).pixels == 255).all()
-
-
-@pytest.mark.parametrize("shape", [(5, 6, 7), (5, 6, 7, 3), (5, 3, 6, 7), (5, 6, 7, 1)])
-def test_npz_layouts(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    np.savez(tmp_path / "x.npz", images=np.zeros(shape, np.uint8), labels=np.array([3, 3, 9, 9, 3], np.uint8))
-    data = load(tmp_path / "x.npz", held_out=0)
-    assert data.shape == (3 if 3 in shape else 1, 6, 7)
-    assert data.labels is not None
-    assert data.labels.tolist() == [0, 0, 1, 1, 0]
-    assert data.class_numbers.tolist() == [3, 9]
-
-
-def test_npz_keys_of_mnist(tmp_path: Path) -> None:
-    arrays = {"train_images": np.zeros((4, 5, 5), np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
-    np.savez(tmp_path / "x.npz", **arrays, test_images=np.ones((3, 5, 5), np.uint8))
-    assert load(tmp_path / "x.npz").classes == 2
-    tested = load(tmp_path / "x.npz", key="test_images")
-    assert (tested.labels, len(tested.pixels)) == (None, 3)
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_grey_of_16_bits_is_scaled(tmp_path: Path, suffix: str) -> None:
-    deep = np.array([[0, 257, 4096], [32896, 60000, 65535]], dtype=np.uint16)
-    for name in "ab":
-        Image.fromarray(deep).save(tmp_path / f"{name}.{suffix}")
-    assert load(tmp_path).pixels[0].tolist() == [[[0, 1, 16], [128, 233, 255]]]
-
-
-def test_transparent_grey_of_16_bits_becomes_white(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.fromarray(np.array([[0, 257]], dtype=np.uint16)).save(tmp_path / f"{name}.png", transparency=257)
-    assert load(tmp_path).pixels[0].tolist() == [[[0, 255]]]
-
-
-@pytest.mark.parametrize(("kind", "said"), [(np.int32, "32-bit integers"), (np.float32, "floating-point")])
-def test_grey_without_a_known_range_is_refused(tmp_path: Path, kind: type, said: str) -> None:
-    for name in "ab":
-        Image.fromarray(np.full((4, 4), 70_000, dtype=kind)).save(tmp_path / f"{name}.tif")
-    with pytest.raises(DataError, match=rf"a\.tif.*{said}.*convert it"):
-        load(tmp_path)
-
-
-def test_corrupt_images_are_named_refused_or_skipped(tmp_path: Path) -> None:
-    for name in "ab":
-        write(tmp_path / f"{name}.png")
-    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
-    with pytest.raises(DataError, match=r"broken\.png.*on_corrupt"):
-        load(tmp_path)
-    data = load(tmp_path, on_corrupt="skip")
-    assert len(data.pixels) == 2
-    assert data.left_out == "1 that cannot be decoded (broken.png)"
-
-
-def test_bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no images"):
-        load(tmp_path)
-    with pytest.raises(DataError, match="neither a file or folder nor one of digits"):
-        load(tmp_path / "nowhere")
-    write(tmp_path / "a.png")
-    with pytest.raises(DataError, match="1 images"):
-        load(tmp_path)
-    write(tmp_path / "b.png", (9, 6))
-    with pytest.raises(DataError, match=r"a\.png is 6x6 with 3 channels, b\.png is 9x6.*data\.size"):
-        load(tmp_path)
-    (tmp_path / "b.png").unlink()
-    write(tmp_path / "c.png", mode="L")
-    with pytest.raises(DataError, match=r"data\.channels"):
-        load(tmp_path)
-    write(tmp_path / "class" / "d.png")
-    with pytest.raises(DataError, match="beside class folders"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "options", "sentence"),
-    [
-        ({"pictures": np.zeros((3, 4, 4), np.uint8)}, {}, "no array 'images', only pictures.*data.key"),
-        ({"images": np.zeros((3, 4, 4), np.float32)}, {}, "of type float32.*uint8"),
-        ({"images": np.zeros((3, 4, 4, 2), np.uint8)}, {}, r"shape \(3, 4, 4, 2\)"),
-        ({"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(2, np.int64)}, {}, r"labels .* shape \(2,\)"),
-        ({"images": np.zeros((3, 4, 4), np.uint8)}, {"labels": "y"}, "no array 'y'.*data.labels"),
-    ],
-)
-def test_bad_npz(tmp_path: Path, arrays: dict[str, Any], options: dict[str, Any], sentence: str) -> None:
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError, match=sentence):
-        load(tmp_path / "x.npz", **options)
-
-
-def test_an_unreadable_npz(tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(b"PK not an archive")
-    with pytest.raises(DataError, match=r"x\.npz.*cannot be read as an npz"):
-        load(tmp_path / "x.npz")
-    np.savez(tmp_path / "y.npz", images=np.array([{}, {}], dtype=object))
-    with pytest.raises(DataError, match=r"\(it holds Python objects\): write it with numpy\.savez"):
-        load(tmp_path / "y.npz")
-
-
-def noise(*shape: int) -> Any:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-def test_photographs_stand_upright(tmp_path: Path) -> None:
-    pixels = noise(4, 6, 3)
-    orientation = Image.Exif()
-    orientation[0x0112] = 6  # the camera was turned: the picture has to be turned clockwise
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=orientation)
-    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "b.png")
-    turned = load(tmp_path)
-    assert turned.shape == (3, 6, 4)
-    assert np.array_equal(turned.pixels[0], turned.pixels[1])
-    with pytest.raises(DataError, match=r"a\.png is 6x4 .* b\.png is 4x6"):
-        load(tmp_path, upright=False)
-
-
-@pytest.mark.parametrize("levels", [2, 16])
-def test_pixels_of_another_range_are_refused(tmp_path: Path, levels: int) -> None:
-    dark = noise(5, 4, 4) % levels
-    np.savez(tmp_path / "x.npz", images=dark)
-    with pytest.raises(
-        DataError, match=rf"are 0 to {levels - 1}, which is black of 255: multiply them by {255 // (levels - 1)}"
-    ):
-        load(tmp_path / "x.npz")
-    np.savez(tmp_path / "x.npz", images=dark * np.uint8(255 // (levels - 1)))
-    assert load(tmp_path / "x.npz").pixels.max() == 255
-    np.savez(tmp_path / "x.npz", images=dark > 0)
-    with pytest.raises(DataError, match=r"of type bool.*zeros and ones times 255"):
-        load(tmp_path / "x.npz")
-
-
 def test_images_are_described(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=noise(5, 4, 6), labels=np.array([3, 7, 3, 7, 7]))
     data = load(tmp_path / "x.npz")
@@ -294,61 +137,6 @@ def test_images_are_described(tmp_path: Path) -> None:
         f"{mean} on average",
         "2 classes: 3, 7",
     ]
-
-
-def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
-    for name in ("cat/a.png", "cat/b.jfif", "cat/c.png", "dog/part1/d.png", "dog/part1/e.png", "dog/part2/f.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise(4, 4, 3)).save(tmp_path / name, "JPEG" if name.endswith("jfif") else "PNG")
-    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    (tmp_path / "cat" / "notes.txt").write_text("two of them sleep")
-    (tmp_path / ".DS_Store").write_text("clutter")
-    frames = [Image.fromarray(noise(4, 4, 3)) for _ in range(3)]
-    frames[0].save(tmp_path / "cat" / "z.tiff", save_all=True, append_images=frames[1:])
-    data = load(tmp_path)
-    assert (len(data.pixels), data.class_names) == (4, ("cat",))
-    found = set(data.left_out.split("; "))
-    assert found == {
-        "3 in folders within class folders (dog/part1/d.png, dog/part1/e.png, dog/part2/f.png)",
-        "1 dead links (cat/gone.png)",
-        "1 without the suffix of an image (cat/notes.txt)",
-        "2 further frames (cat/z.tiff)",
-    }
-    assert data.describe()[-1] == f"left out of {tmp_path}: {data.left_out}"
-    (tmp_path / "cat" / "notes.txt").unlink()
-    assert "notes" not in load(tmp_path).left_out
-
-
-def test_folders_that_lead_into_themselves(tmp_path: Path) -> None:
-    for name in "ab":
-        write(tmp_path / "cat" / f"{name}.png")
-    (tmp_path / "cat" / "again").symlink_to(tmp_path)
-    assert len(load(tmp_path).pixels) == 2
-
-
-@pytest.mark.parametrize("kind", ["zip", "gztar"])
-@pytest.mark.parametrize("packed", [".", "pictures"])
-def test_an_archive_is_read_as_its_folder_is(tmp_path: Path, kind: str, packed: str) -> None:
-    folder = tmp_path / "here" / "pictures"
-    for index, name in enumerate(("cat/a.png", "cat/b.png", "dog/c.png", "dog/deep/d.png")):
-        write(folder / name, value=40 + index)
-    place = folder if packed == "." else folder.parent
-    archive = shutil.make_archive(str(tmp_path / "packed"), kind, place, packed)
-    one, other = load(folder), load(archive)
-    assert one.content == other.content
-    assert other.class_names == ("cat", "dog")
-    assert "deep/d.png" in other.left_out
-
-
-def test_files_of_other_kinds_get_a_short_sentence(tmp_path: Path) -> None:
-    write(tmp_path / "single.png")
-    (tmp_path / "table.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    (tmp_path / "deep.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    for name in ("single.png", "table.parquet", "deep.h5"):
-        with pytest.raises(DataError, match=r"none of what can be read, a folder, zip or tar.*or an \.npz") as refused:
-            load(tmp_path / name)
-        assert "pickle" not in str(refused.value)
-        assert len(str(refused.value)) < 300
 
 
 def test_labels_of_one_column_count_and_others_can_be_ignored(tmp_path: Path) -> None:
@@ -373,49 +161,3 @@ def test_classes_keep_their_numbers(tmp_path: Path) -> None:
     assert in_turn.class_numbers.tolist() == [0, 1, 2]
     assert in_turn.content == data.content
     assert in_turn.split != data.split
-
-
-def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in "ab":
-        write(tmp_path / "pictures" / f"{name}.png")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(load("~/pictures").pixels) == 2
-
-
-def test_large_scans_are_shrunk(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.new("1", (14_000, 14_000), 1).save(tmp_path / f"{name}.png")
-    assert load(tmp_path, size=16).pixels.shape == (2, 1, 16, 16)
-    assert Image.MAX_IMAGE_PIXELS is not None
-
-
-def test_torchvision_without_a_root() -> None:
-    with pytest.raises(DataError, match=r"'cifar10' needs data\.root"):
-        load("cifar10")
-
-
-def test_what_may_not_be_read_is_named() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root may become another user")
-    # A folder of its own, since pytest's are closed to others.
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for file in ("cat/a.png", "cat/b.png", "cat/c.png", "dog/d.png"):
-            write(folder / file)
-        folder.chmod(0o755)
-        (folder / "cat" / "c.png").chmod(0)
-        (folder / "dog").chmod(0)
-        os.seteuid(65534)
-        try:
-            with pytest.raises(
-                DataError, match=r"cat/c\.png' cannot be opened \(Permission denied\): remove it, or set"
-            ):
-                decode(DataSettings(source=name))
-            skipped = decode(DataSettings(source=name, on_corrupt="skip"))
-        finally:
-            os.seteuid(0)
-    assert len(skipped.pixels) == 2
-    assert set(skipped.left_out.describe().split("; ")) == {
-        "1 folders that cannot be read (dog)",
-        "1 that cannot be opened (Permission denied) (cat/c.png)",
-    }

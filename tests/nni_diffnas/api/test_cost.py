@@ -68,7 +68,7 @@ def test_explain_is_a_sentence_part_for_people() -> None:
 @pytest.mark.parametrize(
     ("windows", "sentence"),
     [
-        ({"flops": Window(1, 2)}, "'flops': only macs, params and latency_ms"),
+        ({"flops": Window(1, 2)}, "'flops': only macs, params, latency_ms"),
         ({"macs": Window(2, 1)}, r"macs is the empty window \[2, 1\]: swap"),
         ({"macs": Window(max=math.nan)}, r"macs is \[-inf, nan\], which bounds nothing: give"),
         ({"params": Window()}, r"params is \[-inf, inf\], which bounds nothing: give"),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.trial import Objective, Origin, Trial
 
@@ -28,6 +29,7 @@ TRIALS = st.builds(
     reason=st.text(),
     seconds=st.none() | st.floats(0),
     job_id=st.text(),
+    ending=st.none() | st.sampled_from(Ending),
 )
 
 
@@ -49,6 +51,29 @@ def test_results_leave_the_pending_trial_as_it_was() -> None:
     assert (done.status, done.metrics, done.seconds, done.protocol) == ("succeeded", {"rfid": 2.0}, 4.0, "p")
     assert (failed.status, failed.reason, failed.seconds) == ("failed", "out of memory", 1.0)
     assert (pending.status, pending.metrics, pending.reason) == ("pending", {}, "")
+
+
+def test_how_a_trial_ended_decides_whether_it_may_still_report() -> None:
+    pending = Trial("a", "first", {"x": 1}, Origin("random", "random"))
+    assert {ending for ending in Ending if pending.failed(ending).open} == {
+        Ending.CRASHED,
+        Ending.KILLED,
+        Ending.SILENT,
+    }
+    assert not pending.failed("out of memory").open
+    silent = pending.failed(Ending.SILENT)
+    assert silent.reason == "the trial ended without reporting a final result"
+    assert silent.succeeded({"rfid": 1.0}).ending is None
+
+
+def test_version_0_1_recorded_how_a_trial_ended_in_a_sentence() -> None:
+    sentence = "the trial's process was killed: by the system, where memory ran out, or by hand"
+    body = Trial("a", "first", {"x": 1}, Origin("random", "random"), status="failed", reason=sentence).to_json()
+    del body["ending"]
+    trial = Trial.from_json(body)
+    assert trial.ending is Ending.KILLED
+    assert trial.open
+    assert Trial.from_json({**body, "reason": "diverged"}).ending is None
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))

@@ -16,8 +16,9 @@ from toy_family import ToyFamily, score
 from tuner_door import taken_up
 
 from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.api.errors import DiffNASError, JobError
-from nni_diffnas.api.trial import STOPPED_EARLY, Suggestion, Trial
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.doors.engine import EngineLoop, open_search
 from nni_diffnas.evaluators import DiffusionEvaluator
 from nni_diffnas.memory import SearchMemory
@@ -153,7 +154,7 @@ def test_a_resumed_search_goes_on_as_if_nothing_had_happened(
         experiment.job(pending, "RUNNING" if what == "runs again" else "ADD_RESUMED")
         output = tmp_path / "e1" / "environments" / "local-env" / "trials" / "j4"
         output.mkdir(parents=True)
-        TrialRecord(output, pending.id).fail(STOPPED_EARLY)  # when the search was stopped
+        TrialRecord(output, pending.id).fail(Ending.STOPPED)  # when the search was stopped
         listed = experiment.list_trial_jobs
         calls = iter(range(100))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nni_diffnas.doors.experiment import NO_REASON, TrialJobs
+from nni_diffnas.api.ending import Ending
+from nni_diffnas.doors.experiment import TrialJobs
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord
 
@@ -32,7 +33,7 @@ def test_swapped_jobs_are_settled_by_what_the_trials_wrote(tmp_path: Path) -> No
 
 def test_a_job_that_never_said_who_it_is_goes_by_nni_s_record(tmp_path: Path) -> None:
     listed = [job(tmp_path, "j0", "FAILED", "t0"), job(tmp_path, "j1", "SUCCEEDED", "t1", claimed="t1")]
-    assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {"t0": NO_REASON, "t1": ""}
+    assert TrialJobs(ExperimentFolder(tmp_path), listed).ended() == {"t0": Ending.CRASHED, "t1": ""}
 
 
 def test_a_silent_job_is_not_taken_for_a_trial_that_runs_elsewhere(tmp_path: Path) -> None:

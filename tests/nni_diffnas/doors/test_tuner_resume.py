@@ -22,7 +22,7 @@ from tuner_door import (
     without_id,
 )
 
-from nni_diffnas.api.trial import STOPPED_EARLY
+from nni_diffnas.api.ending import Ending as TrialEnding
 from nni_diffnas.trial.parameters import TRIAL_ID
 from nni_diffnas.trial.result_file import TrialRecord
 
@@ -77,7 +77,7 @@ def is_listed_as_resumed(manager: Manager, parameters: dict[str, Any], at: float
     taken_up(manager.folder.path, "j3", at)
     output = manager.folder.path / "environments" / "local-env" / "trials" / "j3"
     output.mkdir(parents=True)
-    TrialRecord(output, parameters[TRIAL_ID]).fail(STOPPED_EARLY)
+    TrialRecord(output, parameters[TRIAL_ID]).fail(TrialEnding.STOPPED)
 
 
 def was_forgotten(manager: Manager, parameters: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which files SearchMemory refuses, that it leaves them untouched, and how an old one is migrated."""
+"""Which files SearchMemory refuses, that it leaves them untouched; those of version 0.1 it uses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from nni_diffnas.api.errors import MemoryFileError
 from nni_diffnas.api.space import Space
-from nni_diffnas.api.trial import Objective, Origin, Trial
-from nni_diffnas.memory import SearchMemory, schema
+from nni_diffnas.api.trial import Origin, Trial
+from nni_diffnas.memory import SearchMemory
 
 SPACE = Space({"width": tuple(range(64))})
 
@@ -175,56 +175,21 @@ def test_a_full_disk_is_reported_and_nothing_is_half_written(tmp_path: Path) -> 
 
         with pytest.raises(MemoryFileError, match="full"):
             add_for_ever()
-        assert [trial.id for trial in memory.trials()] == [event.trial for event in memory.journal()] == added
+        assert [trial.id for trial in memory.trials()] == [event.trial for event in memory.events()] == added
         memory._run("PRAGMA max_page_count = 4000")
         memory.add(Trial("later", "first", {"width": 1}, Origin("random", "random")), SPACE)
 
 
-def migrate_to_two(monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    monkeypatch.setitem(schema.MIGRATIONS, 1, sql)
-
-
-def test_an_older_schema_is_migrated_and_a_copy_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_of_version_0_1_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
-    fill(path)
-    migrate_to_two(monkeypatch, "ALTER TABLE trials ADD COLUMN note TEXT; UPDATE trials SET note = 'old ' || id;")
-    for _ in range(2):  # the second opening finds the work done
-        with SearchMemory(path) as memory:
-            assert memory._run("PRAGMA user_version") == [(2,)]
-            assert memory._run("SELECT note FROM trials WHERE id = '7'") == [("old 7",)]
-            assert [trial.id for trial in memory.best(Objective(), 2)] == ["0", "1"]
-    monkeypatch.undo()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["memory.db", "memory.db.version1"]
-    with SearchMemory(tmp_path / "memory.db.version1", create=False) as copy:
-        assert len(copy.trials()) == 64
-    refused(path, "schema version 2")
-
-
-def test_a_copy_that_exists_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "memory.db"
-    fill(path, 1)
-    (tmp_path / "memory.db.version1").write_text("the copy of a faster process")
-    migrate_to_two(monkeypatch, "ALTER TABLE trials ADD COLUMN note TEXT")
-    SearchMemory(path).close()
-    assert (tmp_path / "memory.db.version1").read_text() == "the copy of a faster process"
-
-
-def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "memory.db"
-    fill(path)
-    migrate_to_two(monkeypatch, "ALTER TABLE trials ADD COLUMN note TEXT; UPDATE nothing SET note = 1;")
-    with pytest.raises(MemoryFileError, match="nothing"):
-        SearchMemory(path)
-    monkeypatch.undo()
-    with SearchMemory(path) as memory:
-        assert len(memory.trials()) == 64
-        assert "note" not in [column for _, column, *_ in memory._run("PRAGMA table_info(trials)")]
-
-
-def test_a_version_without_a_way_forward_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "memory.db"
-    fill(path, 1)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    with pytest.raises(MemoryFileError, match="no way to 2"):
-        SearchMemory(path)
+    fill(path, 3)
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "ALTER TABLE trials ADD COLUMN finished INTEGER; CREATE TABLE boards (id INTEGER PRIMARY KEY); "
+            "PRAGMA user_version = 1"
+        )
+    connection.close()
+    with SearchMemory(path, create=False) as memory:
+        memory.add(Trial("more", "second", {"width": 1}, Origin("random", "random")), SPACE)
+        assert [trial.id for trial in memory.trials()] == ["0", "1", "2", "more"]
+        assert memory._run("PRAGMA user_version") == [(1,)]

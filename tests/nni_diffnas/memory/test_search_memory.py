@@ -1,4 +1,4 @@
-"""What SearchMemory remembers and how it ranks; its file and its processes have tests of their own."""
+"""What SearchMemory remembers; its file and its processes have tests of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import SpaceError, StrategyError
 from nni_diffnas.api.space import Space
-from nni_diffnas.api.trial import Objective, Origin, Trial
+from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.memory import SearchMemory
 
 SPACE = Space(
@@ -75,27 +75,24 @@ def test_everything_comes_back_from_a_reopened_file_exactly(
         memory.save_state("first", "bytes", blob)
     with SearchMemory(path, create=False) as memory:
         assert memory.trials() == trials
-        assert [memory.get(one.id) for one in trials] == trials
-        (event,) = memory.events("lesson", "first")
-        assert event.body == body
+        assert memory.events("lesson", "first")[-1].body == body
         assert memory.load_state("first", "json") == body
         assert memory.load_state("first", "bytes") == blob
         assert set(memory.spaces()) == ({SPACE.key} if trials else set())
 
 
-def test_nan_metrics_are_kept_and_never_ranked(memory: SearchMemory) -> None:
+def test_metrics_that_are_no_finite_numbers_are_kept(memory: SearchMemory) -> None:
     score(memory, "nan", math.nan)
     score(memory, "infinite", -math.inf)
-    score(memory, "finite", 5.0)
-    assert math.isnan(memory.trials()[0].metrics["rfid"])
-    assert [one.id for one in memory.best(Objective(), 5)] == ["finite"]
+    nan, infinite = (one.metrics["rfid"] for one in memory.trials())
+    assert math.isnan(nan)
+    assert infinite == -math.inf
 
 
 def test_values_keep_their_type(memory: SearchMemory) -> None:
     space = Space({"flag": (True, False), "count": (1, 2), "ratio": (1.0, 2.0)})
     memory.add(Trial("a", "first", {"flag": True, "count": 1, "ratio": 1.0}, ORIGIN), space)
-    known = memory.get("a")
-    assert known is not None
+    (known,) = memory.trials()
     assert [type(value) for value in known.architecture.values()] == [bool, int, float]
     restored = memory.spaces()[space.key]
     assert restored == space
@@ -114,7 +111,7 @@ def test_the_journal_tells_every_change_once_and_in_order(memory: SearchMemory) 
     memory.update(pending.succeeded({"rfid": 2.0}, seconds=1.5))
     memory.update(pending.succeeded({"rfid": 2.0}, seconds=1.5))
     memory.add(trial("b", experiment="second").failed("out of memory"), SPACE)
-    events = memory.journal()
+    events = memory.events()
     assert [(event.kind, event.trial, event.experiment) for event in events] == [
         ("submitted", "a", "first"),
         ("rejected", None, "first"),
@@ -125,8 +122,8 @@ def test_the_journal_tells_every_change_once_and_in_order(memory: SearchMemory) 
     assert events[2].body == {"status": "succeeded", "metrics": {"rfid": 2.0}, "seconds": 1.5}
     assert [event.number for event in events] == sorted(event.number for event in events)
     assert [event.time for event in events] == sorted(event.time for event in events)
-    assert [event.kind for event in memory.events()] == ["rejected"]
-    assert [event.trial for event in memory.journal("second")] == ["b", "b"]
+    assert [event.kind for event in memory.events("rejected", "first")] == ["rejected"]
+    assert [event.trial for event in memory.events(experiment="second")] == ["b", "b"]
 
 
 def test_the_journal_alone_rebuilds_every_trial(memory: SearchMemory) -> None:
@@ -135,74 +132,13 @@ def test_the_journal_alone_rebuilds_every_trial(memory: SearchMemory) -> None:
     memory.update(trial("a"))
     memory.update(trial("a").succeeded({"rfid": 1.0}, cost=Cost(1, 2)))
     rebuilt: dict[str, Any] = {}
-    for event in memory.journal():
+    for event in memory.events():
         rebuilt.update(event.body)
-    assert Trial.from_json(rebuilt) == memory.get("a")
-    assert [event.kind for event in memory.journal()] == ["submitted", "failed", "changed", "succeeded"]
+    assert [Trial.from_json(rebuilt)] == memory.trials()
+    assert [event.kind for event in memory.events()] == ["submitted", "failed", "changed", "succeeded"]
 
 
-def test_best_follows_the_direction_and_prefers_the_older_of_equals(memory: SearchMemory) -> None:
-    for id, rfid in (("a", 3.0), ("b", 1.0), ("c", 2.0), ("d", 1.0)):
-        score(memory, id, rfid)
-    score(memory, "e", 3.0, experiment="second")
-    memory.add(trial("failed", metrics={"rfid": 0.0}).failed("crash"), SPACE)
-    memory.add(trial("pending", metrics={"rfid": 0.0}), SPACE)
-    assert [one.id for one in memory.best(Objective(), 3)] == ["b", "d", "c"]
-    assert [one.id for one in memory.best(Objective(direction="maximize"), 3)] == ["a", "e", "c"]
-    assert [one.id for one in memory.best(Objective(), 9, experiment="second")] == ["e"]
-    assert memory.best(Objective("psnr"), 3) == []
-    assert memory.best(Objective(), 3, space_key=OTHER.key) == []
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    scores=st.lists(st.tuples(st.sampled_from("ab"), st.integers(-3, 3)), max_size=20),
-    count=st.integers(0, 25),
-    direction=st.sampled_from(["minimize", "maximize"]),
-)
-def test_best_is_what_a_stable_sort_gives(
-    tmp_path_factory: pytest.TempPathFactory, scores: list[tuple[str, int]], count: int, direction: Any
-) -> None:
-    objective = Objective(direction=direction)
-    with SearchMemory(tmp_path_factory.mktemp("memory") / "memory.db") as memory:
-        for i, (experiment, rfid) in enumerate(scores):
-            score(memory, str(i), rfid, experiment=experiment)
-        ranked = sorted(memory.trials(), key=lambda one: -(objective.score(one.metrics) or 0.0))
-        assert memory.best(objective, count) == ranked[:count]
-
-
-def test_a_corrected_result_leaves_its_old_rank(memory: SearchMemory) -> None:
-    score(memory, "a", 1.0)
-    score(memory, "b", 2.0)
-    memory.update(trial("a").succeeded({"rfid": 3.0}))
-    assert [one.id for one in memory.best(Objective(), 5)] == ["b", "a"]
-    memory.update(trial("a").failed("the weights are gone"))
-    assert [one.id for one in memory.best(Objective(), 5)] == ["b"]
-    memory.update(trial("b", protocol="q").succeeded({"rfid": 2.0}))
-    assert [one.id for one in memory.best(Objective(), 5, protocol="q")] == ["b"]
-    assert memory.best(Objective(), 5, protocol="p") == []
-    assert [one.id for one in memory.best(Objective(), 5)] == ["b"]
-
-
-def test_scores_of_different_protocols_never_meet_in_one_ranking(memory: SearchMemory) -> None:
-    score(memory, "a", 1.0, protocol="rfid/digits")
-    score(memory, "b", 2.0, protocol="fid/inception", experiment="second")
-    with pytest.raises(StrategyError, match="choose one of fid/inception, rfid/digits"):
-        memory.best(Objective(), 2)
-    with pytest.raises(StrategyError, match="protocols"):
-        memory.best(Objective(), 2, space_key=SPACE.key)
-    assert [one.id for one in memory.best(Objective(), 2, protocol="rfid/digits")] == ["a"]
-    assert [one.id for one in memory.best(Objective(), 2, experiment="second")] == ["b"]
-
-
-def test_a_protocol_without_scores_of_the_metric_does_not_disturb(memory: SearchMemory) -> None:
-    score(memory, "a", 1.0, protocol="rfid/digits")
-    memory.add(trial("b", protocol="loss/blocks").succeeded({"loss": 0.5}), SPACE)
-    memory.add(trial("c", protocol="fid/inception"), SPACE)
-    assert [one.id for one in memory.best(Objective(), 2)] == ["a"]
-
-
-def test_trials_filter_and_keep_the_latest(memory: SearchMemory) -> None:
+def test_trials_are_filtered(memory: SearchMemory) -> None:
     for id in "abcd":
         memory.add(trial(id), SPACE)
     memory.add(Trial("e", "second", {"width": 16}, ORIGIN, protocol="q"), OTHER)
@@ -214,22 +150,10 @@ def test_trials_filter_and_keep_the_latest(memory: SearchMemory) -> None:
         return "".join(one.id for one in memory.trials(**conditions))
 
     assert ids() == "abcde"
-    assert ids(order="finished") == "cab"
-    assert ids(order="finished", limit=2) == "ab"
-    assert ids(limit=2) == "de"
     assert ids(status="pending") == "de"
-    assert ids(status="succeeded", order="finished") == "cb"
+    assert ids(status="succeeded") == "bc"
     assert ids(experiment="second") == ids(space_key=OTHER.key) == ids(protocol="q") == "e"
     assert ids(experiment="second", status="failed") == ""
-
-
-def test_a_trial_that_is_tried_again_ends_anew(memory: SearchMemory) -> None:
-    memory.add(trial("a").failed("killed"), SPACE)
-    score(memory, "b", 1.0)
-    memory.update(trial("a"))
-    assert [one.id for one in memory.trials(order="finished")] == ["b"]
-    memory.update(trial("a").succeeded({"rfid": 2.0}))
-    assert [one.id for one in memory.trials(order="finished")] == ["b", "a"]
 
 
 def test_the_same_network_is_found_whatever_its_absent_labels_say(memory: SearchMemory) -> None:
@@ -242,18 +166,6 @@ def test_the_same_network_is_found_whatever_its_absent_labels_say(memory: Search
     assert memory.find(OTHER.key, key) == []
 
 
-def test_experiments_are_summed_up_in_order_of_their_start(memory: SearchMemory) -> None:
-    memory.log("start", "second", {"seed": 1})
-    score(memory, "a", 1.0)
-    memory.add(trial("b", protocol="q"), SPACE)
-    memory.add(trial("c").failed("crash"), SPACE)
-    second, first = memory.experiments()
-    assert (second.experiment, second.pending, second.space_keys) == ("second", 0, ())
-    assert (first.experiment, first.pending, first.succeeded, first.failed) == ("first", 1, 1, 1)
-    assert (first.space_keys, first.protocols) == ((SPACE.key,), ("p", "q"))
-    assert second.started <= first.started <= first.changed
-
-
 def test_an_id_belongs_to_one_trial(memory: SearchMemory) -> None:
     memory.add(trial("a"), SPACE)
     for thief in (trial("a", width="wide"), trial("a", experiment="second")):
@@ -264,7 +176,7 @@ def test_an_id_belongs_to_one_trial(memory: SearchMemory) -> None:
     with pytest.raises(StrategyError, match="'b' is not in the memory"):
         memory.update(trial("b"))
     assert memory.trials() == [trial("a")]
-    assert len(memory.journal()) == 1
+    assert len(memory.events()) == 1
 
 
 def test_an_architecture_of_another_space_is_refused(memory: SearchMemory) -> None:
@@ -300,9 +212,8 @@ def test_a_transaction_happens_whole_or_not_at_all(memory: SearchMemory) -> None
     with pytest.raises(KeyboardInterrupt):
         fail_halfway()
     assert memory.trials() == []
-    assert memory.best(Objective(), 1) == []
     assert memory.load_state("first", "state") is None
-    assert memory.journal() == []
+    assert memory.events() == []
 
 
 def test_a_failure_that_is_caught_inside_a_transaction_undoes_only_itself(memory: SearchMemory) -> None:
@@ -328,7 +239,7 @@ def test_several_threads_share_one_memory(memory: SearchMemory) -> None:
                     memory.add(trial(f"{name}{i}"), SPACE)
                     memory.save_state(name, "state", {"last": i})
                 memory.update(trial(f"{name}{i}").succeeded({"rfid": float(i)}))
-                assert memory.best(Objective(), 1)[0].metrics["rfid"] == 0.0
+                assert memory.trials(status="succeeded")[0].metrics["rfid"] == 0.0
         except BaseException as error:
             failures.append(error)
 
@@ -339,7 +250,7 @@ def test_several_threads_share_one_memory(memory: SearchMemory) -> None:
         thread.join()
     assert failures == []
     assert len(memory.trials(status="succeeded")) == 200
-    assert len(memory.journal()) == 400
+    assert len(memory.events()) == 400
 
 
 def test_a_closed_memory_says_so(memory: SearchMemory) -> None:
@@ -349,12 +260,12 @@ def test_a_closed_memory_says_so(memory: SearchMemory) -> None:
         memory.trials()
 
 
-def test_a_memory_warm_starts_the_next_experiment(tmp_path: Path) -> None:
+def test_a_memory_serves_the_next_experiment(tmp_path: Path) -> None:
     with SearchMemory(tmp_path / "memory.db") as memory:
         for i, width in enumerate((16, 32.5, "wide")):
             score(memory, str(i), 3.0 - i, width=width)
     with SearchMemory(tmp_path / "memory.db", create=False) as memory:
-        score(memory, "new", 2.5, experiment="second")
-        known = memory.best(Objective(), 2, space_key=SPACE.key, protocol="p")
-        assert [one.architecture["width"] for one in known] == ["wide", 32.5]
+        score(memory, "another", 2.5, experiment="second")
+        known = memory.trials("first", SPACE.key, protocol="p")
+        assert [one.architecture["width"] for one in known] == [16, 32.5, "wide"]
         assert json.dumps(memory.spaces()[SPACE.key].to_json()) == json.dumps(SPACE.to_json())

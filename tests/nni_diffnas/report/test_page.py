@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from searches import run_search
 from toy_family import ToyFamily
@@ -18,6 +19,7 @@ from toy_family import ToyFamily
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
+from nni_diffnas.evaluators.training.compute import computing
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import Source, page, read_source, render_report
@@ -104,6 +106,20 @@ def test_samples_of_best_median_and_default_are_shown_once(tmp_path: Path) -> No
     _, page = report(experiment)
     shown = {t.id for t in (source.outcome.best, source.outcome.median, source.outcome.default) if t}
     assert len(page.addresses) == len(shown)
+
+
+def test_the_report_says_on_what_the_best_trial_was_trained(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", trials=5)
+    best = read_source(str(experiment.path)).outcome.best
+    assert best is not None
+    samples_of(experiment, best.id)
+    output = experiment.output(best.id)
+    assert output is not None
+    record = {"seed": 41, "computing": computing(torch.device("cpu"))}
+    (output / "evaluation.json").write_text(json.dumps(record))
+    _, page = report(experiment)
+    assert "Trained on: cpu." in page.text
+    assert "trains with seed 41" in page.text
 
 
 def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from toy_family import ToyFamily, score
 
 from nni_diffnas.api.trial import Objective, Origin, Trial
-from nni_diffnas.report.statistics import best_so_far, expected_best, fence, importances, pareto_front
+from nni_diffnas.report.statistics import best_so_far, expected_best, fence, importances
 
 MINIMIZE, MAXIMIZE = Objective("score", "minimize"), Objective("score", "maximize")
 
@@ -52,11 +52,6 @@ def test_best_so_far_counts_failures_and_starts_without_a_score() -> None:
     assert np.isnan(best_so_far(listed, MINIMIZE)[0])
     assert best_so_far(listed, MINIMIZE)[1:].tolist() == [5.0, 5.0, 2.0, 2.0]
     assert best_so_far(listed, MAXIMIZE)[1:].tolist() == [5.0, 5.0, 5.0, 5.0]
-
-
-def test_pareto_front_holds_what_nothing_beats_in_both() -> None:
-    costs, scores = [3.0, 1.0, 2.0, 2.0, 5.0], [4.0, 1.0, 3.0, 2.0, 3.5]
-    assert pareto_front(costs, scores) == [1, 2, 0]
 
 
 def test_the_fence_lies_on_the_bad_side() -> None:

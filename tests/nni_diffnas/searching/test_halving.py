@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from toy_family import ToyFamily
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.evaluation import Evaluation
-from nni_diffnas.api.trial import REFERENCE, UNRANKED, Direction, Objective, Origin, Suggestion, Trial
+from nni_diffnas.api.trial import BY_HAND, REFERENCE, UNRANKED, Direction, Objective, Origin, Suggestion, Trial
 from nni_diffnas.doors.engine import open_search
 from nni_diffnas.doors.evaluator import PluginEvaluator
 from nni_diffnas.doors.strategy import AskTellStrategy
@@ -119,6 +120,8 @@ def test_thresholds_travel_and_are_no_part_of_the_architecture() -> None:
     architecture, settings = split_parameters(search.parameters(third))
     assert toy.space.validate(architecture) == third.architecture
     assert settings == {"stop.rfid@50": 4.0}
+    by_hand = replace(third, origin=Origin("Draws", BY_HAND))
+    assert split_parameters(search.parameters(by_hand))[1] == {}, "a yardstick trains to its end"
     assert search.view.refusal(third.architecture) != "", "the same architecture is known, whatever its thresholds"
     plain = Search(Draws(), toy.space, toy)
     plain.restore(search.trials, {})

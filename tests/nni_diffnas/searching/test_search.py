@@ -1,3 +1,5 @@
+"""One running search: asking, telling, settling, ending."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -7,12 +9,13 @@ from typing import Any
 
 import pytest
 from memories import assert_nobody_writes
+from small_search import ORIGIN, SPACE, Fixed
 
 from nni_diffnas.api.cost import Budget, Cost, Window
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.api.errors import BudgetError, StrategyError
-from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value, digest
-from nni_diffnas.api.trial import BY_HAND, GIVEN_UP, REFERENCE, SILENT, Objective, Origin, Suggestion, Trial, standing
+from nni_diffnas.api.trial import REFERENCE, Objective, Suggestion, Trial, standing
 from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.searching.ranking import Outcome
@@ -29,24 +32,6 @@ def family(plugin_site: Path) -> Any:
     return MLPFamily()
 
 
-class Fixed(AskTellStrategy):
-    """Suggests what it was given, once."""
-
-    def __init__(self, *suggestions: Suggestion, **options: Any) -> None:
-        super().__init__(train_first="none", **options)
-        self.left = list(suggestions)
-        self.seen: list[Trial] = []
-
-    def suggest(self, count: int) -> Sequence[Suggestion]:
-        given, self.left = self.left[:count], self.left[count:]
-        return given
-
-    def update(self, trials: Sequence[Trial]) -> None:
-        self.seen += trials
-
-
-SPACE = Space({"a": (1, 2, 3), "b": (True, False)})
-ORIGIN = Origin("Other", "random")
 WARM = Trial("old", "e", {"a": 1, "b": False}, ORIGIN).failed("broken")
 
 
@@ -76,7 +61,7 @@ def test_default_outside_the_budget_is_a_reference_that_nobody_ranks(
         assert [trial.id for trial in outcome.ranked] == [other.id]
         assert outcome.default is not None
         assert outcome.default.id == reference.id
-        assert [trial.id for trial in memory.best(Objective(), 5)] == [other.id]
+        assert Outcome.of(memory.trials(), Objective()).ranked == outcome.ranked
         assert reference.id not in search.strategy.state().get("population", [])
         assert all(trial.origin.kind != REFERENCE for trial in search.ask(3))
 
@@ -179,16 +164,6 @@ def test_evolution_beats_random_where_structure_helps(family: Any) -> None:
     assert sum(evolved) < sum(drawn) - 5
 
 
-def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
-    earlier = Search(Fixed(Suggestion({"a": 1, "b": True}, "x")), SPACE)
-    done = earlier.tell(earlier.ask(1)[0].id, {"rfid": 1.0})
-    search = Search(
-        Fixed(Suggestion({"a": 1, "b": True}, "x"), Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE
-    )
-    assert search.strategy.seen == [done]
-    assert [trial.architecture["a"] for trial in search.ask(2)] == [2]
-
-
 class Lone(SmallFamily):
     """Of 65,536 networks only the default is cheap, and no change says which way that lies."""
 
@@ -212,53 +187,10 @@ def test_a_search_whose_budget_is_used_up_draws_nothing_and_does_not_fail() -> N
     assert search.view.draw() is None
 
 
-@pytest.mark.parametrize(
-    "useless",
-    [
-        Trial("old", "e", {"a": 1, "b": True}, ORIGIN),
-        Trial("old", "e", {"a": 1, "b": True}, ORIGIN, protocol="other").succeeded({"rfid": 0.1}),
-        Trial("old", "e", {"a": 9, "b": True}, ORIGIN).succeeded({"rfid": 0.1}),
-        Trial("old", "e", {"a": 1}, ORIGIN).succeeded({"rfid": 0.1}),
-    ],
-    ids=["pending", "another protocol", "outside the space", "another space"],
-)
-def test_a_warm_start_takes_only_what_can_be_compared(useless: Trial) -> None:
-    search = Search(Fixed(Suggestion({"a": 1, "b": True}, "x"), warm_start=[useless]), SPACE)
-    assert (search.strategy.seen, search.trials, search.pending) == ([], [], [])
-    assert len(search.ask(1)) == 1, "it may be trained again"
-
-
-def test_own_trials_in_the_file_of_a_warm_start_are_no_earlier_ones() -> None:
-    done = Trial("e-0000", "e", {"a": 1, "b": True}, ORIGIN).succeeded({"rfid": 1.0})
-    search = Search(Fixed(Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE, experiment="e")
-    assert (search.strategy.seen, search.trials) == ([], []), "a resume brings them, and would bring them twice"
-
-
-def test_scores_of_another_protocol_set_no_threshold_and_father_no_child() -> None:
-    family = SmallFamily()
-    easy = [
-        Trial(f"w{width}", "old", {**family.default, "width": width}, ORIGIN, protocol="other").succeeded(
-            {"rfid": 0.01, "rfid@25": 0.01}
-        )
-        for width in (8, 16, 24, 32)
-    ]
-    search = Search(
-        RegularizedEvolution(warm_start=easy, halving=2, population=2, sample=2), family.space, family, "mine"
-    )
-    for kind in ("default", "random", "random"):
-        (trial,) = search.ask(1)
-        assert trial.origin.kind == kind
-        search.tell(trial.id, {"rfid": 50.0, "rfid@25": 60.0})
-    (child,) = search.ask(1)
-    assert search.parameters(child)["run.stop.rfid@25"] == 60.0
-    assert child.origin.parent in {trial.id for trial in search.trials}
-    assert not str(child.origin.parent).startswith("w")
-
-
 def test_what_has_ended_is_told_in_the_order_in_which_it_did() -> None:
     search = Search(Fixed(*(Suggestion({"a": a, "b": True}, "x") for a in (1, 2, 3)), warm_start=[WARM]), SPACE)
     first, second, third = search.ask(3)
-    search.tell_failed(third.id, GIVEN_UP[0])
+    search.tell_failed(third.id, Ending.CRASHED)
     search.tell_failed(first.id, "broken")
     search.tell(third.id, {"rfid": 1.0})
     assert [(t.id, t.status) for t in search.ended] == [(first.id, "failed"), (third.id, "succeeded")]
@@ -280,74 +212,18 @@ def test_nobody_waits_for_the_memory_while_something_is_suggested(tmp_path: Path
         assert state["rng"] == search.view.rng.bit_generator.state, "what was suggested and what follows go together"
 
 
-class Scalable(SmallFamily):
-    """Its default has 32,000 MACs; by hand there are two ways to 16,000, one of them twice, and one that is none."""
-
-    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
-        narrower = {**self.default, "width": 8}
-        shallower = {**self.default, "depth": 1}
-        return {"narrower": narrower, "again": dict(narrower), "shallower": shallower, "none": self.default}
-
-
-SMALL = Budget({"macs": Window(max=20_000)})
-
-
-def kinds(search: Search, count: int) -> list[str]:
-    return [trial.origin.kind for _ in range(count) for trial in search.ask(1)]
-
-
-def test_where_the_budget_excludes_the_default_its_versions_by_hand_come_next() -> None:
-    family = Scalable()
-    search = Search(RandomSearch(budget=SMALL), family.space, family)
-    assert kinds(search, 4) == [REFERENCE, BY_HAND, BY_HAND, "random"]
-    assert [t.architecture for t in search.trials[1:3]] == [
-        {**family.default, "width": 8},
-        {**family.default, "depth": 1},
-    ]
-    assert all(not trial.settings for trial in search.trials[1:]), "they are candidates"
-    assert search.first() == []
-
-
-def test_where_the_budget_admits_the_default_it_comes_alone() -> None:
-    family = Scalable()
-    assert kinds(Search(RandomSearch(), family.space, family), 2) == ["default", "random"]
-    assert kinds(Search(RandomSearch(budget=SMALL, train_first="none"), family.space, family), 2) == ["random"] * 2
-    with pytest.raises(StrategyError, match="train_first is 'default': use 'default and by hand' or 'none'"):
-        RandomSearch(train_first="default")  # type: ignore[arg-type]
-
-
-def test_a_resume_among_the_first_goes_on_with_the_rest() -> None:
-    family = Scalable()
-    begun = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
-    begun.ask(2)
-    resumed = Search(RandomSearch(budget=SMALL, seed=1), family.space, family, experiment="e")
-    resumed.restore(begun.trials, begun.snapshot())
-    assert kinds(resumed, 2) == [BY_HAND, "random"] == kinds(begun, 2)
-
-
-def test_a_search_that_has_gone_past_its_first_ones_trains_none_by_hand() -> None:
-    family = Scalable()
-    done = [
-        Trial("e-0000", "e", family.default, Origin("RandomSearch", REFERENCE), settings={REFERENCE: True}),
-        Trial("e-0001", "e", {**family.default, "width": 8, "depth": 1}, ORIGIN),
-    ]
-    search = Search(RandomSearch(budget=SMALL), family.space, family, experiment="e")
-    search.restore(done, {})
-    assert kinds(search, 1) == ["random"]
-
-
 @dataclass
 class Records:
     """What a door knows of the processes."""
 
     reported: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    over: dict[str, str] = field(default_factory=dict)
+    over: dict[str, str | Ending] = field(default_factory=dict)
     again: set[str] = field(default_factory=set)
 
     def results(self) -> dict[str, tuple[str, Any]]:
         return self.reported
 
-    def ended(self) -> dict[str, str]:
+    def ended(self) -> Mapping[str, str | Ending]:
         return self.over
 
     def to_run_again(self) -> set[str]:
@@ -372,7 +248,8 @@ def test_a_silent_ending_is_a_failure_only_once_nothing_can_come() -> None:
     (trial,) = search.ask(1)
     assert search.settle(Records(over={trial.id: ""}), silent=False) == []
     (failed,) = search.settle(Records(over={trial.id: ""}), silent=True)
-    assert failed.reason == SILENT
+    assert failed.ending is Ending.SILENT
+    assert failed.reason == "the trial ended without reporting a final result"
     assert search.awaits(trial.id)
     heard: list[tuple[str, bool]] = []
     search.on_end = lambda ended, given_up: heard.append((ended.status, given_up))
@@ -397,7 +274,7 @@ def test_a_strategy_sees_its_search_and_cannot_change_it() -> None:
     assert (view.space, view.trials, view.pending) == (SPACE, [], [])
     assert (view.about.experiment, view.about.protocol, view.about.task) == ("e", "p", "toys")
     with pytest.raises(FrozenInstanceError):
-        view.budget = SMALL  # type: ignore[misc]
+        view.budget = Budget()  # type: ignore[misc]
     view.trials.append(WARM)
     assert search.trials == []
     with pytest.raises(StrategyError, match="a door has to bind it"):

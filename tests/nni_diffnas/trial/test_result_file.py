@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from toy_family import ToyFamily
 
+from nni_diffnas.api.ending import Ending
 from nni_diffnas.api.errors import DataError, TrialFailure
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
-from nni_diffnas.api.trial import FAULTLESS, STOPPED_EARLY
 from nni_diffnas.job import Job
 from nni_diffnas.trial import run as trial_run
-from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord, reason_of
+from nni_diffnas.trial.result_file import RESULT_FILE, TrialRecord, failure_in, reason_of
 from nni_diffnas.trial.watchdog import watched
 
 HANGS = {
@@ -184,8 +184,16 @@ def test_a_trial_that_is_interrupted_was_stopped_early(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), watched(TrialRecord(tmp_path, "t7")):
         raise KeyboardInterrupt  # what NNI's SIGINT becomes
     written = TrialRecord.read(tmp_path / RESULT_FILE)
-    assert (written["trial"], written["failure"]) == ("t7", STOPPED_EARLY)
-    assert written["failure"] in FAULTLESS
+    assert written["trial"] == "t7"
+    assert written["failure"].startswith("stopped early")
+    assert failure_in(written) is Ending.STOPPED
+
+
+def test_what_trials_have_written_of_their_failures_is_understood() -> None:
+    assert failure_in({"trial": "t0", "metrics": {}}) is None
+    assert failure_in({"failure": "the loss is not finite"}) == "the loss is not finite"
+    by_version_0_1 = "stopped early: by the assessor, by maxTrialDuration or by hand"
+    assert failure_in({"failure": by_version_0_1}) is Ending.STOPPED
 
 
 def test_two_swapped_trials_that_nni_runs_again_keep_each_other_s_result(

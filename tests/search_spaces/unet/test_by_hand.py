@@ -11,7 +11,7 @@ from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.latency import LatencyTable, TimedFamily
 from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.searching.open import narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
 
 
 def macs(low: float | None, high: float | None) -> Budget:

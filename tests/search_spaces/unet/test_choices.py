@@ -12,7 +12,7 @@ from nni_diffnas.api.space import Architecture
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.search_spaces.unet.presets import PRESETS
 from nni_diffnas.search_spaces.unet.stock import stock_config
-from nni_diffnas.searching.open import narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
 
 OLDER: Architecture = {
     "time_embedding": 64,

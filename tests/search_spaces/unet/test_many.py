@@ -10,7 +10,7 @@ import pytest
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.family import sample_within
 from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.searching.open import narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nni_diffnas.api.errors import BudgetError, StrategyError
 from nni_diffnas.api.space import Architecture, Space, Value
 from nni_diffnas.api.trial import UNRANKED, Objective, Trial, standing
 from nni_diffnas.memory import SearchMemory
-from nni_diffnas.searching.open import narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
 from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import BlockwiseLocalSearch

@@ -39,7 +39,7 @@ def test_a_planted_key_is_written_nowhere(
     ):
         search = proposer(server.url, tmp_path, memory=memory)
         run(search, 5)
-        written = json.dumps([event.body for event in memory.journal()]) + json.dumps(search.snapshot())
+        written = json.dumps([event.body for event in memory.events()]) + json.dumps(search.snapshot())
         written += search.strategy.prompt(1) + search.strategy.summary() + repr(vars(search.strategy.language_model))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ChatServer(RandomModel(0), key="another") as server:

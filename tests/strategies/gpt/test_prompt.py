@@ -204,10 +204,7 @@ def test_costs_are_told_of_what_the_budget_limits_and_only_where_there_are_any()
     assert "heads" not in macs
 
 
-@pytest.mark.parametrize(
-    "preset",
-    ["digits", pytest.param("cifar10", marks=pytest.mark.xfail(strict=True, reason="2,731: conditions are repeated"))],
-)
+@pytest.mark.parametrize("preset", ["digits", "cifar10"])
 def test_the_space_and_its_costs_take_few_tokens(preset: str) -> None:
     family = UNetFamily(preset=preset)
     parts = [render_choices(family.space, family), render_flow(family.space)]

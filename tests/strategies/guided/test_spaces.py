@@ -10,7 +10,8 @@ import yaml
 from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import BY_HAND, REFERENCE
 from nni_diffnas.job import load_job
-from nni_diffnas.searching.open import make_strategy, narrow_family
+from nni_diffnas.searching.narrowing import narrow_family
+from nni_diffnas.searching.open import make_strategy
 from nni_diffnas.searching.search import Search
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
