@@ -4,8 +4,11 @@
         --seeds 20 --first-seed 0 --evaluations 100
 
 Strategies select by the table's objective; the report metric of what they selected stands beside it. A run ends when it
-has found the best entry. Only ``gp`` (a plain BoTorch SingleTaskGP on one-hot inputs with LogEI, 10 random starts)
-enumerates the space.
+has found the best entry. ``gp`` (a plain BoTorch SingleTaskGP on one-hot inputs with LogEI, 10 random starts), ``flow``
+and ``params`` (all rows, those with the largest analytic flow or the most parameters first, whatever they score)
+enumerate the space; ``mutation`` is the guided search with its candidates mutated from its best trials and drawn at
+random instead of generated. ``--flip`` turns the table round: the worst entry is searched, and what is thought of
+networks beforehand is wrong. ``--journal`` keeps every search that has ended, so that a study that was killed goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +29,15 @@ import torch
 from reporting import report
 
 from nni_diffnas.api.trial import Objective
+from nni_diffnas.cache import fingerprint
+from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.search_spaces import TableFamily
 from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import DiffusionGuided
+from nni_diffnas.strategies.guided.encoding import Encoding
+from nni_diffnas.strategies.guided.features import Features
+from nni_diffnas.strategies.guided.prior import Prior
 from nni_diffnas.table import Table, load_table
 
 Way = Callable[[Table, int, int, dict[str, Any]], Iterator[int | None]]
@@ -45,9 +55,8 @@ def score(table: Table, row: int | None) -> float | None:
 def plugin_search(name: str) -> Way:
     def rows(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
         objective = Objective("score", "maximize")
-        strategy = find_plugin("strategies", PLUGINS[name])(
-            objective=objective, seed=seed, train_first="none", **options
-        )
+        made = Mutating if name == "mutation" else find_plugin("strategies", PLUGINS[name])
+        strategy = made(objective=objective, seed=seed, train_first="none", **options)
         search = Search(strategy, table.space, TableFamily.of(table))
         for _ in range(evaluations):
             asked = search.ask(1)
@@ -90,6 +99,37 @@ def gp_search(table: Table, seed: int, evaluations: int, options: dict[str, Any]
         yield int(rows[known[-1]])
 
 
+def flow_order(table: Table) -> np.ndarray:
+    encoding = Encoding(table.space)
+    found = Prior(Features(encoding, table.cuts), TableFamily.of(table)).flow
+    if found is None:
+        raise SystemExit("This table states no gains: leave out flow.")
+    return found(encoding.one_hot(table.choices)).numpy()
+
+
+def sorted_search(order: Callable[[Table], np.ndarray]) -> Way:
+    def rows(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
+        values, ties = order(table), np.random.default_rng(seed).permutation(len(table.choices))
+        yield from np.lexsort((ties, -np.round(values, 6))).tolist()[:evaluations]
+
+    return rows
+
+
+class Mutating(DiffusionGuided):
+    """Half of the candidates mutate the best trials once, half are drawn at random: no generator."""
+
+    def propose(self, scored: Any, taken: Any, noise: Any, pull: Any) -> Any:
+        """As many as are generated otherwise; the pull is not heeded."""
+        search, count, found = self.search, self.settings.candidates, []
+        best = sorted(scored, key=self._rank, reverse=True)[:8]
+        drawn = [search.space.mutate(best[i % len(best)].architecture, search.rng) for i in range(count // 2)]
+        drawn += [search.space.sample(search.rng) for _ in range(count - count // 2)]
+        for each in drawn:
+            if each not in found and each not in taken and not search.refusal(each):
+                found.append(each)
+        return found
+
+
 def tpe_search(table: Table, seed: int, evaluations: int, options: dict[str, Any]) -> Iterator[int | None]:
     """NNI's TPE tuner with its own defaults."""
     from nni.algorithms.hpo.tpe_tuner import TpeTuner
@@ -107,7 +147,13 @@ def tpe_search(table: Table, seed: int, evaluations: int, options: dict[str, Any
         yield row
 
 
-SEARCHES: dict[str, Way] = {**{name: plugin_search(name) for name in PLUGINS}, "gp": gp_search, "tpe": tpe_search}
+SEARCHES: dict[str, Way] = {
+    **{name: plugin_search(name) for name in (*PLUGINS, "mutation")},
+    "gp": gp_search,
+    "tpe": tpe_search,
+    "flow": sorted_search(flow_order),
+    "params": sorted_search(lambda table: table.costs["params"]),
+}
 
 
 def run(table: Table, search: Way, seed: int, evaluations: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +175,21 @@ def run(table: Table, search: Way, seed: int, evaluations: int, options: dict[st
     return {"found": found, "regrets": regrets, "report": reported, "seconds": time.monotonic() - started}
 
 
+def kept(
+    journal: Journal | None, given: argparse.Namespace, table: Table, name: str, seed: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """One search, from the journal where it is there."""
+
+    def make() -> dict[str, Any]:
+        return run(table, SEARCHES[name], seed, given.evaluations, options)
+
+    if journal is None:
+        return make()
+    what = {"table": given.table.name, "dataset": given.dataset, "flip": given.flip, "strategy": name, "seed": seed}
+    what |= {"options": options, "evaluations": given.evaluations}
+    return dict(journal.once(fingerprint(what), lambda: {**what, **make()}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", type=Path, required=True)
@@ -138,6 +199,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--guided", type=json.loads, default={}, help="options of DiffusionGuided, as JSON")
+    parser.add_argument("--flip", action="store_true", help="search the worst entry")
+    parser.add_argument("--journal", type=Path, help="JSONL of searches that have ended")
     arguments = parser.parse_args()
     names = arguments.strategies.split(",")
     unknown = set(names) - set(SEARCHES)
@@ -146,14 +209,17 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("nni").setLevel(logging.ERROR)
     table = load_table(arguments.table, arguments.dataset)
+    if arguments.flip:
+        table = replace(table, maximize=not table.maximize)
+    journal = None if arguments.journal is None else Journal(arguments.journal)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     rows, results = [], {}
     marks = sorted({min(n, arguments.evaluations) for n in (10, 20, 50, 100)})
     for name in names:
-        options = arguments.guided if name == "guided" else {}
+        options = arguments.guided if name in ("guided", "mutation") else {}
         runs = []
         for seed in seeds:
-            runs.append(run(table, SEARCHES[name], seed, arguments.evaluations, options))
+            runs.append(kept(journal, arguments, table, name, seed, options))
             print(
                 f"{name} seed {seed}: {runs[-1]['found']} in {runs[-1]['seconds']:.0f} s", file=sys.stderr, flush=True
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from .api.space import Architecture, Space, Value
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Table", "load_table"]
+__all__ = ["Table", "cell_gains", "load_table"]
 
 _CELL_OPS = {
     "none": "none",
@@ -45,6 +45,7 @@ class Table:
         maximize: whether more of the objective is better.
         costs: ``macs``, ``params`` or ``latency_ms`` to ``N`` numbers, where the table states them.
         cuts: label to the values that let nothing through; see `nni_diffnas.api.family.Family.cuts`.
+        gains: how much every value lets through, for each width; see `nni_diffnas.api.family.Family.gains`.
     """
 
     space: Space
@@ -56,6 +57,7 @@ class Table:
     maximize: bool = True
     costs: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     cuts: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    gains: tuple[Mapping[str, Mapping[Value, float]], ...] = ()
 
     @cached_property
     def _rows(self) -> dict[tuple[int, ...], int]:
@@ -198,7 +200,31 @@ def _nasbench201(content: Mapping[str, Any], dataset: str | None) -> Table:
         "latency_ms": np.asarray(content["latency_ms"], dtype=np.float64)[:, 0],
     }
     cuts: dict[str, tuple[Value, ...]] = dict.fromkeys(labels, ("none",))
-    return Table(space, choices, metrics, values, "valid_200", "test_200", True, costs, cuts)
+    gains = cell_gains(labels, (16, 32, 64))
+    return Table(space, choices, metrics, values, "valid_200", "test_200", True, costs, cuts, gains)
+
+
+def cell_gains(labels: Sequence[str], widths: Sequence[int]) -> tuple[Mapping[str, Mapping[Value, float]], ...]:
+    """What the operations of NAS-Bench-201 hand on, by NNI's names of them; see `nni_diffnas.api.family.Family.gains`.
+
+    Weights that torch initialises lie uniformly within ``1 / sqrt(k^2 C)`` around 0 where a ``k x k`` convolution has
+    C channels: the ``k^2 C`` absolute ones that a result reads sum to ``0.5 k sqrt(C)``.
+
+    Args:
+        labels: of the operations.
+        widths: channels of the cells, one stack after the other.
+    """
+    by_width: list[dict[Value, float]] = [
+        {
+            "none": 0.0,
+            "skip_connect": 1.0,
+            "avg_pool_3x3": 1.0,
+            "conv_1x1": 0.5 * width**0.5,
+            "conv_3x3": 1.5 * width**0.5,
+        }
+        for width in widths
+    ]
+    return tuple(dict.fromkeys(labels, gains) for gains in by_width)
 
 
 def _parse_cell(text: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
+from nni_diffnas.table import cell_gains
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +71,11 @@ class NASBench201Family(Family):
     def cuts(self) -> Mapping[str, tuple[Value, ...]]:
         """The operation ``none`` of every label."""
         return dict.fromkeys(_labels(), ("none",))
+
+    @property
+    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
+        """What each operation hands on, in each of the three stacks."""
+        return cell_gains(list(_labels()), [self.channels << stack for stack in range(3)])
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """NNI's network, frozen to the architecture. Imports NNI's NAS package.

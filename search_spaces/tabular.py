@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nni_diffnas.api.cost import Cost
@@ -51,6 +51,11 @@ class TableFamily(Family):
     def cuts(self) -> Mapping[str, tuple[Value, ...]]:
         """What the table states."""
         return self.table.cuts
+
+    @property
+    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
+        """What the table states."""
+        return self.table.gains
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """An empty module: what is known of the network stands in the table.

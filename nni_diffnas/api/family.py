@@ -103,6 +103,17 @@ class Family(ABC):
         return {}
 
     @property
+    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
+        """How much every value lets through of what flows into its label, before training; none by default.
+
+        One mapping, label to value to a factor of 0 or more, for each width of the network at which the same choices
+        are made. Summed over the paths of the data flow they say how much an untrained network of absolute weights
+        hands on: SynFlow (Tanaka et al. 2020, arXiv 2006.05467) in closed form. Strategies may start from networks that
+        hand on much.
+        """
+        return ()
+
+    @property
     def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""
         return None

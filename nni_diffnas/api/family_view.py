@@ -65,6 +65,11 @@ class FamilyView(Family):
         return self.family.cuts
 
     @property
+    def gains(self) -> Sequence[Mapping[str, Mapping[Value, float]]]:
+        """The family's gains."""
+        return self.family.gains
+
+    @property
     def pipeline(self) -> Path | None:
         """The family's."""
         return self.family.pipeline

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from botorch.acquisition.analytic import LogExpectedImprovement
+from botorch.acquisition.logei import qLogExpectedImprovement
+from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.models import SingleTaskGP
+from botorch.models.deterministic import GenericDeterministicModel
+from botorch.models.model import Model, ModelList
+from botorch.models.model_list_gp_regression import ModelListGP
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from botorch.sampling.index_sampler import IndexSampler
+from botorch.sampling.list_sampler import ListSampler
+from botorch.sampling.normal import SobolQMCNormalSampler
+from botorch.utils.multi_objective.hypervolume import infer_reference_point
+from botorch.utils.multi_objective.pareto import is_non_dominated
+from gpytorch.distributions import MultivariateNormal
+from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 
 from .features import Features
+from .observations import Known
 from .surrogate import SURROGATES
 
-if TYPE_CHECKING:
-    from botorch.models.model import Model
-
-__all__ = ["Acquisition", "Known", "fit_models"]
+__all__ = ["Acquisition", "fit_models"]
 
 _SAMPLES = 32
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the search has learned.
-
-    Args:
-        matrices: ``n x L x V`` one-hot matrices of the finished trials.
-        targets: ``n x m`` targets, one column an objective, more is better.
-        pending: ``k x L x V`` one-hot matrices of the trials under way.
-    """
-
-    matrices: torch.Tensor
-    targets: torch.Tensor
-    pending: torch.Tensor
-
-    def agrees(self, other: Known) -> bool:
-        """Whether the finished trials are the same."""
-        return torch.equal(self.matrices, other.matrices) and torch.equal(self.targets, other.targets)
 
 
 def fit_models(
@@ -54,67 +47,37 @@ def fit_models(
         seed: of the fit.
         exact: for each of the last columns, ``... x d`` inputs to ``... x 1`` targets.
     """
-    from botorch.models.deterministic import GenericDeterministicModel
-
     fitted = known.targets.shape[1] - len(exact)
-    models = [SURROGATES[surrogate](features, known.matrices, known.targets[:, i], seed) for i in range(fitted)]
+    models = [
+        SURROGATES[surrogate](features, known.matrices, known.targets[:, i], seed, known.doubt if i == 0 else None)
+        for i in range(fitted)
+    ]
     return models + [GenericDeterministicModel(f) for f in exact]
 
 
-class _LogEI:
-    """BoTorch's LogEI (Ament et al. 2023, eq. 8), for all points in one call, on the closed form of the posterior.
+class _AtOnce(Model):
+    """A Gaussian process that says of each of many points by itself, all of them in one call.
 
-    BoTorch's own class takes each point as a batch of its own, for which gpytorch builds the covariance of all trials
-    anew: seconds at 2,000 trials. Here the trials are factorised once and a point costs a product of matrices.
+    Analytic acquisition functions take each point as a batch of its own, for which gpytorch expands all trials: seconds
+    for one call at 2,000 trials, hundredths of a second this way (``benchmarks/suggest_scale.py``).
     """
 
-    def __init__(self, model: Any, pending: torch.Tensor | None) -> None:
-        x, y = model.train_inputs[0], model.train_targets
-        self._parts = [
-            (part.base_kernel.active_dims, part.base_kernel.lengthscale[0], part.outputscale)
-            for part in getattr(model.covar_module, "kernels", [model.covar_module])
-        ]
-        self._constant = model.mean_module.constant
-        self._prior = sum(scale for _, _, scale in self._parts)
-        noise = model.likelihood.noise
-        self._condition(x, y - self._constant, noise)
-        self.best = self.posterior(x)[0].max()
-        if pending is not None:
-            # Fantasies at their posterior mean leave the mean as it is and take away the doubt around them.
-            fantasies = self.posterior(pending)[0] - self._constant
-            self._condition(torch.cat([x, pending]), torch.cat([y - self._constant, fantasies]), noise)
+    def __init__(self, process: Any) -> None:
+        super().__init__()
+        self._process = process
+        self._num_outputs = 1
 
-    def _condition(self, x: torch.Tensor, y: torch.Tensor, noise: torch.Tensor) -> None:
-        self._x = [(x[:, dims] / length) for dims, length, _ in self._parts]
-        covariance = self._kernel(x)
-        factor = torch.linalg.cholesky(covariance + (noise + 1e-6) * torch.eye(len(x), dtype=x.dtype))
-        self._weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
-        self._inverse = torch.cholesky_inverse(factor)
+    @property
+    def num_outputs(self) -> int:
+        """One."""
+        return 1
 
-    def _kernel(self, x: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor | None = None
-        for (dims, length, scale), known in zip(self._parts, self._x, strict=True):
-            ours = x[:, dims] / length
-            squares = ours.square().sum(1)[:, None] + known.square().sum(1) - 2 * ours @ known.T
-            part = scale * torch.exp(-0.5 * squares.clamp_min(0))
-            total = part if total is None else total + part
-        assert total is not None
-        return total
-
-    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``n x d`` inputs to ``n`` means and ``n`` variances, without noise."""
-        k = self._kernel(x)
-        variance = self._prior - ((k @ self._inverse) * k).sum(1)
-        return self._constant + k @ self._weights, variance.clamp_min(1e-12)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """``n x 1 x d`` inputs to ``n`` values."""
-        from botorch.acquisition.analytic import _log_ei_helper
-
-        mean, variance = self.posterior(x[:, 0])
-        deviation = variance.sqrt()
-        values: torch.Tensor = _log_ei_helper((mean - self.best) / deviation) + deviation.log()
-        return values
+    def posterior(self, X: torch.Tensor, *args: Any, **options: Any) -> GPyTorchPosterior:  # noqa: N803
+        """``n x 1 x d`` points to the posterior of each."""
+        found = self._process.posterior(X.squeeze(-2))
+        variance = found.variance.clamp_min(1e-12)
+        # A batch of n normals of one dimension each.
+        return GPyTorchPosterior(MultivariateNormal(found.mean, variance[..., None]))
 
 
 class Acquisition:
@@ -141,28 +104,18 @@ class Acquisition:
     def _make(
         models: Sequence[Any], observed: torch.Tensor, known: Known, pending: torch.Tensor | None, seed: int
     ) -> Any:
-        from botorch.acquisition.logei import qLogExpectedImprovement
-        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
-        from botorch.models import SingleTaskGP
-        from botorch.models.model import ModelList
-        from botorch.models.model_list_gp_regression import ModelListGP
-        from botorch.sampling.index_sampler import IndexSampler
-        from botorch.sampling.list_sampler import ListSampler
-        from botorch.sampling.normal import SobolQMCNormalSampler
-        from botorch.utils.multi_objective.hypervolume import infer_reference_point
-        from botorch.utils.multi_objective.pareto import is_non_dominated
-
         size = torch.Size([_SAMPLES])
 
         def sampler_of(model: Model) -> Any:
             gaussian = isinstance(model, SingleTaskGP)
             return SobolQMCNormalSampler(size, seed=seed) if gaussian else IndexSampler(size, seed=seed)
 
+        targets, observed = known.targets[: known.candidates], observed[: known.candidates]
         if len(models) > 1:
-            front = known.targets[is_non_dominated(known.targets)]
+            front = targets[is_non_dominated(targets)]
             # Only the front and its like matter for the hypervolume; the rest would only cost time.
-            best = torch.argsort(known.targets.sum(1), descending=True)[:12]
-            baseline = torch.cat([observed[is_non_dominated(known.targets)], observed[best]])
+            best = torch.argsort(targets.sum(1), descending=True)[:12]
+            baseline = torch.cat([observed[is_non_dominated(targets)], observed[best]])
             processes = [model for model in models if isinstance(model, SingleTaskGP)]
             joint = ModelListGP(*processes) if len(processes) == len(models) else ModelList(*models)
             return qLogNoisyExpectedHypervolumeImprovement(
@@ -176,10 +129,17 @@ class Acquisition:
             )
         (model,) = models
         with torch.no_grad():
+            mean = model.posterior(observed).mean
             if isinstance(model, SingleTaskGP):
-                return _LogEI(model.requires_grad_(False), pending)
-            best_mean = model.posterior(observed).mean.max()
-        return qLogExpectedImprovement(model, best_f=best_mean, sampler=sampler_of(model), X_pending=pending)
+                model = model.requires_grad_(False)
+                if pending is not None:
+                    # Fantasies at their posterior mean leave the mean as it is and take away the doubt around them.
+                    means = model.posterior(pending).mean
+                    doubts = isinstance(model.likelihood, FixedNoiseGaussianLikelihood)
+                    known_noise = {"noise": torch.full_like(means, 1e-6)} if doubts else {}
+                    model = model.condition_on_observations(pending, means, **known_noise)
+                return LogExpectedImprovement(_AtOnce(model), best_f=mean.max())
+        return qLogExpectedImprovement(model, best_f=mean.max(), sampler=sampler_of(model), X_pending=pending)
 
     def __call__(self, p: torch.Tensor) -> torch.Tensor:
         """``n`` values of ``n x L x V`` matrices of probabilities."""

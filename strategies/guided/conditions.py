@@ -29,14 +29,14 @@ class ConditionRule:
     def __init__(self, encoding: Encoding) -> None:
         self.log_sizes = torch.as_tensor(encoding.sizes).log()
         self.missing = torch.cat([~encoding.exists, ~encoding.conditional[:, None]], dim=1)
-        self.factors: list[tuple[int, list[tuple[int, torch.Tensor]]]] = []
+        self.factors: list[tuple[int, list[int], torch.Tensor]] = []
+        """Label, its ``k`` parents, and ``k x (V + 1)``: the values of theirs that make it present."""
         for row, conditions in encoding.conditions:
-            wanted = []
+            met: dict[int, torch.Tensor] = {}
             for parent, values in conditions:
-                met = torch.zeros(encoding.width + 1, dtype=torch.bool)
-                met[values] = True
-                wanted.append((parent, met))
-            self.factors.append((row, wanted))
+                met.setdefault(parent, torch.zeros(encoding.width + 1, dtype=torch.bool))[values] = True
+            if met:
+                self.factors.append((row, list(met), torch.stack(list(met.values()))))
 
     def __call__(self, evidence: torch.Tensor) -> torch.Tensor:
         """Logits of each row given the evidence in all rows.
@@ -48,75 +48,47 @@ class ConditionRule:
         Returns:
             The same shape: posterior logits under uniform values, not normalised.
         """
-        rows = list(evidence.unbind(1))
-        upward: dict[tuple[int, int], torch.Tensor] = {}
-        downward: dict[int, torch.Tensor] = {}
-        for _ in range(_SWEEPS if self.factors else 0):
-            for child, parents in reversed(self.factors):
-                heard = self._without(rows, upward, downward, child, None)
-                present = _logsumexp(heard[:, :-1]) - self.log_sizes[child]
-                odds = present - heard[:, -1] if child not in downward else self._own_odds(rows, upward, child)
-                beliefs = [self._met(rows, upward, downward, parent, met, child) for parent, met in parents]
-                for i, (parent, met) in enumerate(parents):
-                    some, none = _any([belief for j, belief in enumerate(beliefs) if j != i], odds)
-                    ratio = odds - torch.logaddexp(some + odds, none)
-                    upward[child, parent] = ratio[:, None] * met
-            for child, parents in self.factors:
-                beliefs = [self._met(rows, upward, downward, parent, met, child) for parent, met in parents]
-                some, none = _any(beliefs, rows[child][:, 0])
-                downward[child] = torch.cat(
-                    [(some - self.log_sizes[child])[:, None].expand(-1, rows[child].shape[1] - 1), none[:, None]], dim=1
-                )
-        out = [self._without(rows, upward, downward, row, None) for row in range(len(rows))]
-        return torch.stack(out, dim=1).masked_fill(self.missing, -math.inf)
+        heard = evidence.clone()  # all that each row has heard, messages included
+        upward = [evidence.new_zeros(len(evidence), *met.shape) for _, _, met in self.factors]
+        downward = [evidence.new_zeros(len(evidence), evidence.shape[2]) for _ in self.factors]
+        for _ in range(_SWEEPS):
+            for i, (child, parents, met) in reversed(list(enumerate(self.factors))):
+                own = heard[:, child] - downward[i]
+                odds = (_logsumexp(own[:, :-1]) - self.log_sizes[child] - own[:, -1])[:, None]
+                some, none = _any_other(*self._beliefs(heard, upward[i], parents, met))
+                message = (odds - torch.logaddexp(some + odds, none))[..., None] * met
+                heard.index_add_(1, torch.tensor(parents), message - upward[i])
+                upward[i] = message
+            for i, (child, parents, met) in enumerate(self.factors):
+                some, none = _any(*self._beliefs(heard, upward[i], parents, met))
+                said = (some - self.log_sizes[child])[:, None].expand(-1, evidence.shape[2] - 1)
+                message = torch.cat([said, none[:, None]], dim=1)
+                heard[:, child] += message - downward[i]
+                downward[i] = message
+        return heard.masked_fill(self.missing, -math.inf)
 
-    def _own_odds(
-        self, rows: list[torch.Tensor], upward: dict[tuple[int, int], torch.Tensor], row: int
-    ) -> torch.Tensor:
-        heard = self._without(rows, upward, {}, row, None)
-        return _logsumexp(heard[:, :-1]) - self.log_sizes[row] - heard[:, -1]
-
-    @staticmethod
-    def _without(
-        rows: list[torch.Tensor],
-        upward: dict[tuple[int, int], torch.Tensor],
-        downward: dict[int, torch.Tensor],
-        row: int,
-        child: int | None,
-    ) -> torch.Tensor:
-        """All that ``row`` has heard, except from ``child``."""
-        heard = rows[row]
-        for (sender, receiver), message in upward.items():
-            if receiver == row and sender != child:
-                heard = heard + message
-        return heard + downward[row] if row in downward else heard
-
-    def _met(
-        self,
-        rows: list[torch.Tensor],
-        upward: dict[tuple[int, int], torch.Tensor],
-        downward: dict[int, torch.Tensor],
-        parent: int,
-        met: torch.Tensor,
-        child: int,
+    def _beliefs(
+        self, heard: torch.Tensor, upward: torch.Tensor, parents: list[int], met: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log probabilities that a condition is met and that it is not."""
-        heard = self._without(rows, upward, downward, parent, child).masked_fill(self.missing[parent], -math.inf)
-        normal = heard.log_softmax(dim=1)
-        return _logsumexp(normal[:, met]), _logsumexp(normal[:, ~met])
+        """``n x k`` log probabilities that each condition is met, and not, without what the label itself has said."""
+        others = (heard[:, parents] - upward).masked_fill(self.missing[parents], -math.inf).log_softmax(dim=2)
+        return _logsumexp(others.masked_fill(~met, -math.inf)), _logsumexp(others.masked_fill(met, -math.inf))
 
 
 def _logsumexp(values: torch.Tensor) -> torch.Tensor:
-    """Over dimension 1; a finite bound stands for the logarithm of nothing."""
-    if values.shape[1] == 0:
-        return values.new_full((len(values),), -80.0)
-    return values.logsumexp(dim=1).clamp_min(-80.0)
+    """Over the last dimension; a finite bound stands for the logarithm of nothing."""
+    return values.logsumexp(dim=-1).clamp_min(-80.0)
 
 
-def _any(beliefs: list[tuple[torch.Tensor, torch.Tensor]], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log probabilities that any of independent conditions is met, and that none is."""
-    some, none = torch.full_like(like, -80.0), torch.zeros_like(like)
-    for met, unmet in beliefs:
-        some = torch.logaddexp(some, none + met)
-        none = none + unmet
-    return some, none
+def _any(met: torch.Tensor, unmet: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``n`` log probabilities that any of ``n x k`` independent conditions is met, and that none is."""
+    # The first that is met, summed over which one that is: exact where 1 - exp(none) is not.
+    return _logsumexp(met + unmet.cumsum(1) - unmet), unmet.sum(1)
+
+
+def _any_other(met: torch.Tensor, unmet: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``n x k``: the same without each condition in turn."""
+    k = met.shape[1]
+    first = (met + unmet.cumsum(1) - unmet)[:, None, :] - torch.ones(k, k).triu(1) * unmet[:, :, None]
+    first = first.masked_fill(torch.eye(k, dtype=torch.bool), -math.inf)
+    return _logsumexp(first), unmet.sum(1, keepdim=True) - unmet

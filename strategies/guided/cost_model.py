@@ -17,7 +17,10 @@ from nni_diffnas.api.family import Family
 from .encoding import Encoding
 from .features import Features
 
-__all__ = ["CostModel"]
+__all__ = ["COSTS", "CostModel"]
+
+COSTS = ("macs", "params", "latency_ms")
+"""Costs that a family may state before training."""
 
 _GOOD = 0.01
 """Root mean square error of a logarithm that is good enough for any window."""
@@ -40,7 +43,7 @@ class CostModel:
     """
 
     def __init__(
-        self, features: Features, family: Family, names: Sequence[str], architectures: int = 4000, steps: int = 2000
+        self, features: Features, family: Family, names: Sequence[str], architectures: int = 4000, steps: int = 1000
     ) -> None:
         self.names, self._features = tuple(names), features
         encoding: Encoding = features.encoding

@@ -53,7 +53,9 @@ class Features:
             [i for i, value in enumerate(values) if value not in (cuts or {}).get(label, ())]
             for label, values in space.choices.items()
         ]
-        self._paths = self._find_paths()
+        self.paths = self._find_paths()
+        """Rows along each path from a source to a sink, those along the same lists of values together; empty where they
+        are too many or too long."""
         shared = [g for g in range(len(groups)) if self._group_of.count(g) > 1 and len(groups[g]) > 1]
         self._groups = [([i for i, h in enumerate(self._group_of) if h == g], len(groups[g])) for g in shared]
         self._edges = self._find_edges(shared)
@@ -63,7 +65,7 @@ class Features:
         self._scale = float(self.flow(drawn).var(0).sum().clamp_min(1e-12).rsqrt())
 
     def _find_paths(self) -> list[list[tuple[int, ...]]]:
-        """Paths from sources to sinks, those along the same lists of values together; empty where too many."""
+        """What `paths` says."""
         graph = self.encoding.space.graph()
         row = {label: i for i, label in enumerate(self.encoding.space.labels)}
 
@@ -101,9 +103,9 @@ class Features:
 
     def flow(self, p: torch.Tensor) -> torch.Tensor:
         """``... x d`` counts along paths or edges; ``d`` is 0 where no two labels have anything in common."""
-        if self._paths:
+        if self.paths:
             found = [
-                torch.stack([self._along(p, path) for path in listed]).sum(0) * self._scale for listed in self._paths
+                torch.stack([self._along(p, path) for path in listed]).sum(0) * self._scale for listed in self.paths
             ]
             return torch.cat(found, -1)
         counted = [p[..., rows, :size].sum(-2) / len(rows) ** 0.5 for rows, size in self._groups]

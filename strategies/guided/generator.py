@@ -122,13 +122,15 @@ class Generator:
         start: Indices | None = None,
         start_position: float = 0.0,
     ) -> torch.Tensor:
-        """Sample matrices by Heun's method on the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma``.
+        """Sample matrices along the probability-flow ODE ``dx/dsigma = (x - D(x; sigma)) / sigma``.
+
+        By Heun's method, or, guided, by Euler's: guidance is only known to first order, and is what takes the time.
 
         Args:
             count: how many.
             noise: source of randomness.
             tilt: guidance; see `Tilt`.
-            steps: noise levels; ``2 steps - 1`` evaluations of the network.
+            steps: noise levels; as many evaluations of the network where it is guided, else ``2 steps - 1``.
             start: ``count x L`` architectures to start from instead of nothing, noised to the level at
                 ``start_position``.
             start_position: where in [0, 1) of the noise levels to start.
@@ -145,7 +147,7 @@ class Generator:
         for here, there in itertools.pairwise(sigmas):
             slope = (x - self.denoise(x, here, tilt)) / here
             stepped = x + (there - here) * slope
-            if there > 0:
+            if there > 0 and tilt is None:
                 slope = (slope + (stepped - self.denoise(stepped, there, tilt)) / there) / 2
                 stepped = x + (there - here) * slope
             x = stepped
@@ -162,7 +164,14 @@ class Generator:
         return self.encoding.decode(self.sample(count, noise, **options))
 
     def within(
-        self, count: int, noise: torch.Generator, admits: Admits, *, rounds: int = 12, **options: Any
+        self,
+        count: int,
+        noise: torch.Generator,
+        admits: Admits,
+        *,
+        rounds: int = 12,
+        enough: float = 1.0,
+        **options: Any,
     ) -> tuple[Indices, NDArray[np.bool_]]:
         """Sample and decode; what is not admitted is noised half-way and denoised again, up to ``rounds`` times.
 
@@ -174,6 +183,7 @@ class Generator:
             noise: source of randomness.
             admits: ``n x L`` indices to ``n`` flags, exact.
             rounds: restarts at most.
+            enough: part of the architectures that are to be admitted; then there is no further round.
             **options: of `sample`.
 
         Returns:
@@ -183,7 +193,7 @@ class Generator:
         restart = {**options, "start_position": _RESTART}
         for _ in range(rounds):
             wrong = np.flatnonzero(valid)[~admits(indices[valid])]
-            if not len(wrong):
+            if not len(wrong) or int(valid.sum()) - len(wrong) >= enough * count:
                 break
             again, well = self.architectures(len(wrong), noise, **{**restart, "start": indices[wrong]})
             indices[wrong], valid[wrong] = again, well

@@ -18,21 +18,20 @@ import numpy as np
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.api.trial import BY_HAND, REFERENCE, Suggestion, Trial
 from nni_diffnas.cache import cached_bytes
 from nni_diffnas.doors.strategy import AskTellStrategy
+
+from .settings import read_settings
 
 if TYPE_CHECKING:
     import torch
     from botorch.models.model import Model
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-    from .acquisition import Known
-    from .cost_model import CostModel
-    from .encoding import Indices
-    from .generator import Generator
     from .guidance import Wish
     from .network import Tilt
+    from .observations import Known
     from .transfer import Experience
 
 __all__ = ["DiffusionGuided"]
@@ -51,25 +50,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-_RESTARTS = 6
-"""How often architectures out of budget are sent back into the noise; most need none."""
-
-_COSTS = ("macs", "params", "latency_ms")
-
-_SEEN = _COSTS[:2]
-"""Costs that the surrogates see unasked; latency depends on the machine."""
+_NOT_OURS = ("default", BY_HAND, REFERENCE)
+"""Origins of trials that say little of the choices: they are all of the default's kind."""
 
 
 class DiffusionGuided(AskTellStrategy):
     """Generate candidates by guided diffusion, train the most promising one.
 
-    The first trials are generated without guidance by the scores (the budget guides them from the start). From then on
-    a surrogate is fitted to the finished trials, the diffusion is steered towards its acquisition function, and of the
-    architectures that come out, the one with the highest acquisition is suggested. Half of them start from nothing,
-    half from the best trials, noised half-way.
+    The first trials are drawn from what a prior likes (`Prior`) and spread out. From then on a surrogate is fitted to
+    the finished trials, the diffusion is steered towards its acquisition function, and of the architectures that come
+    out, the one with the highest acquisition is suggested, after single changes as long as one raises it. Half of them
+    start from nothing, half from the best trials, noised half-way.
 
     Args:
-        unguided: trials before the first guided one, the default network included; at least 2.
+        unguided: trials before the first guided one, at least 2; the default network and those by hand, which are all
+            of one kind, do not count, but those of a warm start do.
+        starts: what these are: ``prior``, drawn from the networks that the prior likes, and spread out; ``spread``, as
+            far from each other as random draws allow; ``random``.
         strength: of the guidance, in nats for each standard deviation of the acquisition function among random
             architectures; 0 or more.
         candidates: architectures generated for each suggestion, at least 2.
@@ -94,6 +91,7 @@ class DiffusionGuided(AskTellStrategy):
         self,
         *,
         unguided: int = 4,
+        starts: str = "prior",
         strength: float = 5.0,
         candidates: int = 96,
         surrogate: str = "gp",
@@ -107,36 +105,22 @@ class DiffusionGuided(AskTellStrategy):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, value, low in (
-            ("unguided", unguided, 2),
-            ("strength", strength, 0),
-            ("candidates", candidates, 2),
-            ("sampler_steps", sampler_steps, 2),
-            ("training_steps", training_steps, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < math.inf:
-                raise StrategyError(f"{name} is {value!r}: give a number of at least {low}.")
-        for name, chosen, known in (
-            ("surrogate", surrogate, ("gp", "ensemble")),
-            ("guidance", guidance, ("denoised", "noise-aware")),
-        ):
-            if chosen not in known:
-                raise StrategyError(f"{name} is {chosen!r}: choose one of {', '.join(known)}.")
-        if isinstance(objectives, str) or self.options.objective.metric in objectives:
-            raise StrategyError(
-                f"objectives is {objectives!r}: list further metrics, without {self.options.objective.metric}."
-            )
+        given = {
+            "unguided": unguided,
+            "starts": starts,
+            "strength": strength,
+            "candidates": candidates,
+            "surrogate": surrogate,
+            "guidance": guidance,
+            "objectives": objectives,
+            "sampler_steps": sampler_steps,
+            "training_steps": training_steps,
+        }
+        self.settings = read_settings(given, self.options.objective.metric)
         if bool(experience) != (dataset is not None):
             raise StrategyError("Experience of other data sets and the features of this one (dataset) go together.")
         self.experience, self.dataset = tuple(experience), dataset
-        self.unguided, self.strength, self.candidates = unguided, strength, candidates
-        self.surrogate, self.guidance = surrogate, guidance
-        # What is known exactly comes last.
-        self.objectives = tuple(sorted(objectives, key=lambda name: name in _COSTS))
-        self.sampler_steps, self.training_steps = sampler_steps, training_steps
         self._cache = cache
-        self.generated = self.invalid = 0
-        """Architectures generated so far, and how many of them were not architectures of the space."""
 
     # Setup -----------------------------------------------------------------------------------------------------------
 
@@ -146,39 +130,53 @@ class DiffusionGuided(AskTellStrategy):
             self._set_up()
 
     def _set_up(self) -> None:
+        from .candidates import Candidates
+        from .cost_model import COSTS, CostModel
         from .features import Features
         from .generator import Generator
+        from .observations import Observations
+        from .prior import Prior
+        from .starts import Starts
+
+        search, settings = self.search, self.settings
+        steps = settings.training_steps
 
         def make() -> bytes:
-            generator = Generator(self.search.space)
-            generator.train(self.training_steps)
+            generator = Generator(search.space)
+            generator.train(steps)
             return generator.to_bytes()
 
-        content = self._cache(f"generators/{self.search.space.key}-{self.training_steps}", make)
-        self.generator: Generator = Generator.from_bytes(content, self.search.space)
-        self.features = Features(self.generator.encoding, {} if self.search.family is None else self.search.family.cuts)
-        asked = list(
-            dict.fromkeys([*self.search.budget.windows, *(name for name in self.objectives if name in _COSTS)])
-        )
-        if asked and self.search.family is None:
+        content = self._cache(f"generators/{search.space.key}-{steps}", make)
+        self.generator = Generator.from_bytes(content, search.space)
+        self.features = Features(self.generator.encoding, {} if search.family is None else search.family.cuts)
+        asked = list(dict.fromkeys([*search.budget.windows, *(n for n in settings.objectives if n in COSTS)]))
+        if asked and search.family is None:
             raise StrategyError(f"This space cannot say {', '.join(asked)} before training: leave them out.")
-        self._prior: Wish | None = None
+        self._transferred: Wish | None = None
         if self.experience and self.dataset is not None:
             from .transfer import TaskPredictor
 
             predictor = TaskPredictor(self.features, self.experience, seed=self.options.seed)
             task = predictor.encode(self.dataset)
-            self._prior = partial(predictor.predict, task)
+            self._transferred = partial(predictor.predict, task)
             self.features.known.append(lambda p: predictor.predict(task, p)[..., None])
-        # What is known before training says much of the score, so the surrogates see it too.
-        names = [name for name in _COSTS if name in asked or (name in _SEEN and self._knows(name))]
+        prior = Prior(self.features, search.family)
+        if (flow := prior.flow) is not None:
+            self.features.known.append(lambda p: flow(p)[..., None])
+        # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
+        # machine: only where it is asked for.
+        names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
+        cost_model = None
+        if names and search.family is not None:
+            cost_model = CostModel(self.features, search.family, names)
+            self.features.known.append(cost_model.standard)
+        exactly_known_last = sorted(settings.objectives, key=lambda name: name in COSTS)
+        halving = self.options.halving
+        compared = None if halving is None else halving.compared(search.objective)
+        self.observations = Observations(search, self.generator.encoding, exactly_known_last, cost_model, compared)
+        self.pool = Candidates(search, self.generator, cost_model, settings.sampler_steps)
+        self._starts = Starts(search, self.features, prior if settings.starts == "prior" else None)
         self._fitted: tuple[Known, list[Model]] | None = None
-        self._cost_model: CostModel | None = None
-        if names and self.search.family is not None:
-            from .cost_model import CostModel
-
-            self._cost_model = CostModel(self.features, self.search.family, names)
-            self.features.known.append(self._cost_model.standard)
 
     def _cost(self, architecture: Architecture) -> Cost | None:
         """MACs, parameters and perhaps latency; ``None`` where the space cannot say."""
@@ -209,26 +207,29 @@ class DiffusionGuided(AskTellStrategy):
 
         seed = int(self.search.rng.integers(2**31))
         noise = torch.Generator().manual_seed(seed)
-        scored = self._scored()
-        started = len(scored) + len(self.search.pending) + len(taken)
-        early = started < self.unguided or len(scored) < 2
-        found = self._unguided(noise, taken) if early else self._guided(scored, taken, seed, noise)
-        return found or self._fallback(taken)
+        scored = self.observations.scored
+        begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in _NOT_OURS]
+        started = len(begun) + len(taken)
+        early = started < self.settings.unguided or len(scored) < 2
+        found = self._start(noise, taken) if early else self._guided(scored, taken, noise)
+        return found or self._fallback(noise, taken)
 
-    def _unguided(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
-        """Before the surrogate knows anything: what other data sets suggest, else what the generator brings."""
-        tilts = self._budget_tilts()
-        if self._prior is None:
-            found = self._generate(min(self.candidates, 16), noise, tilts, None, taken)
-            return Suggestion(found[0], "generated") if found else None
+    def _start(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
+        """Before the surrogate knows anything: what other data sets suggest, else what the prior likes."""
+        if self._transferred is not None:
+            return self._transfer(self._transferred, noise, taken)
+        drawn = None if self.settings.starts == "random" else self._starts.draw(taken)
+        return None if drawn is None else Suggestion(drawn, "start")
+
+    def _transfer(self, wish: Wish, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
         from .guidance import along_gradient
 
         encoding = self.generator.encoding
-        pull = along_gradient(self._prior, self.strength, self._reference())
-        found = self._generate(self.candidates, noise, [pull, *tilts], None, taken)
+        pull = along_gradient(wish, self.settings.strength, self._reference())
+        found = self.pool.generate(self.settings.candidates, noise, pull=pull, taken=taken)
         if not found:
             return None
-        best = self._prior(encoding.one_hot(encoding.indices(found))).argmax()
+        best = wish(encoding.one_hot(encoding.indices(found))).argmax()
         return Suggestion(found[int(best)], "transferred")
 
     def _reference(self) -> torch.Tensor:
@@ -236,168 +237,82 @@ class DiffusionGuided(AskTellStrategy):
         encoding = self.generator.encoding
         return encoding.one_hot(encoding.sample(64, np.random.default_rng(self.options.seed)))
 
-    def _fallback(self, taken: list[Architecture]) -> Suggestion | None:
-        """A random architecture, said to be one, where the generator brings nothing new."""
+    def _fallback(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
+        """A random architecture, where nothing else was found; generated where draws miss the budget."""
         drawn = self.search.draw(taken)
-        return None if drawn is None else Suggestion(drawn, "random")
+        if drawn is None:
+            return next((Suggestion(a, "generated") for a in self.pool.generate(16, noise, taken=taken)), None)
+        return Suggestion(drawn, "random")
 
-    def _guided(
-        self, scored: list[Trial], taken: list[Architecture], seed: int, noise: torch.Generator
-    ) -> Suggestion | None:
-        import torch
-
+    def _guided(self, scored: list[Trial], taken: list[Architecture], noise: torch.Generator) -> Suggestion | None:
         from .acquisition import Acquisition, fit_models
-        from .guidance import along_gradient
 
-        encoding = self.generator.encoding
-        known = self._known_to_search(scored, taken)
+        settings, seed = self.settings, self.options.seed
+        known = self.observations.known(scored, taken)
         if self._fitted is None or not self._fitted[0].agrees(known):  # what is pending is no part of the fit
-            models = fit_models(self.features, known, self.surrogate, self.options.seed, self._exact(scored))
-            self._fitted = (known, models)
-        models = self._fitted[1]
-        acquisition = Acquisition(self.features, known, models, self.options.seed)
-        if self.guidance == "noise-aware":
-            from .predictor import NoiseAwarePredictor
-
-            predictor = NoiseAwarePredictor(encoding, self.generator.levels, self.options.seed)
-            predictor.fit(known.matrices, known.targets.mean(1))
-            pull = predictor.tilt(self.strength)
-        else:
-            pull = along_gradient(acquisition, self.strength, self._reference())
-        tilts = [pull, *self._budget_tilts()]
-        half = self.candidates // 2
-        best = sorted(scored, key=self._rank, reverse=True)[:8]
-        parents = encoding.indices([best[i % len(best)].architecture for i in range(half)])
-        found = self._generate(self.candidates - half, noise, tilts, None, taken)
-        found += [a for a in self._generate(half, noise, tilts, parents, taken) if a not in found]
+            exact = self.observations.exact(scored)
+            self._fitted = (known, fit_models(self.features, known, settings.surrogate, seed, exact))
+        acquisition = Acquisition(self.features, known, self._fitted[1], seed)
+        found = self.propose(scored, taken, noise, self._pull(known, acquisition))
         if not found:
             return None
-        with torch.no_grad():
-            values = acquisition(encoding.one_hot(encoding.indices(found))).nan_to_num(-math.inf)
-        return Suggestion(found[int(values.argmax())], "guided")
+        return Suggestion(self._most_promising(found, taken, acquisition), "guided")
 
-    def _generate(
-        self,
-        count: int,
-        noise: torch.Generator,
-        tilts: Sequence[Tilt],
-        parents: Any,
-        taken: list[Architecture],
-    ) -> list[Architecture]:
-        """Generate; leave out what is invalid (counted), known, out of budget or there twice."""
-        from .guidance import together
-
-        encoding = self.generator.encoding
-
-        def admits(indices: Indices) -> NDArray[np.bool_]:
-            costs = [self._cost(architecture) for architecture in encoding.architectures(indices)]
-            return np.array([cost is None or self.search.budget.admits(cost) for cost in costs], dtype=bool)
-
-        indices, valid = self.generator.within(
-            count,
-            noise,
-            admits,
-            rounds=_RESTARTS if self.search.budget.windows else 0,
-            tilt=together(tilts),
-            steps=self.sampler_steps,
-            start=parents,
-            start_position=0.0 if parents is None else 0.5,
-        )
-        self.generated += len(valid)
-        self.invalid += int((~valid).sum())
-        unique = np.unique(indices[valid], axis=0, return_index=True)[1]
-        drawn = encoding.architectures(indices[valid][np.sort(unique)])
-        return [a for a in drawn if a not in taken and not self.search.refusal(a)]
-
-    def _budget_tilts(self) -> list[Tilt]:
-        from .guidance import towards_window
-
-        tilts = []
-        for name, window in self.search.budget.windows.items():
-            model = self._cost_model
-            assert model is not None
-
-            def quantity(p: torch.Tensor, name: str = name, model: CostModel = model) -> torch.Tensor:
-                return model.log(name, p)
-
-            low = -math.inf if window.min is None else math.log(max(window.min, 1e-9))
-            high = math.inf if window.max is None else math.log(max(window.max, 1e-9))
-            tilts.append(towards_window(quantity, low, high))
-        return tilts
-
-    # What is known ---------------------------------------------------------------------------------------------------
-
-    def _scored(self) -> list[Trial]:
-        """Finished trials of this protocol with all objectives, in order of submission."""
-        return [
-            trial
-            for trial in self.search.trials
-            if trial.protocol == self.search.about.protocol
-            and self.search.objective.score(trial.metrics) is not None
-            and all(self._minimised(trial, name) is not None for name in self.objectives)
-        ]
-
-    def _minimised(self, trial: Trial, name: str) -> float | None:
-        """Negative logarithm of a further objective; ``None`` where it is missing or not a positive number."""
-        metrics = {**(trial.cost.as_metrics() if trial.cost else {}), **trial.metrics}
-        value = metrics.get(name)
-        return None if value is None or not 0 < value < math.inf else -math.log(value)
-
-    def _rank(self, trial: Trial) -> float:
-        return -math.inf if (score := self.search.objective.score(trial.metrics)) is None else score
-
-    def _known_to_search(self, scored: list[Trial], taken: list[Architecture]) -> Known:
+    def _most_promising(
+        self, found: Sequence[Architecture], taken: Sequence[Architecture], acquisition: Wish
+    ) -> Architecture:
+        """The best of the candidates, changed in one choice after the other as long as that makes it better."""
         import torch
 
-        from .acquisition import Known
-        from .outcomes import Outcomes
-
         encoding = self.generator.encoding
-        failed = [
-            trial
-            for trial in self.search.trials
-            if trial.status == "failed" and trial.protocol == self.search.about.protocol
-        ]
-        scores = np.array([self._rank(trial) for trial in scored])
-        columns = [Outcomes(scores)(np.append(scores, [scores.min()] * len(failed)))]
-        for name in self.objectives:
-            values = np.array([self._minimised(trial, name) for trial in scored], dtype=np.float64)
-            worst = [values.min() if name not in _COSTS else self._minimised(t, name) or values.min() for t in failed]
-            columns.append((np.append(values, worst) - values.mean()) / (values.std() or 1.0))
-        architectures = [trial.architecture for trial in scored + failed]
-        pending = [trial.architecture for trial in self.search.pending] + taken
-        return Known(
-            encoding.one_hot(encoding.indices(architectures)),
-            torch.from_numpy(np.stack(columns, axis=1)),
-            encoding.one_hot(encoding.indices(pending)),
-        )
 
-    def _exact(self, scored: list[Trial]) -> list[Callable[[torch.Tensor], torch.Tensor]]:
-        """For each objective that is a cost: inputs of the surrogates to its target, scaled as the column is."""
-        found: list[Callable[[torch.Tensor], torch.Tensor]] = []
-        for name in self.objectives:
-            if name not in _COSTS or self._cost_model is None:
-                continue
-            values = np.array([self._minimised(trial, name) for trial in scored], dtype=np.float64)
-            mean, deviation = float(values.mean()), float(values.std()) or 1.0
-            model = self._cost_model
-            at = model.names.index(name) - len(model.names)  # the costs are the last inputs of the surrogates
-            slope = -float(model.deviation[at]) / deviation
-            offset = (-float(model.mean[at]) - mean) / deviation
+        def values(of: Sequence[Architecture]) -> list[float]:
+            with torch.no_grad():
+                worth: list[float] = acquisition(encoding.one_hot(encoding.indices(of))).nan_to_num(-math.inf).tolist()
+            return worth
 
-            def target(x: torch.Tensor, at: int = at, slope: float = slope, offset: float = offset) -> torch.Tensor:
-                return x[..., at, None] * slope + offset
+        highest, best = max(zip(values(found), found, strict=True), key=lambda pair: pair[0])
+        while steps := list(self.search.space.neighbours(best)):
+            ranked = sorted(zip(values(steps), steps, strict=True), key=lambda pair: pair[0], reverse=True)
+            better = (pair for pair in ranked if pair[0] > highest)
+            admitted = ((v, a) for v, a in better if a not in taken and not self.search.refusal(a))
+            step = next(admitted, None)
+            if step is None:
+                break
+            highest, best = step
+        return best
 
-            found.append(target)
-        return found
+    def _pull(self, known: Known, acquisition: Wish) -> Tilt:
+        from .guidance import along_gradient
+
+        if self.settings.guidance == "denoised":
+            return along_gradient(acquisition, self.settings.strength, self._reference())
+        from .predictor import NoiseAwarePredictor
+
+        predictor = NoiseAwarePredictor(self.generator.encoding, self.generator.levels, self.options.seed)
+        predictor.fit(known.matrices, known.targets.mean(1))
+        return predictor.tilt(self.settings.strength)
+
+    def _rank(self, trial: Trial) -> float:
+        return -math.inf if (score := self.observations.score(trial)) is None else score
+
+    def propose(
+        self, scored: Sequence[Trial], taken: Sequence[Architecture], noise: torch.Generator, pull: Tilt
+    ) -> list[Architecture]:
+        """Candidates of which the most promising one is suggested: half from nothing, half from the best trials."""
+        encoding, count = self.generator.encoding, self.settings.candidates
+        best = sorted(scored, key=self._rank, reverse=True)[:8]
+        parents = encoding.indices([best[i % len(best)].architecture for i in range(count // 2)])
+        found = self.pool.generate(count - count // 2, noise, pull=pull, taken=taken)
+        return found + self.pool.generate(count // 2, noise, pull=pull, parents=parents, taken=[*taken, *found])
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Nothing to do: each suggestion is made from all trials, so that a resumed search goes on exactly."""
 
     def state(self) -> dict[str, Any]:
         """Return how many architectures were generated, and how many of these were invalid."""
-        return {"generated": self.generated, "invalid": self.invalid}
+        return {"generated": self.pool.generated, "invalid": self.pool.invalid}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore the counts."""
-        self.generated, self.invalid = int(state["generated"]), int(state["invalid"])
+        self.pool.generated, self.pool.invalid = int(state["generated"]), int(state["invalid"])

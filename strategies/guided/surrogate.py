@@ -66,19 +66,42 @@ def _kernel(features: Features) -> Any:
     return kernel
 
 
-def fit_gp(features: Features, matrices: torch.Tensor, targets: torch.Tensor, seed: int) -> Model:
-    """Gaussian process with the kernel above and homoscedastic noise, hyper-parameters at their posterior mode.
+def _likelihood(doubt: torch.Tensor | None) -> Any:
+    """Noise that all trials share, and what some are doubted beyond it."""
+    from botorch.models.utils.gpytorch_modules import (
+        MIN_INFERRED_NOISE_LEVEL,
+        get_gaussian_likelihood_with_lognormal_prior,
+    )
+    from gpytorch.constraints import GreaterThan
+    from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
+    from gpytorch.priors import LogNormalPrior
+
+    if doubt is None or not doubt.any():
+        return get_gaussian_likelihood_with_lognormal_prior()
+    prior = LogNormalPrior(loc=-4.0, scale=1.0)  # BoTorch's, as above
+    return FixedNoiseGaussianLikelihood(
+        doubt.clamp_min(1e-6),
+        learn_additional_noise=True,
+        noise_prior=prior,
+        noise_constraint=GreaterThan(MIN_INFERRED_NOISE_LEVEL, transform=None, initial_value=prior.mode),
+    )
+
+
+def fit_gp(
+    features: Features, matrices: torch.Tensor, targets: torch.Tensor, seed: int, doubt: torch.Tensor | None = None
+) -> Model:
+    """Gaussian process with the kernel above, hyper-parameters at their posterior mode.
 
     Args:
         features: views of the space.
         matrices: ``n x L x V`` one-hot matrices of the observed architectures.
         targets: ``n`` targets of mean 0 and standard deviation 1.
         seed: picks the trials that hyper-parameters are fitted to, where there are more than `FIT_POINTS`.
+        doubt: ``n`` variances of the targets beside the noise that all share; none by default.
     """
     from botorch.exceptions.errors import ModelFittingError
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
-    from botorch.models.utils.gpytorch_modules import get_gaussian_likelihood_with_lognormal_prior
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     x, y = features.inputs(matrices), targets.double()[:, None]
@@ -94,7 +117,7 @@ def fit_gp(features: Features, matrices: torch.Tensor, targets: torch.Tensor, se
             x[rows],
             y[rows],
             covar_module=_kernel(features),
-            likelihood=get_gaussian_likelihood_with_lognormal_prior(),
+            likelihood=_likelihood(None if doubt is None or not doubt.any() else doubt[rows]),
             outcome_transform=None,
         )
 
@@ -142,6 +165,7 @@ def fit_ensemble(
     matrices: torch.Tensor,
     targets: torch.Tensor,
     seed: int,
+    doubt: torch.Tensor | None = None,
     members: int = 8,
     steps: int = 150,
     width: int = 48,
@@ -153,6 +177,7 @@ def fit_ensemble(
         matrices: ``n x L x V`` one-hot matrices.
         targets: ``n`` targets.
         seed: of weights and bootstraps.
+        doubt: not heeded: bootstraps doubt all trials alike.
         members: of the ensemble.
         steps: of AdamW on at most 256 architectures each.
         width: of the two hidden layers.

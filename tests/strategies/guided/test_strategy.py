@@ -50,10 +50,10 @@ def test_finds_the_best_of_243_in_a_few_trials(make) -> None:
     run(search, 16)
     assert max(trial.metrics["score"] for trial in search.trials) == 0
     kinds = [trial.origin.kind for trial in search.trials]
-    assert kinds[:4] == ["generated"] * 4
+    assert kinds[:4] == ["start"] * 4
     assert set(kinds[4:]) == {"guided"}
-    assert search.strategy.invalid == 0
-    assert search.strategy.generated > 100
+    assert search.strategy.pool.invalid == 0
+    assert search.strategy.pool.generated > 100
 
 
 def test_same_history_same_suggestion_after_a_resume(make) -> None:
@@ -83,8 +83,9 @@ def test_other_surrogate_and_guidance_learn_too(make, options) -> None:
 
 def test_budget_and_front_on_a_unet(make) -> None:
     family = UNetFamily("digits")
-    search = Search(make(budget=Budget({"macs": Window(4e6, 5e6)}), objectives=["params"]), family.space, family)
-    run(search, 6, lambda a: math.log(family.cost(a).macs))
+    strategy = make(budget=Budget({"macs": Window(4e6, 5e6)}), objectives=["params"], unguided=2)
+    search = Search(strategy, family.space, family)
+    run(search, 8, lambda a: math.log(family.cost(a).macs))
     assert search.trials[0].origin.kind == "reference"  # the default network, which the budget forbids
     assert all(4e6 <= trial.cost.macs <= 5e6 for trial in search.trials[1:])
     assert search.trials[-1].origin.kind == "guided"

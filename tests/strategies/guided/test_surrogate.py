@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from botorch.acquisition import LogExpectedImprovement
 
 from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family
-from nni_diffnas.strategies.guided.acquisition import _LogEI
+from nni_diffnas.strategies.guided.acquisition import Acquisition
 from nni_diffnas.strategies.guided.cost_model import CostModel
 from nni_diffnas.strategies.guided.encoding import Encoding
 from nni_diffnas.strategies.guided.features import Features
+from nni_diffnas.strategies.guided.observations import Known
 from nni_diffnas.strategies.guided.surrogate import fit_gp
 
 FAMILY = NASBench201Family()
@@ -49,19 +51,23 @@ def test_flow_of_relaxed_rows_is_the_expectation_over_independent_rows() -> None
     torch.testing.assert_close(FEATURES.flow(p)[0], FEATURES.flow(ENCODING.one_hot(drawn)).mean(0), atol=0.01, rtol=0)
 
 
-def test_closed_form_is_botorchs_posterior_with_and_without_fantasies() -> None:
+def test_all_points_at_once_are_worth_what_botorch_says_of_each() -> None:
     rng = np.random.default_rng(0)
     observed = ENCODING.one_hot(ENCODING.sample(20, rng))
-    targets = torch.randn(20, generator=torch.Generator().manual_seed(0))
-    model = fit_gp(FEATURES, observed, targets, 0).requires_grad_(False)
-    x, pending = (FEATURES.inputs(ENCODING.one_hot(ENCODING.sample(n, rng))) for n in (30, 5))
-    for theirs, ours in (
-        (model, _LogEI(model, None)),
-        (model.condition_on_observations(pending, model.posterior(pending).mean), _LogEI(model, pending)),
+    targets = torch.randn(20, 1, generator=torch.Generator().manual_seed(0)).double()
+    model = fit_gp(FEATURES, observed, targets[:, 0], 0).requires_grad_(False)
+    p, pending = (ENCODING.one_hot(ENCODING.sample(n, rng)) for n in (30, 5))
+    for waiting, theirs in (
+        (pending[:0], model),
+        (
+            pending,
+            model.condition_on_observations(FEATURES.inputs(pending), model.posterior(FEATURES.inputs(pending)).mean),
+        ),
     ):
-        expected, (mean, variance) = theirs.posterior(x), ours.posterior(x)
-        torch.testing.assert_close(mean, expected.mean[:, 0], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(variance, expected.variance[:, 0], atol=1e-4, rtol=1e-4)
+        ours = Acquisition(FEATURES, Known(observed, targets, waiting, 12, torch.zeros(20)), [model], 0)
+        best = model.posterior(FEATURES.inputs(observed[:12])).mean.max()  # the others must not win
+        expected = LogExpectedImprovement(theirs, best_f=best)(FEATURES.inputs(p)[:, None])
+        torch.testing.assert_close(ours(p), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_surrogates_see_the_costs_once_they_are_known() -> None:
