@@ -33,6 +33,9 @@ def verdict(
             metavar="N|auto",
         ),
     ] = "3",
+    by: Annotated[
+        str | None, typer.Option(help="Metric to compare, less is better; the job's objective without it.")
+    ] = None,
     longer: Annotated[float, typer.Option(help="Training as a multiple of a trial's.", min=0.01, max=1e6)] = 1.0,
     paired: Annotated[
         bool, typer.Option("--paired", help="Intervals of differences seed by seed: where common seeds help.")
@@ -63,7 +66,7 @@ def verdict(
         print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
     found = judge(
         search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
-        described=search.described,
+        metric=by, described=search.described,
         watch=lambda verdict: print(look_in_words(verdict), flush=True) if len(looks) > 1 else None,
     )  # fmt: skip
     print(describe_verdict(found))

@@ -23,7 +23,7 @@ from ..api.errors import DataError, JobError, TrialFailure
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
-from ..api.trial import BY_HAND, Trial
+from ..api.trial import BY_HAND, Objective, Trial
 from ..cache import fingerprint
 from ..job import Job, refuse_missing
 from ..searching.halving import rung_setting
@@ -79,6 +79,7 @@ def judge(
     also: Mapping[str, Architecture] | None = None,
     longer: float = 1.0,
     paired: bool = False,
+    metric: str | None = None,
     described: str = "",
     watch: Callable[[Verdict], None] = _ignore,
 ) -> Verdict:
@@ -99,13 +100,14 @@ def judge(
         also: further networks by name, judged beside.
         longer: training as a multiple of a trial's.
         paired: take the intervals of differences seed by seed; worth it only where common seeds reduce their scatter.
+        metric: that is compared, where less is better; ``None``: the job's objective.
         described: what the data was when the search began; empty where nobody knows.
         watch: called with the verdict after each look.
 
     Raises:
         DataError: the data has changed since, so that images that are held out now may have been trained on.
-        JobError: the evaluator holds no images out or cannot train longer, or the winner is one of the networks that
-            it would be compared with.
+        JobError: the evaluator holds no images out, cannot train longer or does not measure ``metric``, or the winner
+            is one of the networks that it would be compared with.
         SpaceError: one of ``also`` is not of the space.
         TrialFailure: a training failed.
     """
@@ -115,7 +117,7 @@ def judge(
         raise DataError(f"{changed}, so that no image is sure to be unseen: put it back as it was, or search anew.")
     evaluation.prepare()
     keys = [_key(job, evaluation, contestant, longer) for contestant in judged]
-    quantity, objective = next(iter(job.budget), "macs"), job.make_objective()
+    quantity, objective = next(iter(job.budget), "macs"), _compared(job, evaluation, metric)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for look in looks:
             seeds = [job.seed + FRESH_SEED + i for i in range(look)]
@@ -136,6 +138,14 @@ def judge(
             if verdict.better is not None:
                 break
     return verdict
+
+
+def _compared(job: Job, evaluation: Evaluation, metric: str | None) -> Objective:
+    if metric is None:
+        return job.make_objective()
+    if metric not in evaluation.measures:
+        raise JobError(f"The evaluator does not measure {metric!r}: name one of {', '.join(evaluation.measures)}.")
+    return Objective(metric, "minimize")
 
 
 def _evaluation(job: Job, longer: float) -> Evaluation:

@@ -50,6 +50,8 @@ class KnownScores(Evaluation):
             ``seconds``, to wait; ``ends``, how all trainings end: ``failed`` or ``killed``.
     """
 
+    measures = ("rfid", "loss")
+
     def __init__(self, data: dict[str, Any], longer: float = 1.0, reference: str = "training") -> None:
         self.data, self.factor, self.reference = data, longer, reference
 
@@ -77,7 +79,8 @@ class KnownScores(Evaluation):
         cost = ToyFamily().cost(context.architecture).macs
         rng = np.random.default_rng([context.seed, cost, int(context.architecture["level0.width"])])
         value = 10.0 if self.data.get("alike") else score(context.architecture)
-        return {"rfid": value * float(1 + self.data.get("scatter", 0.01) * rng.standard_normal()) / self.factor}
+        rfid = value * float(1 + self.data.get("scatter", 0.01) * rng.standard_normal()) / self.factor
+        return {"rfid": rfid, "loss": rfid / 100}
 
 
 def toy_job(log: Path, *, macs: float = BUDGET, **data: Any) -> Job:

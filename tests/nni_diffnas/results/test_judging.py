@@ -73,6 +73,18 @@ def test_a_network_is_not_compared_with_itself(tmp_path: Path, depth: int) -> No
         contestants(toy_job(tmp_path / "log"), known)
 
 
+def test_another_metric_than_the_objective_is_compared_on_the_same_trainings(tmp_path: Path) -> None:
+    job, out = toy_job(tmp_path / "log"), tmp_path / "out"
+    told = judge(job, WINNER, out, (2,), workers=1)
+    trained = (tmp_path / "log").read_text()
+    other = judge(job, WINNER, out, (2,), workers=1, metric="loss")
+    assert other.objective.metric == "loss"
+    assert other.winner.scores == pytest.approx([score / 100 for score in told.winner.scores])
+    assert (tmp_path / "log").read_text() == trained
+    with pytest.raises(JobError, match="does not measure 'blur': name one of rfid, loss"):
+        judge(job, WINNER, out, (2,), workers=1, metric="blur")
+
+
 def test_thresholds_of_halving_do_not_end_a_fresh_training(tmp_path: Path) -> None:
     halved = replace(WINNER, settings={"stop.rfid@25": 3.0, "beta": "auto"})
     assert contestants(toy_job(tmp_path / "log"), halved)[0].settings == {"beta": "auto"}
