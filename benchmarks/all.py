@@ -64,6 +64,13 @@ BENCHMARKS = (
         needs=SHARDS,
     ),
     Benchmark(
+        "solver_error",
+        "--images 128 --samples 70 --seeds 1 --noises 2 --folder {folder}/choices --data {data} "
+        "--journal {folder}/choices/solver_error.jsonl",
+        "--folder {folder}/choices --data {data}",
+        needs=SHARDS,
+    ),
+    Benchmark(
         "pays",
         "search --strategy RandomSearch --seed 0 --trials 6 --images 128 --samples 16 --folder {folder}/pays "
         "--data {data} --journal {folder}/pays/pays.jsonl",
