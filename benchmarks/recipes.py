@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Seed by seed, so that an early report compares all.
     for seed, width, change in itertools.product(seeds, given.width, changes):
         recipe = Recipe(**{**plainly, **CHANGES[change]})
-        key = fingerprint(width, recipe.fingerprint, seed, given.images, given.samples)
+        key = fingerprint(width, recipe.fingerprint, seed, given.images, given.samples, "10 steps by log-SNR")
 
         def make(change: str = change, width: str = width, seed: int = seed) -> dict[str, Any]:
             plain, changed = (
