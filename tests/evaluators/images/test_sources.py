@@ -182,3 +182,17 @@ def test_what_may_not_be_read_is_named() -> None:
         "1 folders that cannot be read (dog)",
         "1 that cannot be opened (Permission denied) (cat/c.png)",
     }
+
+
+def test_patches_are_squares_of_the_photographs_side_by_side() -> None:
+    from sklearn.datasets import load_sample_image
+
+    found = decode(DataSettings(source="patches"))
+    assert found.pixels.shape == (2 * 53 * 80, 3, 8, 8)
+    assert found.labels is not None
+    assert np.bincount(found.labels).tolist() == [53 * 80] * 2
+    for label, name in enumerate(("china.jpg", "flower.jpg")):
+        photograph = load_sample_image(name)
+        second_of_the_second_row = found.pixels[label * 53 * 80 + 81]
+        assert np.array_equal(np.moveaxis(second_of_the_second_row, 0, 2), photograph[8:16, 8:16])
+    assert decode(DataSettings(source="patches", channels=1)).pixels.shape[1] == 1
