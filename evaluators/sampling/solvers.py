@@ -60,9 +60,8 @@ def initial_noise(count: int, shape: tuple[int, int, int], seed: int, *, antithe
         count: of the images.
         shape: of one, channels first.
         seed: of all.
-        antithetic: each noise is followed by its negative. The colours of an image follow those of its noise almost
-            linearly, so that the mean of the images, a part of their distance, no longer hangs on which noises were
-            drawn (docs/studies/2026-11-distance-noise.md). Every noise alone is standard normal all the same.
+        antithetic: each noise is followed by its negative, so that their mean is zero, and what of the images follows
+            the noise linearly has a mean that does not hang on which were drawn. Every noise alone is standard normal.
 
     Returns:
         ``[count, *shape]``; the first of more noises are those of fewer.
