@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import JobError
+from ..cache import fingerprint
 
 __all__ = ["ONNX_FILE", "export_onnx"]
 
@@ -81,10 +83,12 @@ def _load_network(pipeline: Path) -> Any:
     if module == "diffusers":
         kind = getattr(diffusers, name)
     else:
-        spec = spec_from_file_location(module, pipeline / "unet" / f"{module}.py")
+        file = (pipeline / "unet" / f"{module}.py").resolve()
+        spec = spec_from_file_location(f"{module}_{fingerprint(str(file))}", file)
         assert spec is not None
         assert spec.loader is not None
         code = module_from_spec(spec)
+        sys.modules[spec.name] = code  # where its dataclasses look for themselves
         spec.loader.exec_module(code)
         kind = getattr(code, name)
     return kind.from_pretrained(pipeline / "unet").eval()

@@ -101,7 +101,7 @@ def test_of_a_job_come_sampler_and_reference_too(pipeline: Path, tmp_path: Path)
 def test_a_forecast_generates_nothing_to_keep(pipeline: Path, tmp_path: Path) -> None:
     text, score = evaluate(pipeline, "rfid", ["digits"], tmp_path / "out", **QUICK, dry_run=True)
     assert text.startswith("Forecast, from a few timed steps on this")
-    assert "50 images of 3 DPMSolverMultistepScheduler steps" in text
+    assert "50 images of 3 DPMSolverMultistepScheduler log-snr steps" in text
     assert not score
     assert not (tmp_path / "out").exists()
 
