@@ -29,7 +29,7 @@ from .scores.curve import Curve, Stopped
 from .scores.held_out_loss import HeldOutLoss, Level, mean_loss
 from .scores.reference_denoiser import reference_denoiser
 from .scores.scoring import Scoring, make_extractor
-from .settings import Settings, validated
+from .settings import Settings, spacing_of, validated
 from .training.compute import Team, autocast, channels_last, choose_device, computing, place, threads
 from .training.denoising import TrainingResult, call_network, train
 from .training.fitting import check_network
@@ -174,7 +174,7 @@ class DiffusionEvaluation(Evaluation):
     @property
     def spacing(self) -> Spacing:
         """Of the timesteps of our solvers."""
-        return self.settings.spacing or ("trailing" if self.data.split == "position" else "log-snr")
+        return spacing_of(self.settings.spacing, self.data.split)
 
     @property
     def protocol(self) -> str:

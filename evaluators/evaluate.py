@@ -23,7 +23,7 @@ from .images.settings import DataSettings
 from .sampling.pipelines import Generator
 from .scores.features import ExtractorKind
 from .scores.scoring import ReferenceName, Scoring, make_extractor
-from .settings import validated
+from .settings import spacing_of, validated
 from .training.compute import choose_device, threads
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate", "score_name"]
@@ -127,8 +127,8 @@ def evaluate(
         scoring = Scoring(content, plan.reference, space, device, plan.reference_images)
         scoring.prepare()
         demanded = sampler is not None or "sampler" in options
-        trailing = options.get("spacing") == "trailing" or described.get("split") == "position"
-        spaced = protocol == "rfid" and not trailing
+        ours = protocol == "rfid" and (sampler or options.get("sampler", "dpm-solver++")) in SAMPLERS
+        spaced = ours and spacing_of(options.get("spacing"), described.get("split", "content")) == "log-snr"
         generator = Generator.load(
             pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded, spaced
         )

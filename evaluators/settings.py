@@ -16,7 +16,7 @@ from .scores.scoring import ReferenceName
 from .training.compute import DeviceName
 from .training.recipe import Recipe
 
-__all__ = ["Settings", "validated"]
+__all__ = ["Settings", "spacing_of", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -80,6 +80,11 @@ class Settings(BaseModel):
         if self.gap_training and not self.loss_images:
             raise ValueError("gap_training compares predictions for loss_images, which is 0: raise it or leave it out")
         return self
+
+
+def spacing_of(asked: Spacing | None, split: str) -> Spacing:
+    """Spacing of our solvers' timesteps: as asked, else by the rules that go with the data's split; see `Settings`."""
+    return asked or ("trailing" if split == "position" else "log-snr")
 
 
 def validated(kind: type[Model], section: str, values: Mapping[str, Any]) -> Model:

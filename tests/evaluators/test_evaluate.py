@@ -98,6 +98,28 @@ def test_of_a_job_come_sampler_and_reference_too(pipeline: Path, tmp_path: Path)
     assert found == (20, "DDIMScheduler", 2, "held_out", 50)
 
 
+@pytest.mark.parametrize(
+    ("evaluator", "data", "expected"),
+    [
+        ({}, {}, "DPMSolverMultistepScheduler log-snr"),
+        ({"spacing": "trailing"}, {}, "DPMSolverMultistepScheduler"),
+        ({}, {"split": "position"}, "DPMSolverMultistepScheduler"),
+        ({"sampler": "DPMSolverMultistepScheduler"}, {}, "DPMSolverMultistepScheduler"),
+    ],
+    ids=["as trials do", "as the job says", "as version 0.1 did", "diffusers' own by its class"],
+)
+def test_steps_are_spaced_as_in_the_trials_of_the_job(
+    evaluator: dict[str, str], data: dict[str, str], expected: str, pipeline: Path, tmp_path: Path
+) -> None:
+    quick = {"type": "diffusion", "extractor": "random", "score_images": 50, "sampler_steps": 3, **evaluator}
+    content = {
+        "space": {"type": "unet", "preset": "digits"}, "data": {"source": "digits", **data}, "evaluator": quick,
+    }  # fmt: skip
+    (tmp_path / "job.yml").write_text(json.dumps(content))
+    text, _ = evaluate(pipeline, "rfid", [str(tmp_path / "job.yml")], tmp_path / "out", dry_run=True)
+    assert f"50 images of 3 {expected} steps" in text
+
+
 def test_a_forecast_generates_nothing_to_keep(pipeline: Path, tmp_path: Path) -> None:
     text, score = evaluate(pipeline, "rfid", ["digits"], tmp_path / "out", **QUICK, dry_run=True)
     assert text.startswith("Forecast, from a few timed steps on this")
