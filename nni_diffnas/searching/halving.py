@@ -17,12 +17,20 @@ from ..api.evaluation import Evaluation
 from ..api.space import Value
 from ..api.trial import REFERENCE, Objective, Trial
 
-__all__ = ["Halving", "check_halving", "rung_metric", "rung_setting"]
+__all__ = ["Halving", "check_halving", "part_of_rung", "rung_metric", "rung_setting"]
 
 
 def rung_metric(metric: str, fraction: float) -> str:
     """Name of a metric measured when this part of the budget is spent, e.g. ``rfid@25``."""
     return f"{metric}@{round(100 * fraction)}"
+
+
+def part_of_rung(name: str) -> float:
+    """Per cent of the budget after which a metric of a rung is measured; -1 where it is of none."""
+    try:
+        return float(name.rpartition("@")[2])
+    except ValueError:
+        return -1.0
 
 
 def rung_setting(name: str) -> str:

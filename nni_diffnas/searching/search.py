@@ -243,12 +243,13 @@ class Search:
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
         """Everything that travels to a trial: `parameters_of` it, what the door has it carry, and the thresholds of
-        halving as they are now. The default and networks by hand train to their end: they are what the rest is
-        compared with.
+        halving as they are now, where the trial has none of its own. The default and networks by hand train to their
+        end: they are what the rest is compared with.
         """
         halving = None if trial.origin.kind in YARDSTICKS else self.options.halving
         stops = {} if halving is None else halving.settings(ranked_together(self.trials), self.options.objective)
-        further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops}.items()}
+        own = {name: value for name, value in trial.settings.items() if name in stops}
+        further = {f"{SETTING_PREFIX}{name}": value for name, value in {**self._carried, **stops, **own}.items()}
         return {**parameters_of(trial, self.space), **further}
 
     # Telling ---------------------------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from botorch.sampling.index_sampler import IndexSampler
 from botorch.sampling.list_sampler import ListSampler
 from botorch.sampling.normal import SobolQMCNormalSampler
 from botorch.utils.multi_objective.hypervolume import infer_reference_point
-from botorch.utils.multi_objective.pareto import is_non_dominated
 from gpytorch.distributions import MultivariateNormal
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
+
+from nni_diffnas.api.pareto import pareto_front
 
 from .features import Features
 from .observations import Known
@@ -112,15 +113,15 @@ class Acquisition:
 
         targets, observed = known.targets[: known.candidates], observed[: known.candidates]
         if len(models) > 1:
-            front = targets[is_non_dominated(targets)]
+            front = pareto_front(-targets.numpy())
             # Only the front and its like matter for the hypervolume; the rest would only cost time.
             best = torch.argsort(targets.sum(1), descending=True)[:12]
-            baseline = torch.cat([observed[is_non_dominated(targets)], observed[best]])
+            baseline = torch.cat([observed[front], observed[best]])
             processes = [model for model in models if isinstance(model, SingleTaskGP)]
             joint = ModelListGP(*processes) if len(processes) == len(models) else ModelList(*models)
             return qLogNoisyExpectedHypervolumeImprovement(
                 joint,
-                ref_point=infer_reference_point(front.double()).tolist(),
+                ref_point=infer_reference_point(targets[front].double()).tolist(),
                 X_baseline=baseline[:32],
                 sampler=ListSampler(*map(sampler_of, models)),
                 X_pending=pending,

@@ -17,10 +17,7 @@ from nni_diffnas.api.family import Family
 from .encoding import Encoding
 from .features import Features
 
-__all__ = ["COSTS", "CostModel"]
-
-COSTS = ("macs", "params", "latency_ms")
-"""Costs that a family may state before training."""
+__all__ = ["CostModel"]
 
 _GOOD = 0.01
 """Root mean square error of a logarithm that is good enough for any window."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nni_diffnas.api.cost import COSTS
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.strategy import SearchView
 from nni_diffnas.api.trial import REFERENCE, UNRANKED, Trial
 
-from .cost_model import COSTS, CostModel
+from .cost_model import CostModel
 from .encoding import Encoding
 from .forecast import forecast
 from .outcomes import Outcomes
@@ -90,8 +91,11 @@ class Observations:
 
     @property
     def _stopped(self) -> list[Trial]:
-        """Trials that have ended well before their training did."""
-        return [t for t in self._comparable if t.status == "succeeded" and self._raw(t) is None]
+        """Trials that ended well before their training did, and whose networks no other trial has taken further."""
+        further = [t.architecture for t in self._comparable if self._raw(t) is not None]
+        further += [t.architecture for t in self._failed]
+        stopped = [t for t in self._comparable if t.status == "succeeded" and self._raw(t) is None]
+        return [t for t in stopped if t.architecture not in further]
 
     @property
     def _failed(self) -> list[Trial]:
@@ -127,7 +131,7 @@ class Observations:
         forecasts = forecast(self._stopped, complete, self._compared, self._raw)
         found = [*complete, *(each.trial for each in forecasts)]
         scores = np.array([*map(self._raw, complete), *(each.score for each in forecasts)], dtype=np.float64)
-        outcomes = Outcomes(scores[: len(scored)])
+        outcomes = Outcomes(np.append(scores[: len(scored)], scores[len(complete) :]))
         columns = [outcomes(np.append(scores, [scores.min()] * len(failed)))]
         deviations = np.array([0.0] * len(complete) + [each.deviation for each in forecasts] + [0.0] * len(failed))
         apart = (outcomes(np.append(scores, [0.0] * len(failed)) + deviations) - outcomes(

@@ -24,6 +24,7 @@ class GuidedSettings(BaseModel):
     surrogate: Literal["gp", "ensemble"] = "gp"
     guidance: Literal["denoised", "noise-aware"] = "denoised"
     objectives: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    promote: bool = False
     sampler_steps: Annotated[int, Field(ge=2)] = 8
     training_steps: Annotated[int, Field(ge=1)] = 200
 

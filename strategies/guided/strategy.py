@@ -10,18 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nni_diffnas.api.cost import Cost
+from nni_diffnas.api.cost import COSTS, Cost
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.trial import BY_HAND, REFERENCE, Suggestion, Trial
+from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.cache import cached_bytes
 from nni_diffnas.doors.strategy import AskTellStrategy
 
+from .fidelities import NOT_OURS, Fidelities
 from .settings import read_settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from botorch.models.model import Model
     from numpy.typing import ArrayLike
 
+    from .acquisition import Acquisition
     from .guidance import Wish
     from .network import Tilt
     from .observations import Known
@@ -48,10 +51,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-_NOT_OURS = ("default", BY_HAND, REFERENCE)
-"""Origins of trials that say little of the choices: they are all of the default's kind."""
 
 
 class DiffusionGuided(AskTellStrategy):
@@ -75,6 +74,8 @@ class DiffusionGuided(AskTellStrategy):
             noised architectures, as in the paper.
         objectives: further metrics to minimise together with the objective; the suggestions then improve the front.
             ``macs``, ``params`` and ``latency_ms`` are known exactly, others are learned.
+        promote: have all trials end at the first rung of their training, and for every ``halving`` of them train the
+            one with the highest acquisition to its end (`Fidelities`); needs ``halving``.
         experience: of earlier searches in this space on other data sets, two or more; the first trials then follow what
             they suggest for ``dataset``, and the surrogates see it too.
         dataset: ``m x d`` features of the images of the new data set, as those of the experience.
@@ -97,6 +98,7 @@ class DiffusionGuided(AskTellStrategy):
         surrogate: str = "gp",
         guidance: str = "denoised",
         objectives: Sequence[str] = (),
+        promote: bool = False,
         experience: Sequence[Experience] = (),
         dataset: ArrayLike | None = None,
         sampler_steps: int = 8,
@@ -113,10 +115,15 @@ class DiffusionGuided(AskTellStrategy):
             "surrogate": surrogate,
             "guidance": guidance,
             "objectives": objectives,
+            "promote": promote,
             "sampler_steps": sampler_steps,
             "training_steps": training_steps,
         }
         self.settings = read_settings(given, self.options.objective.metric)
+        if promote and self.options.halving is None:
+            raise StrategyError(
+                "promote is given without halving: say by it how many trials are brief for each whole one."
+            )
         if bool(experience) != (dataset is not None):
             raise StrategyError("Experience of other data sets and the features of this one (dataset) go together.")
         self.experience, self.dataset = tuple(experience), dataset
@@ -131,7 +138,7 @@ class DiffusionGuided(AskTellStrategy):
 
     def _set_up(self) -> None:
         from .candidates import Candidates
-        from .cost_model import COSTS, CostModel
+        from .cost_model import CostModel
         from .features import Features
         from .generator import Generator
         from .observations import Observations
@@ -174,6 +181,9 @@ class DiffusionGuided(AskTellStrategy):
         halving = self.options.halving
         compared = None if halving is None else halving.compared(search.objective)
         self.observations = Observations(search, self.generator.encoding, exactly_known_last, cost_model, compared)
+        self._fidelities: Fidelities | None = None
+        if settings.promote and halving is not None and compared is not None:
+            self._fidelities = Fidelities(search, compared, halving.eta)
         self.pool = Candidates(search, self.generator, cost_model, settings.sampler_steps)
         self._starts = Starts(search, self.features, prior if settings.starts == "prior" else None)
         self._fitted: tuple[Known, list[Model]] | None = None
@@ -194,25 +204,52 @@ class DiffusionGuided(AskTellStrategy):
         """Generate ``count`` architectures; fewer once nothing new is left in the space."""
         suggestions: list[Suggestion] = []
         while len(suggestions) < count:
-            taken = [suggestion.architecture for suggestion in suggestions]
             with _one_thread():
-                suggestion = self._next(taken)
+                suggestion = self._next(suggestions)
             if suggestion is None:
                 break
             suggestions.append(suggestion)
         return suggestions
 
-    def _next(self, taken: list[Architecture]) -> Suggestion | None:
+    def _next(self, suggestions: Sequence[Suggestion]) -> Suggestion | None:
         import torch
 
         seed = int(self.search.rng.integers(2**31))
         noise = torch.Generator().manual_seed(seed)
-        scored = self.observations.scored
-        begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in _NOT_OURS]
+        scored, taken = self.observations.scored, [suggestion.architecture for suggestion in suggestions]
+        if self._fidelities is None:
+            return self._newcomer(scored, taken, taken, noise)
+        if self._fidelities.due([suggestion.settings for suggestion in suggestions]):
+            promoted = self._promoted(self._fidelities, scored, taken)
+            if promoted is not None:
+                return promoted
+        tried = [*(trial.architecture for trial in self.search.trials), *taken]
+        found = self._newcomer(scored, taken, tried, noise)
+        if found is None:  # nothing is left that has not been trained briefly
+            return self._promoted(self._fidelities, scored, taken)
+        return replace(found, settings=self._fidelities.briefly())
+
+    def _newcomer(
+        self, scored: list[Trial], taken: list[Architecture], avoided: list[Architecture], noise: torch.Generator
+    ) -> Suggestion | None:
+        """A network that is not among those ``avoided``; those ``taken`` are about to be trained."""
+        begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in NOT_OURS]
         started = len(begun) + len(taken)
         early = started < self.settings.unguided or len(scored) < 2
-        found = self._start(noise, taken) if early else self._guided(scored, taken, noise)
-        return found or self._fallback(noise, taken)
+        found = self._start(noise, avoided) if early else self._guided(scored, taken, avoided, noise)
+        return found or self._fallback(noise, avoided)
+
+    def _promoted(self, fidelities: Fidelities, scored: list[Trial], taken: list[Architecture]) -> Suggestion | None:
+        """Of the networks that have been trained briefly, the most promising one; ``None`` where none waits."""
+        waiting, rung = fidelities.waiting(taken), fidelities.rung
+        if not waiting or rung is None:
+            return None
+        if len(scored) < 2:
+            best = min(waiting, key=lambda trial: float(trial.metrics[rung]))
+        else:
+            worth = self._values([trial.architecture for trial in waiting], self._acquisition(scored, taken)[1])
+            best = max(zip(worth, waiting, strict=True), key=lambda pair: pair[0])[1]
+        return Suggestion(best.architecture, "promoted", best.id, fidelities.to_the_end())
 
     def _start(self, noise: torch.Generator, taken: list[Architecture]) -> Suggestion | None:
         """Before the surrogate knows anything: what other data sets suggest, else what the prior likes."""
@@ -244,32 +281,41 @@ class DiffusionGuided(AskTellStrategy):
             return next((Suggestion(a, "generated") for a in self.pool.generate(16, noise, taken=taken)), None)
         return Suggestion(drawn, "random")
 
-    def _guided(self, scored: list[Trial], taken: list[Architecture], noise: torch.Generator) -> Suggestion | None:
+    def _acquisition(self, scored: list[Trial], taken: list[Architecture]) -> tuple[Known, Acquisition]:
         from .acquisition import Acquisition, fit_models
 
-        settings, seed = self.settings, self.options.seed
+        seed = self.options.seed
         known = self.observations.known(scored, taken)
         if self._fitted is None or not self._fitted[0].agrees(known):  # what is pending is no part of the fit
             exact = self.observations.exact(scored)
-            self._fitted = (known, fit_models(self.features, known, settings.surrogate, seed, exact))
-        acquisition = Acquisition(self.features, known, self._fitted[1], seed)
-        found = self.propose(scored, taken, noise, self._pull(known, acquisition))
+            self._fitted = (known, fit_models(self.features, known, self.settings.surrogate, seed, exact))
+        return known, Acquisition(self.features, known, self._fitted[1], seed)
+
+    def _guided(
+        self, scored: list[Trial], taken: list[Architecture], avoided: list[Architecture], noise: torch.Generator
+    ) -> Suggestion | None:
+        known, acquisition = self._acquisition(scored, taken)
+        found = self.propose(scored, avoided, noise, self._pull(known, acquisition))
         if not found:
             return None
-        return Suggestion(self._most_promising(found, taken, acquisition), "guided")
+        return Suggestion(self._most_promising(found, avoided, acquisition), "guided")
+
+    def _values(self, architectures: Sequence[Architecture], acquisition: Wish) -> list[float]:
+        import torch
+
+        encoding = self.generator.encoding
+        with torch.no_grad():
+            worth = acquisition(encoding.one_hot(encoding.indices(architectures))).nan_to_num(-math.inf)
+        listed: list[float] = worth.tolist()
+        return listed
 
     def _most_promising(
         self, found: Sequence[Architecture], taken: Sequence[Architecture], acquisition: Wish
     ) -> Architecture:
         """The best of the candidates, changed in one choice after the other as long as that makes it better."""
-        import torch
-
-        encoding = self.generator.encoding
 
         def values(of: Sequence[Architecture]) -> list[float]:
-            with torch.no_grad():
-                worth: list[float] = acquisition(encoding.one_hot(encoding.indices(of))).nan_to_num(-math.inf).tolist()
-            return worth
+            return self._values(of, acquisition)
 
         highest, best = max(zip(values(found), found, strict=True), key=lambda pair: pair[0])
         while steps := list(self.search.space.neighbours(best)):

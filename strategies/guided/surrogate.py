@@ -102,6 +102,7 @@ def fit_gp(
     from botorch.exceptions.errors import ModelFittingError
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
+    from gpytorch import settings
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     x, y = features.inputs(matrices), targets.double()[:, None]
@@ -122,7 +123,8 @@ def fit_gp(
         )
 
     model = model_of(subset)
-    with warnings.catch_warnings():
+    # For few trials most of a fit's time is bookkeeping: lazy kernels and checks of the inputs save nothing here.
+    with warnings.catch_warnings(), settings.lazily_evaluate_kernels(False), settings.debug(False):
         warnings.simplefilter("ignore")  # few points: the optimizer's line search complains, the mode is good enough
         try:
             fit_gpytorch_mll(

@@ -120,6 +120,8 @@ def test_thresholds_travel_and_are_no_part_of_the_architecture() -> None:
     architecture, settings = split_parameters(search.parameters(third))
     assert toy.space.validate(architecture) == third.architecture
     assert settings == {"stop.rfid@50": 4.0}
+    own = replace(third, settings={"stop.rfid@50": -1.0})
+    assert split_parameters(search.parameters(own))[1] == {"stop.rfid@50": -1.0}, "its own threshold comes first"
     by_hand = replace(third, origin=Origin("Draws", BY_HAND))
     assert split_parameters(search.parameters(by_hand))[1] == {}, "a yardstick trains to its end"
     assert search.view.refusal(third.architecture) != "", "the same architecture is known, whatever its thresholds"

@@ -39,6 +39,16 @@ def test_few_complete_ones_only_shift_and_one_says_nothing() -> None:
     assert forecast([trial(seconds=4.0)], complete, "loss", score) == []
 
 
+def test_trials_that_lie_close_together_tell_little_of_the_slope() -> None:
+    noise = (0.2, -0.2, 0.0, 0.2, -0.2)
+    complete = [trial(loss=1.0 + more, loss_at_25=2.0 + 0.01 * i) for i, more in enumerate(noise)]
+    (said,) = forecast([trial(loss_at_25=4.0)], complete, "loss", score)
+    assert said.score == pytest.approx(-3.0, abs=0.1), "the slope stays near 1, though the points alone fall"
+    wide = [trial(loss=1.0 + more, loss_at_25=2.0 + 10 * i) for i, more in enumerate(noise)]
+    (said,) = forecast([trial(loss_at_25=4.0)], wide, "loss", score)
+    assert said.score == pytest.approx(-1.0, abs=0.1)
+
+
 def test_stopped_trials_steer_the_search() -> None:
     strategy = DiffusionGuided(
         objective="loss", halving=3, training_steps=5, candidates=32, sampler_steps=4, cache=lambda name, make: make()
