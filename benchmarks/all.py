@@ -84,6 +84,12 @@ BENCHMARKS = (
         "--table {data}/nasbench201.npz",
         needs=(TABLE,),
     ),
+    Benchmark(
+        "fidelities",
+        "--table {data}/nasbench201.npz --strategies guided,by-hand-params,random --seeds 1 --equivalents 4",
+        "--table {data}/nasbench201.npz",
+        needs=(TABLE,),
+    ),
     Benchmark("throughput", "--seconds 5 --trials 4 --workers 1 2"),
     Benchmark("memory", "--trials 8000"),
     Benchmark("gpu", "--tiny --root {data}", "--root {data}", needs=CIFAR),

@@ -232,12 +232,13 @@ def _tip(source: Source, trial: Trial) -> str:
 
 
 def _fronts(source: Source) -> list[dict[str, Any]]:
-    """A chart for each cost that is known of the scored trials and differs between them."""
+    """A chart for each cost, and for what else the strategy minimises, where it is known and differs between trials."""
     metric, objective, outcome = source.objective.metric, source.objective, source.outcome
     found = []
-    for name, called in COSTS.items():
+    further = [name for name in wording.objectives(source) if name not in COSTS]
+    for name, called in {**COSTS, **dict(zip(further, further, strict=True))}.items():
         title = f"{called} in ms" if name == "latency_ms" else called
-        listed = [(trial, known[name]) for trial in outcome.ranked if name in (known := wording.costs_of(trial))]
+        listed = [(t, known[name]) for t in outcome.ranked if name in (known := wording.costs_of(t, further))]
         if len({cost for _, cost in listed}) < 2:
             continue
         scores = [objective.score(trial.metrics) or 0.0 for trial, _ in listed]
@@ -252,7 +253,11 @@ def _fronts(source: Source) -> list[dict[str, Any]]:
             kind = "best" if trial is outcome.best else kind
             dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
         reference = outcome.default
-        if reference is not None and reference not in outcome.ranked and name in (known := wording.costs_of(reference)):
+        if (
+            reference is not None
+            and reference not in outcome.ranked
+            and name in (known := wording.costs_of(reference, further))
+        ):
             score = float(reference.metrics[metric])
             if source.within(score):
                 dots.append(Dot(known[name], score, reference.id, _tip(source, reference), "default"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "headline",
     "ledger",
     "lineage",
+    "objectives",
     "origins",
     "picture",
     "reproduction",
@@ -33,11 +35,23 @@ __all__ = [
 ]
 
 
-def costs_of(trial: Trial) -> dict[str, float]:
-    """What is known of a trial's cost: what was measured goes before what was computed."""
+def objectives(source: Source) -> list[str]:
+    """What the strategy was asked to minimise beside the objective."""
+    listed = (start_body(source).get("options") or {}).get("objectives") or ()
+    return [str(name) for name in listed] if isinstance(listed, list | tuple) else []
+
+
+def costs_of(trial: Trial, further: Sequence[str] = ()) -> dict[str, float]:
+    """What is known of a trial's cost: what was measured goes before what was computed.
+
+    Args:
+        trial: of a search.
+        further: metrics that count as costs.
+    """
     known = dict((trial.cost or Cost(0, 0)).as_metrics())
-    measured = {name: float(trial.metrics[name]) for name in COSTS if isinstance(trial.metrics.get(name), int | float)}
-    return {name: value for name, value in {**known, **measured}.items() if value}
+    found = {name: trial.metrics.get(name) for name in (*COSTS, *further)}
+    measured = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    return {name: value for name, value in {**known, **measured}.items() if value and math.isfinite(value)}
 
 
 def relative(value: float, reference: float) -> str:

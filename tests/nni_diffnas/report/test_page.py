@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from toy_family import ToyFamily
 
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.pareto import pareto_front
 from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
 from nni_diffnas.evaluators.training.compute import computing
 from nni_diffnas.memory import SearchMemory
@@ -120,6 +122,29 @@ def test_the_report_says_on_what_the_best_trial_was_trained(tmp_path: Path) -> N
     _, page = report(experiment)
     assert "Trained on: cpu." in page.text
     assert "trains with seed 41" in page.text
+
+
+def test_a_search_for_less_macs_shows_its_front_and_how_one_of_it_is_judged(tmp_path: Path) -> None:
+    options = {"objectives": ["macs"], "unguided": 2, "training_steps": 5, "candidates": 16, "sampler_steps": 4}
+    _, page = report(run_search(tmp_path / "abc", "DiffusionGuided", 6, **options))
+    trials = read_source(str(tmp_path / "abc")).outcome.ranked
+    assert any(trial.origin.kind == "guided" for trial in trials)
+    points = [(trial.cost.macs, float(trial.metrics["rfid"])) for trial in trials if trial.cost]
+    front = ", ".join(trials[i].id for i in pareto_front(points))
+    assert f"On the front of rfid and MACs: {front}." in page.text
+    assert "nni-diffnas verdict abc --trial TRIAL says" in page.text
+
+
+def test_what_is_measured_and_minimised_too_has_a_front(tmp_path: Path) -> None:
+    experiment = run_search(tmp_path / "abc", trials=4)
+    with SearchMemory(tmp_path / "abc" / "memory.sqlite") as memory:
+        for i, trial in enumerate(memory.trials()):
+            memory.update(replace(trial, metrics={**trial.metrics, "kid": 4.0 - i, "broken": math.nan}))
+        body = memory.events("experiment")[-1].body
+        memory.log("experiment", "abc", {**body, "options": {"objectives": ["kid", "broken"]}})
+    _, page = report(experiment)
+    assert "On the front of rfid and kid: " in page.text
+    assert "On the front of rfid and broken" not in page.text
 
 
 def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> None:
