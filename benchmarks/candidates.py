@@ -152,13 +152,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument(
+        "--window", type=float, help="MACs within this part of half of the default's; else at most half"
+    )
     parser.add_argument("--ways", default=",".join(WAYS), help="with mutated among them")
     parser.add_argument("--journal", type=Path, help="JSONL of seeds that are done")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     family = UNetFamily("pixels16")
-    budget = Budget({"macs": Window(max=family.cost(family.default).macs / 2)})
+    half = family.cost(family.default).macs / 2
+    around = Window(max=half) if given.window is None else Window((1 - given.window) * half, (1 + given.window) * half)
+    budget = Budget({"macs": around})
     names = given.ways.split(",")
     if unknown := {*names} - {*WAYS}:
         parser.error(f"unknown ways {', '.join(sorted(unknown))}: choose among {', '.join(WAYS)}")
@@ -168,6 +173,7 @@ def main() -> None:
     runs = []
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         what = {"candidates": names, "seed": seed, "trials": given.trials}
+        what |= {} if given.window is None else {"window": given.window}
 
         def make(what: dict[str, Any] = what) -> dict[str, Any]:
             return {**what, "found": measured(family, budget, what["seed"], what["trials"], what["candidates"])}
@@ -182,7 +188,13 @@ def main() -> None:
         [name, *(f"{m:+.2f} +- {e:.2f}" for m, e in zip(mean[i], error[i], strict=True)), float(table[:, i, 2].mean())]
         for i, name in enumerate(names)
     ]
-    body = {"benchmark": "candidates", "trials": given.trials, "ways": names, "found": table.tolist()}
+    body = {
+        "benchmark": "candidates",
+        "trials": given.trials,
+        "window": given.window,
+        "ways": names,
+        "found": table.tolist(),
+    }
     report(["candidates", "ahead of mutated, nats", "changed as well", "CPU seconds"], rows, body)
 
 
