@@ -148,8 +148,7 @@ def run(world: World, name: str, seed: int, trials: int, options: dict[str, Any]
         regrets.append(math.inf if chosen is None else 100 * (world.loss(chosen.architecture) / best - 1))
     by_hand = min(world.loss(trial.architecture) for trial in own if trial.origin.kind == BY_HAND)
     of_kind = [i for i, trial in enumerate(own, 1) if world.is_of_kind(trial.architecture)]
-    done = [max([25, *(at + 25 for at in RUNGS if f"loss@{at}" in t.metrics)]) if "loss" not in t.metrics else 100
-            for t in own]  # fmt: skip
+    done = [100 if "loss" in t.metrics else max(at for at in RUNGS if f"loss@{at}" in t.metrics) for t in own]
     return {
         "regrets": regrets,
         "kind_found": of_kind[0] if of_kind else None,
