@@ -1,6 +1,6 @@
 """What the prior, the surrogate and the generator each contribute to a guided search, as a picture with intervals.
 
-    python benchmarks/ablation.py --journal benchmarks/journals/tabular.jsonl --output docs/images/ablation.png
+    python benchmarks/ablation.py --journal benchmarks/journals/tabular.jsonl --output ablation.png
 
 Reads the searches that ``tabular.py --journal`` has kept, for each data set the seeds that all parts of the ablation
 have in common: the whole method; started at random instead of by the prior; with candidates mutated instead of
