@@ -108,6 +108,11 @@ BENCHMARKS = (
     Benchmark("kinds", "--strategies guided,random --seeds 1 --trials 10 --halving 3", "--halving 3"),
     Benchmark("candidates", "--seeds 1", ""),
     Benchmark("priors", "", ""),
+    Benchmark(
+        "unet_regret",
+        "--table benchmarks/data/unets_cifar10_16.npz --strategies guided,evolution --seeds 1 --evaluations 8",
+        "--table benchmarks/data/unets_cifar10_16.npz",
+    ),
     Benchmark("generator", "--networks 50 --training-steps 20"),
     Benchmark("draws", "--networks 20"),
     Benchmark("suggest_scale", "--trials 10,100 --repeats 1"),

@@ -1,6 +1,6 @@
 """Regret of strategies on a table of trained UNets, from which they choose: guided search, evolution, random, plain GP.
 
-    python benchmarks/unet_regret.py --table unets.npz --seeds 20 --journal FILE
+    python benchmarks/unet_regret.py --table benchmarks/data/unets_cifar10_16.npz --seeds 20 --journal FILE
 
 The table is that of ``unet_table.py``: few networks of a large space, all within the budget, so that nothing can be
 generated. ``guided`` is `DiffusionGuided` with its prior and its surrogate, whose candidates are all rows that are
