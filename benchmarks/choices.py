@@ -116,6 +116,20 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
         "inner_width": 0.5,
         "middle": "none",
     },
+    "wide: shuffle, level, same, thin": {
+        "widths": (40, 24, 24),
+        "resample": "shuffle",
+        **FEW_SKIPS,
+        "inner_width": 0.5,
+    },
+    "wide: convnext 3, x2, shuffle, level, same": {
+        "widths": (48, 32, 32),
+        **CONVNEXT,
+        "kernels": (3, 3, 3),
+        "expansion": 2,
+        "resample": "shuffle",
+        **FEW_SKIPS,
+    },
     "convnext 3, pool, level, same, linear": {
         **CONVNEXT,
         "kernels": (3, 3, 3),
@@ -124,7 +138,7 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
         **LINEAR,
     },
 }
-"""Combinations of what may matter."""
+"""Combinations of what may matter; ``wide`` in proportions of their own, most of the width at 16x16 pixels."""
 
 
 EVERYTHING = {**RIVALS, **TOGETHER}
@@ -148,9 +162,11 @@ class Protocol:
 def scaled(changes: Mapping[str, Any], macs: int) -> UNetConfig:
     """By hand with these changes, its widths scaled together to ``macs``.
 
-    Widths are multiples of four; of those within the tolerance, those whose proportions are nearest to those by hand.
+    Widths are multiples of four; of those within the tolerance, those whose proportions are nearest to those by hand,
+    or to the ``widths`` of the changes.
     """
-    base, wanted = replace(BY_HAND, **changes), np.log(BY_HAND.widths)
+    base = replace(BY_HAND, **changes)
+    wanted = np.log(base.widths)
 
     def bent(widths: Sequence[int]) -> float:
         return float(np.std(np.log(widths) - wanted))
