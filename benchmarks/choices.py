@@ -83,12 +83,15 @@ RIVALS: Mapping[str, Mapping[str, Any]] = {
     "skips: added": {"skips": "added"},
     "skips: level, up_depth: same": {"skips": "level", "up_depth": "same"},
     "skips: added, up_depth: same": {"skips": "added", "up_depth": "same"},
+    "wide": {"widths": (32, 16, 16)},
     "attention: none": {"attention": ("none",) * 3},
     "attention: linear at 8": {"attention": ("none", "linear", "softmax")},
     "attention: linear at 16": {"attention": ("linear", "softmax", "softmax")},
     "attention: softmax at 16": {"attention": ("softmax",) * 3},
 }
-"""Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level."""
+"""Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level. ``wide`` is stock, with
+most of the width at 16x16 pixels.
+"""
 
 FEW_SKIPS: Mapping[str, Any] = {"skips": "level", "up_depth": "same"}
 LINEAR: Mapping[str, Any] = {"attention": ("linear", "softmax", "softmax")}
