@@ -117,7 +117,7 @@ class Rounds:
     A worker that asks gets what is ready at once. Otherwise a question is asked; until its answer is there, the door is
     let go where something is in training and it can be woken, and else held. After ``patience_s`` a filling takes the
     slot; the proposals, when they come, are kept for the next workers. A model that is slower than this is asked ahead,
-    while all workers are busy.
+    while all workers are busy, until there is one for each.
 
     Args:
         search: words questions and judges answers.
@@ -164,8 +164,7 @@ class Rounds:
         if taken:
             self._model.note("handed", {"slots": [[each.round, each.slot] for each in taken]})
         suggested = [each.suggestion for each in taken]
-        if self._slow and not (self.ready or self._open or self._under_way):
-            self._begin(self._most, [suggestion.architecture for suggestion in suggested])
+        self._ask_ahead([suggestion.architecture for suggestion in suggested])
         return suggested
 
     @property
@@ -218,6 +217,12 @@ class Rounds:
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
+    def _ask_ahead(self, coming: Sequence[Architecture] = ()) -> None:
+        """Ask a slow model for the next architecture of every worker before any of them is free."""
+        missing = self._most - len(self.ready)
+        if self._slow and missing > 0 and not (self._open or self._under_way):
+            self._begin(missing, coming)
+
     def _begin(self, wanted: int, coming: Sequence[Architecture]) -> None:
         """Ask for proposals, in several questions at once where that is allowed."""
         self._open = []
@@ -250,11 +255,14 @@ class Rounds:
                 self._end(round, answer.fault)
             else:
                 self._take_in(round, answer)
+        if self.ready:  # what came in now may be all that one answer holds
+            self._ask_ahead()
 
     def _take_in(self, round: _Round, answer: Answer) -> None:
         judged = self._search.judge(answer, round.number, round.step, round.asked.example, round.missing)
         for architecture, reason in judged.accepted:
-            body = {"round": round.number, "slot": round.accepted, "architecture": architecture, "reason": reason}
+            place = {"round": round.number, "step": round.step, "slot": round.accepted}
+            body = {**place, "architecture": architecture, "reason": reason}
             self._model.note("accepted", body)
             self._search.log("proposal", body)
             self.ready.append(Ready(round.number, round.accepted, Suggestion(architecture, "proposal")))

@@ -58,7 +58,8 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
         assert [trial.origin.kind for trial in search.ask(2)] == ["random", "random"]
         gate.open.set()
         settle(search)
-        assert len(server.requests) == 1, "the question went on"
+        assert "Propose 2 different architectures" in shown(server, 0)
+        assert len(server.requests) == 2, "the question went on, and then the other worker's was asked ahead"
         assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
     again = proposer(replay=tmp_path / "transcript.jsonl", seed=5)
     assert [trial.architecture for trial in run(again, 3)] == [trial.architecture for trial in search.trials]
@@ -104,6 +105,18 @@ def test_a_model_that_is_slower_than_the_patience_is_asked_ahead() -> None:
         settle(search)
         run(search, 1)
     assert [trial.architecture for trial in search.trials][1:] == GOOD[:2]
+
+
+def test_a_slow_model_is_asked_ahead_until_there_is_one_for_each_worker() -> None:
+    with gated(*(GOOD[i : i + 1] for i in range(6))) as (gate, server):
+        search = proposer(server.url, patience_s=0.1, answer_tokens=100)
+        assert search.strategy._rounds.per_answer == 1, "so that each takes a question of its own"
+        for trial in search.ask(2):
+            search.tell(trial.id, {"rfid": 1.0})
+        gate.open.set()
+        settle(search)
+        assert len(server.requests) == 2
+        assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
 
 
 def test_several_questions_are_asked_beside_each_other() -> None:
