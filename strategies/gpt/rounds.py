@@ -86,8 +86,8 @@ class Search(Protocol):
         """Write into the journal."""
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is in training, so that the search goes on when nothing is suggested now."""
+    def busy(self) -> int:
+        """How many are in training; where any is, the search goes on when nothing is suggested now."""
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -146,7 +146,7 @@ class Rounds:
 
     def next(self, count: int) -> list[Suggestion]:
         """What can be trained now, up to ``count``; nothing where the door will be woken, or nothing is left."""
-        self._most = max(self._most, count)
+        self._most = max(self._most, self._search.busy + count)
         self._since = self._since or time.monotonic()
         self.attend()
         if not (self.ready or self._open or self._under_way):
