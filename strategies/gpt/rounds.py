@@ -138,6 +138,7 @@ class Rounds:
         self._since: float | None = None
         self._slow = False
         self._most = 1
+        self._since_handed = 0
         self._memory_tokens: int | None = None
         self._came_in = threading.Event()
         self._timer: threading.Timer | None = None
@@ -162,6 +163,7 @@ class Rounds:
         if len(taken) < count and (self._open or not taken):
             taken += self._fill(count - len(taken), [each.suggestion.architecture for each in taken])
         if taken:
+            self._since_handed = 0
             self._model.note("handed", {"slots": [[each.round, each.slot] for each in taken]})
         suggested = [each.suggestion for each in taken]
         self._ask_ahead([suggestion.architecture for suggestion in suggested])
@@ -218,9 +220,13 @@ class Rounds:
     # Asking ----------------------------------------------------------------------------------------------------------
 
     def _ask_ahead(self, coming: Sequence[Architecture] = ()) -> None:
-        """Ask a slow model for the next architecture of every worker before any of them is free."""
+        """Ask a slow model for the next architecture of every worker before any of them is free.
+
+        One that gives nothing of use is not asked for ever: twice as many questions as there are workers.
+        """
         missing = self._most - len(self.ready)
-        if self._slow and missing > 0 and not (self._open or self._under_way):
+        wanted = self._slow and missing > 0 and self._since_handed < 2 * self._most
+        if wanted and not (self._open or self._under_way):
             self._begin(missing, coming)
 
     def _begin(self, wanted: int, coming: Sequence[Architecture]) -> None:
@@ -232,6 +238,7 @@ class Rounds:
                 break
             wanted -= share
             self.number += 1
+            self._since_handed += 1
             asked = self._search.compose(share, [*self.coming, *coming], self._memory_tokens)
             self._model.note("asked", {"round": self.number, "wanted": share})
             messages = list(asked.messages)
@@ -255,8 +262,7 @@ class Rounds:
                 self._end(round, answer.fault)
             else:
                 self._take_in(round, answer)
-        if self.ready:  # what came in now may be all that one answer holds
-            self._ask_ahead()
+        self._ask_ahead()
 
     def _take_in(self, round: _Round, answer: Answer) -> None:
         judged = self._search.judge(answer, round.number, round.step, round.asked.example, round.missing)

@@ -120,6 +120,25 @@ def test_a_slow_model_is_asked_ahead_until_there_is_one_for_each_worker() -> Non
         assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
 
 
+def test_a_slow_model_that_gave_nothing_of_use_is_asked_again_before_a_worker_is_free() -> None:
+    with gated([TOO_BIG], GOOD[:1]) as (gate, server):
+        search = proposer(server.url, patience_s=0.1, repairs=0)
+        (trial,) = search.ask(1)
+        gate.open.set()
+        settle(search)
+        assert len(server.requests) == 2
+        search.tell(trial.id, {"rfid": 1.0})
+        assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+
+
+def test_a_slow_model_is_not_asked_for_ever_where_nothing_it_says_is_of_use() -> None:
+    with ChatServer(says([TOO_BIG])) as server:
+        search = proposer(server.url, patience_s=0.0, repairs=0)
+        search.ask(1)
+        settle(search)
+        assert 1 < len(server.requests) <= 3
+
+
 def test_several_questions_are_asked_beside_each_other() -> None:
     both, number = threading.Barrier(2, timeout=60), iter(range(9))
 
