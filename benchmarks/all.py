@@ -77,7 +77,7 @@ BENCHMARKS = (
         "search --folder {folder}/pays --data {data}",
         needs=SHARDS,
     ),
-    Benchmark("gpt_controls", "--evaluations 8 --seeds 1", needs=(TABLE,)),
+    Benchmark("gpt_controls", "--evaluations 8 --seeds 1 --journal {folder}/controls.jsonl", needs=(TABLE,)),
     Benchmark(
         "tabular",
         "--table {data}/nasbench201.npz --strategies guided,evolution,random --seeds 1 --evaluations 14",

@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from nni_diffnas.api.errors import SpaceError  # noqa: E402
 from nni_diffnas.api.family import Family  # noqa: E402
 from nni_diffnas.api.space import Architecture, Space, Value  # noqa: E402
 from nni_diffnas.doors.strategy import AskTellStrategy  # noqa: E402
+from nni_diffnas.evaluators.calibration.measurements import Journal  # noqa: E402
 from nni_diffnas.searching.search import Search  # noqa: E402
 from nni_diffnas.strategies import GPTProposer, RandomSearch, RegularizedEvolution  # noqa: E402
 from nni_diffnas.strategies.gpt.template import DEFAULT_TEMPLATE  # noqa: E402
@@ -42,8 +43,13 @@ DATA = ROOT.parent / "shared" / "data" / "nasbench201.npz"
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ("edge.0to1", "edge.0to2", "edge.1to2", "edge.0to3", "edge.1to3", "edge.2to3")
 BUDGET = Budget({"macs": Window(40e6, 80e6)})
+JOURNAL = Path(__file__).parent / "journals" / "gpt_controls.jsonl"
+BY_HAND = "hand-made first"
+"""Not a part of the prompt: what a person would try is trained before all else, and stands in the memory."""
+
 PARTS = {
     "everything": DEFAULT_TEMPLATE,
+    BY_HAND: DEFAULT_TEMPLATE,
     "no memory": re.sub(r"# Memory\n\$memory\n\n", "", DEFAULT_TEMPLATE),
     "no cost table": re.sub(r"# Cost\n\$costs\n\n", "", DEFAULT_TEMPLATE),
     "no window": re.sub(r"# Budget\n\$window\n\n", "", DEFAULT_TEMPLATE),
@@ -76,6 +82,12 @@ class CellFamily(Family):
     def build(self, architecture: Mapping[str, Value]) -> Any:
         """Tables have no networks."""
         raise SpaceError("A cell of the table cannot be built.")
+
+    def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """What a person would try: a residual block, two 3x3 convolutions and a skip."""
+        block = {"edge.0to1": "nor_conv_3x3", "edge.1to3": "nor_conv_3x3", "edge.0to3": "skip_connect"}
+        cell: Architecture = {**dict.fromkeys(EDGES, "none"), **block}
+        return {"residual block": cell} if budget.admits(self.cost(cell)) else {}
 
     def _cell(self, architecture: Mapping[str, Value]) -> tuple[str, ...]:
         return tuple(str(architecture[edge]) for edge in EDGES)
@@ -128,7 +140,7 @@ def run(family: CellFamily, name: str, part: str, seed: int, given: argparse.Nam
         "direction": "maximize",
         "budget": BUDGET,
         "seed": seed,
-        "train_first": "none",
+        "train_first": "default and by hand" if part == BY_HAND else "none",
     }
     if name == "RandomSearch":
         return result(family, RandomSearch(**options), given.evaluations, given.workers)
@@ -146,6 +158,14 @@ def run(family: CellFamily, name: str, part: str, seed: int, given: argparse.Nam
             **options,
         )
         return result(family, strategy, given.evaluations, given.workers)
+
+
+def kept(family: CellFamily, name: str, part: str, seed: int, given: argparse.Namespace, journal: Journal) -> Result:
+    """`run`, or what the journal holds of it."""
+    setting = f"{given.evaluations} evaluations/{given.workers} workers/{given.memory_tokens} tokens"
+    key = f"{name}/{part}/{setting}/seed {seed}"
+    record = journal.once(key, lambda: asdict(run(family, name, part, seed, given)))
+    return Result(**{field.name: record[field.name] for field in fields(Result)})
 
 
 def climb(family: CellFamily, evaluations: int, workers: int, seed: int) -> float:
@@ -185,7 +205,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=5, help="free workers that one question serves")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--memory-tokens", type=int, default=2000, help="length of the memory in the prompt")
-    parser.add_argument("--only", default="", help="one stand-in, with and without the memory only")
+    parser.add_argument("--only", default="", help="one stand-in, three prompts")
+    parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     given = parser.parse_args()
     if given.only not in ("", *MODELS):
         parser.error(f"--only is {given.only!r}: choose one of {', '.join(MODELS)}")
@@ -193,12 +214,13 @@ def main() -> int:
     if not DATA.is_file():
         print(f"{DATA.name} is missing: put it into {DATA.parent}", file=sys.stderr)
         return 2
-    family, began = CellFamily(DATA), time.monotonic()
+    family, journal, began = CellFamily(DATA), Journal(given.journal), time.monotonic()
     found: dict[tuple[str, str], list[Result]] = {}
     cases = [("RandomSearch", ""), ("RegularizedEvolution", ""), ("climbing without a prompt", "")]
     cases += [(name, part) for name in MODELS for part in PARTS]
     if given.only:
-        cases = [*cases[:3], (given.only, "everything"), (given.only, "no memory")]
+        cases = [*cases[:3], ("RegularizedEvolution", BY_HAND)]
+        cases += [(given.only, part) for part in ("everything", "no memory", BY_HAND)]
     with tempfile.TemporaryDirectory() as folder:
         given.templates = Path(folder)
         for part, template in PARTS.items():
@@ -213,7 +235,7 @@ def main() -> int:
         )
         print("|---|---|---|---|---|---|")
         for name, part in cases:
-            results = [run(family, name, part, seed, given) for seed in range(given.seeds)]
+            results = [kept(family, name, part, seed, given, journal) for seed in range(given.seeds)]
             found[name, part] = results
             best = np.array([result.best for result in results])
             error = best.std(ddof=1) / math.sqrt(len(best)) if len(best) > 1 else math.nan
@@ -225,6 +247,8 @@ def main() -> int:
         for other in (("RandomSearch", ""), ("RegularizedEvolution", ""), (given.only, "no memory")):
             gain, error = difference(found[given.only, "everything"], found[other], "best")
             print(f"{given.only} minus {' '.join(other).strip()}: {gain:+.3f} +- {error:.3f}")
+        gain, error = difference(found[given.only, BY_HAND], found["RegularizedEvolution", BY_HAND], "best")
+        print(f"the same, {BY_HAND}, minus RegularizedEvolution, {BY_HAND}: {gain:+.3f} +- {error:.3f}")
         return 0
     if given.seeds < 2:
         print(f"\nOne seed has no standard error: no bar is judged.\n\n{time.monotonic() - began:.0f} s")

@@ -23,7 +23,7 @@ Architecture = dict[str, Any]
 _CHOICE = re.compile(
     r"^- ([^(:]+?)(?: \(.*\))?: one of (\[.*?\](?: / \[.*?\])*)(?:; applies only if .*)?$", re.MULTILINE
 )
-_RANKED = re.compile(r"^rank (\d+): .*?trial \d+: (\{.*\})$", re.MULTILINE)
+_RANKED = re.compile(r"^rank \d+: .*?trial (\d+): (\{.*\})$", re.MULTILINE)
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -51,7 +51,9 @@ class Prompt:
             self.choices |= dict(zip(names, values * (len(names) // len(values)), strict=True))
         asked = re.search(r"Propose (\d+)", messages[-1]["content"])
         self.wanted = int(asked[1]) if asked else 1
-        self.ranked: list[Architecture] = [json.loads(text) for _, text in _RANKED.findall(self.text)]
+        read = [(int(number), json.loads(text)) for number, text in _RANKED.findall(self.text)]
+        self.ranked: list[Architecture] = [architecture for _, architecture in read]
+        self.ages = [number for number, _ in read]
         told = "\n".join([self.text, *(message["content"] for message in messages[2:])])
         self.seen = {self.key(read) for read in map(_object, re.findall(r"\{[^{}]*\}", told)) if read}
 
@@ -150,6 +152,25 @@ class MutatingModel(RandomModel):
         return [f"The best so far has {json.dumps(prompt.ranked[0])}."] if prompt.ranked else []
 
 
+class EvolvingModel(RandomModel):
+    """Do what `RegularizedEvolution` does, with what can be read: change one choice of the best of some young ones."""
+
+    name = "stand-in: changes the best of four of the sixteen latest entries of the memory"
+    POPULATION, SAMPLE = 16, 4
+
+    def propose(self, prompt: Prompt) -> Architecture:
+        """A mutation of a tournament's winner; random while there is no population, or where all of it is known."""
+        young = sorted(range(len(prompt.ranked)), key=lambda rank: -prompt.ages[rank])[: self.POPULATION]
+        for _ in range(50 if len(young) == self.POPULATION else 0):
+            parent = prompt.ranked[min(self.rng.sample(young, self.SAMPLE))]
+            label = self.rng.choice(list(parent))
+            child = {**parent, label: self.rng.choice([v for v in prompt.choices[label] if v != parent[label]])}
+            if prompt.key(child) not in prompt.seen:
+                prompt.seen.add(prompt.key(child))
+                return {**prompt.draw(self.rng), **child}  # labels that appear are drawn
+        return prompt.draw(self.rng)
+
+
 class ObeyingModel(RandomModel):
     """Draw until the stated costs, added up, lie in the stated window."""
 
@@ -204,6 +225,7 @@ class LearningModel(ObeyingModel):
 MODELS: dict[str, type[RandomModel]] = {
     "random": RandomModel,
     "mutate": MutatingModel,
+    "evolve": EvolvingModel,
     "obey": ObeyingModel,
     "learn": LearningModel,
 }

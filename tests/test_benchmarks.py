@@ -38,7 +38,12 @@ def test_a_stand_in_serves_as_docs_gpt_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("seeds", "code", "said"), [(1, 0, "no bar is judged"), (2, 1, "MISSED")])
 def test_controls_of_one_seed_judge_nothing(
-    seeds: int, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seeds: int,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def run(family: Any, name: str, part: str, seed: int, given: Any) -> gpt_controls.Result:
         return gpt_controls.Result(float(len(name) + seed), 1, 1, 1)
@@ -46,7 +51,9 @@ def test_controls_of_one_seed_judge_nothing(
     monkeypatch.setattr(gpt_controls, "CellFamily", lambda path: SimpleNamespace(_costs={"cell": Cost(1, 1)}, best=1.0))
     monkeypatch.setattr(gpt_controls, "DATA", Path(__file__))
     monkeypatch.setattr(gpt_controls, "run", run)
-    monkeypatch.setattr(sys, "argv", ["gpt_controls.py", "--seeds", str(seeds)])
+    monkeypatch.setattr(
+        sys, "argv", ["gpt_controls.py", "--seeds", str(seeds), "--journal", str(tmp_path / "journal.jsonl")]
+    )
     assert gpt_controls.main() == code
     assert said in capsys.readouterr().out
 

@@ -161,5 +161,10 @@ def test_all_runs_every_benchmark() -> None:
 
     scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
     others = {"all", "cifar16", "guided_picture", "rank_signals", "reporting", "stand_ins"}
-    others |= {"ablation", "unet_table", "workers"}  # of a journal; hours of a GPU; no benchmark
+    others |= {
+        "ablation",
+        "language_model",
+        "unet_table",
+        "workers",
+    }  # of a journal; a model; hours of a GPU; no benchmark
     assert {benchmark.script for benchmark in everything.BENCHMARKS} == scripts - others

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,31 @@ __all__ = ["render_transcript", "shares"]
 _ANSWER = 600
 
 
-def shares(entries: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int, int]]:
+def shares(proposals: Iterable[tuple[int, int]], fillings: Iterable[int]) -> list[tuple[int, int, int, int]]:
     """How each round's places were filled: ``(round, proposals at once, proposals after repairs, fillings)``.
 
     Args:
-        entries: of a transcript.
+        proposals: that were accepted, each with its round and the number of the repair that it answered, 0 for none.
+        fillings: rounds of what took the place of proposals.
     """
-    step: dict[int, int] = {}
-    counts: dict[int, Counter[str]] = {}
+    counts: dict[int, list[int]] = {}
+    for round, step in proposals:
+        counts.setdefault(round, [0, 0, 0])[min(step, 1)] += 1
+    for round in fillings:
+        counts.setdefault(round, [0, 0, 0])[2] += 1
+    return [(round, at_once, repaired, filled) for round, (at_once, repaired, filled) in sorted(counts.items())]
+
+
+def _places(entries: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, int, int]]:
+    """`shares` of a transcript."""
+    step: dict[int, int] = {}  # of the answer before, which older transcripts do not repeat
+    proposals: list[tuple[int, int]] = []
     for entry in entries:
         if entry["event"] == "exchange":
             step[entry["round"]] = entry["step"]
         elif entry["event"] == "accepted":
-            repaired = step.get(entry["round"], 0) > 0
-            counts.setdefault(entry["round"], Counter())["repaired" if repaired else "proposed"] += 1
-        elif entry["event"] == "filled":
-            counts.setdefault(entry["round"], Counter())["filled"] += 1
-    return [(round, n["proposed"], n["repaired"], n["filled"]) for round, n in sorted(counts.items())]
+            proposals.append((entry["round"], entry.get("step", step.get(entry["round"], 0))))
+    return shares(proposals, [entry["round"] for entry in entries if entry["event"] == "filled"])
 
 
 def render_transcript(path: Path) -> str:
@@ -61,7 +68,7 @@ def _render(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [f"{head.get('model')} at {head.get('server')}: {head.get('task') or 'no task was recorded'}"]
     for entry in entries[1:]:
         lines += _lines(entry, ends)
-    found = shares(entries)
+    found = _places(entries)
     if found:
         proposed, repaired, filled = (sum(row[i] for row in found) for i in (1, 2, 3))
         lines += [

@@ -5,7 +5,7 @@ The file opens with a ``head`` (format, model, server, space, task). Each line h
     check      the small request before the search, which finds a wrong key
     asked      a round begins: ``round``, ``wanted``
     exchange   a question, all tries, and the answer: ``round``, ``step``, ``messages``, ``attempts``, ``answer``
-    accepted   a proposal that will be trained: ``round``, ``slot``, ``architecture``
+    accepted   a proposal that will be trained: ``round``, ``step``, ``slot``, ``architecture``, ``reason``
     rejected   one that will not, and why
     filled     what took the place of a missing proposal, or of one that was late: ``round``, ``slot``,
                ``architecture``, ``parent``

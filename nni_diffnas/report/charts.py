@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .statistics import Expectation, Importance
 from .svg import Drawing, Scale, ticks
 
-__all__ = ["Band", "Dot", "Level", "draw_curves", "draw_front", "draw_importances", "number"]
+__all__ = ["Band", "Dot", "Level", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
 
 _WIDTH, _HEIGHT = 400.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
@@ -208,4 +208,37 @@ def draw_importances(listed: Sequence[Importance]) -> str:
         picture.add("rect", None, tip, x=start, y=middle - 5, width=end - start, height=10.0, class_=f"bar {style}")
         picture.line([(x(found.low), middle), (x(found.high), middle)], "whisker", tip)
     picture.line([(x(0.0), 0.0), (x(0.0), row * len(listed))], "tick")
+    return str(picture)
+
+
+def draw_shares(rounds: Sequence[tuple[int, int, int, int]], most_bars: int = 24) -> str:
+    """Stacked bars over the rounds of a language model: its proposals, those after repairs, and what filled places.
+
+    Args:
+        rounds: number, and how many of each.
+        most_bars: where there are more rounds, several share a bar.
+    """
+    size = -(-len(rounds) // most_bars)
+    groups = [rounds[i : i + size] for i in range(0, len(rounds), size)]
+    sums = [[sum(round[kind] for round in group) for kind in (1, 2, 3)] for group in groups]
+    y = Scale(0.0, max(sum(counts) for counts in sums), _BOTTOM, _TOP + 6)
+    wide = (_RIGHT - _LEFT) / len(groups)
+    picture = Drawing(_WIDTH, _HEIGHT, "Proposals, repairs and fillings by round")
+    for value in (value for value in ticks(y) if value == int(value)):
+        picture.line([(_LEFT, y(value)), (_RIGHT, y(value))], "grid")
+        picture.add("text", number(value), x=_LEFT - 5, y=y(value) + 3.5, text_anchor="end", class_="axis")
+    for i, (group, counts) in enumerate(zip(groups, sums, strict=True)):
+        name = str(group[0][0]) if size == 1 else f"{group[0][0]}\u2013{group[-1][0]}"
+        left, below = _LEFT + wide * i, 0
+        for count, kind in zip(counts, ("proposed", "repaired", "filled"), strict=True):
+            top = y(below + count)
+            tip = f"round {name}: {count} {kind}"
+            box = {"x": left + 0.1 * wide, "y": top, "width": 0.8 * wide, "height": y(below) - top}
+            picture.add("rect", None, tip, **box, class_=f"share {kind}")
+            below += count
+        if i % -(-len(groups) // 12) == 0:
+            at = left + wide / 2
+            picture.add("text", name, x=at, y=_BOTTOM + 16, text_anchor="middle", class_="axis")
+    picture.add("text", "rounds", x=_RIGHT, y=_BOTTOM + 30, text_anchor="end", class_="axis name")
+    picture.add("text", "places", x=2.0, y=_TOP - 1, class_="axis name")
     return str(picture)

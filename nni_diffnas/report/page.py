@@ -18,7 +18,7 @@ from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
 from . import wording
-from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, number
+from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, draw_shares, number
 from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
 from .statistics import TOO_FEW, best_so_far, expected_best, importances
@@ -131,6 +131,8 @@ def _filled(source: Source, against: Source | None) -> str:
         lineage=[] if best is None else wording.lineage(source, best),
         failures=wording.failures(source),
         ledger=wording.ledger(source),
+        shares=_shares(source),
+        reasons=wording.reasons(source),
         rejected=sum(event.kind in ("rejected", "proposal rejected") for event in source.events),
         reproduction=wording.reproduction(source),
         rows=_rows(source),
@@ -142,6 +144,12 @@ def _filled(source: Source, against: Source | None) -> str:
 
 def _random(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.origin.kind == "random"]
+
+
+def _shares(source: Source) -> dict[str, Any] | None:
+    rounds = wording.asked(source)
+    sums = {name: sum(round[i] for round in rounds) for i, name in enumerate(("proposed", "repaired", "filled"), 1)}
+    return {"drawing": drawn(draw_shares(rounds)), "rounds": len(rounds), **sums} if rounds else None
 
 
 def _architecture(source: Source, best: Trial) -> dict[str, Any]:

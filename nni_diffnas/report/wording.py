@@ -14,6 +14,7 @@ from typing import Any
 from ..api.cost import COSTS, Cost
 from ..api.space import Architecture, Value
 from ..api.trial import Trial
+from ..language_model.reading import shares
 from ..results.read import SAMPLES
 from ..searching.formats import format_count, format_seconds
 from .charts import number
@@ -21,6 +22,7 @@ from .diagram import differences
 from .source import Source, start_body
 
 __all__ = [
+    "asked",
     "choices",
     "costs_of",
     "failures",
@@ -30,6 +32,7 @@ __all__ = [
     "objectives",
     "origins",
     "picture",
+    "reasons",
     "reproduction",
     "title",
 ]
@@ -164,6 +167,25 @@ def ledger(source: Source) -> list[dict[str, Any]]:
         }
         for (model, outcome), listed in sorted(groups.items())
     ]
+
+
+def asked(source: Source) -> list[tuple[int, int, int, int]]:
+    """By round of a language model: its proposals, those after repairs, and what filled places; see `shares`."""
+    made = [event.body for event in source.events if event.kind == "proposal"]
+    proposals = [(body["round"], body.get("step", 0)) for body in made]
+    return shares(proposals, [event.body["round"] for event in source.events if event.kind == "fallback"])
+
+
+def reasons(source: Source) -> dict[str, str]:
+    """Why a language model proposed what was trained, in its words, by trial."""
+    given = {
+        source.space.key_of(event.body["architecture"]): str(event.body.get("reason", ""))
+        for event in source.events
+        if event.kind == "proposal"
+    }
+    proposed = [trial for trial in source.trials if trial.origin.kind == "proposal"]
+    found = {trial.id: given.get(source.space.key_of(trial.architecture), "") for trial in proposed}
+    return {trial: reason for trial, reason in found.items() if reason}
 
 
 def choices(source: Source, architecture: Architecture, default: Mapping[str, Value] | None) -> list[dict[str, Any]]:

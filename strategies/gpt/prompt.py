@@ -39,12 +39,12 @@ def write_cost(cost: Cost | None) -> str:
     return "cost unknown" if cost is None else ", ".join(f"{n} {_count(v)}" for n, v in cost.as_metrics().items())
 
 
-def _count(value: float, sign: str = "") -> str:
-    """Four digits and a unit, which is what a model can add up without losing the window."""
+def _count(value: float, form: str = ".4g") -> str:
+    """Few digits and a unit, which is what a model can add up without losing the window."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:{sign}.4g}{unit}"
-    return f"{value:{sign}.4g}"
+            return f"{value / size:{form}}{unit}"
+    return f"{value:{form}}"
 
 
 def render_task(task: str, objective: Objective) -> str:
@@ -101,7 +101,7 @@ def render_flow(space: Space) -> str:
         after.setdefault(a, []).append(b)
     groups: dict[str, dict[str, str]] = {}
     for label in (label for label in space.labels if label in after):
-        line = f"{label} -> {', '.join(after[label])}"
+        line = f"{label} -> {_enumerated(after[label])}"
         number = re.search(r"\d+", label)
         first = 0 if number is None else int(number[0])
 
@@ -117,6 +117,17 @@ def render_flow(space: Space) -> str:
     return "\n".join(lines) or "none"
 
 
+def _enumerated(labels: Sequence[str]) -> str:
+    """Names in a row; of three and more that are numbered on, the first and the last one are told."""
+    runs: list[list[str]] = []
+    for label in labels:
+        if runs and label == re.sub(r"\d+", lambda found: str(int(found[0]) + 1), runs[-1][-1], count=1):
+            runs[-1].append(label)
+        else:
+            runs.append([label])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs)
+
+
 def render_costs(family: Family | None, budget: Budget) -> str:
     """Cost of the default network, and what every other choice adds to it when it alone is changed.
 
@@ -130,7 +141,7 @@ def render_costs(family: Family | None, budget: Budget) -> str:
     names = [name for name in whole if name in budget.windows or not budget.windows]
     lines = [
         f"The base network {write_architecture(base)} costs {write_cost(cost)}. Changing one choice of it adds "
-        f"({'/'.join(names)}; what is not listed: less than 0.1 %; sums over several changes are estimates):"
+        f"({'/'.join(names)}; 0 or not listed: less than 0.1 %; sums over several changes are estimates):"
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)
@@ -142,9 +153,10 @@ def render_costs(family: Family | None, budget: Budget) -> str:
         for value, priced in costs.items():
             metrics = priced.as_metrics()
             added = {name: metrics[name] - before[name] for name in names if name in metrics and name in before}
-            counts = any(abs(change) >= 1e-3 * abs(whole[name]) for name, change in added.items() if change)
-            if counts and not same_value(value, reference[label]):
-                changes.append(f"{json.dumps(value)} {'/'.join(_count(change, '+') for change in added.values())}")
+            counted = [change if abs(change) >= 1e-3 * abs(whole[name]) else 0 for name, change in added.items()]
+            if any(counted) and not same_value(value, reference[label]):
+                written = "/".join(_count(change, "+.3g") if change else "0" for change in counted)
+                changes.append(f"{json.dumps(value)} {written}")
         if changes:
             lines.append(f"- {label}: {'; '.join(changes)}")
     return "\n".join(lines)

@@ -238,9 +238,9 @@ class GPTProposer(AskTellStrategy):
     # What rounds need ------------------------------------------------------------------------------------------------
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is in training."""
-        return bool(self.search.pending)
+    def busy(self) -> int:
+        """How many are in training."""
+        return len(self.search.pending)
 
     def compose(self, wanted: int, coming: Sequence[Architecture], memory_tokens: int | None) -> Asked:
         """Word a question: see `Rounds`."""

@@ -86,8 +86,8 @@ class Search(Protocol):
         """Write into the journal."""
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is in training, so that the search goes on when nothing is suggested now."""
+    def busy(self) -> int:
+        """How many are in training; where any is, the search goes on when nothing is suggested now."""
 
     @property
     def wake(self) -> Callable[[], None] | None:
@@ -117,7 +117,7 @@ class Rounds:
     A worker that asks gets what is ready at once. Otherwise a question is asked; until its answer is there, the door is
     let go where something is in training and it can be woken, and else held. After ``patience_s`` a filling takes the
     slot; the proposals, when they come, are kept for the next workers. A model that is slower than this is asked ahead,
-    while all workers are busy.
+    while all workers are busy, until there is one for each.
 
     Args:
         search: words questions and judges answers.
@@ -138,6 +138,7 @@ class Rounds:
         self._since: float | None = None
         self._slow = False
         self._most = 1
+        self._since_handed = 0
         self._memory_tokens: int | None = None
         self._came_in = threading.Event()
         self._timer: threading.Timer | None = None
@@ -146,7 +147,7 @@ class Rounds:
 
     def next(self, count: int) -> list[Suggestion]:
         """What can be trained now, up to ``count``; nothing where the door will be woken, or nothing is left."""
-        self._most = max(self._most, count)
+        self._most = max(self._most, self._search.busy + count)
         self._since = self._since or time.monotonic()
         self.attend()
         if not (self.ready or self._open or self._under_way):
@@ -162,10 +163,10 @@ class Rounds:
         if len(taken) < count and (self._open or not taken):
             taken += self._fill(count - len(taken), [each.suggestion.architecture for each in taken])
         if taken:
+            self._since_handed = 0
             self._model.note("handed", {"slots": [[each.round, each.slot] for each in taken]})
         suggested = [each.suggestion for each in taken]
-        if self._slow and not (self.ready or self._open or self._under_way):
-            self._begin(self._most, [suggestion.architecture for suggestion in suggested])
+        self._ask_ahead([suggestion.architecture for suggestion in suggested])
         return suggested
 
     @property
@@ -218,6 +219,16 @@ class Rounds:
 
     # Asking ----------------------------------------------------------------------------------------------------------
 
+    def _ask_ahead(self, coming: Sequence[Architecture] = ()) -> None:
+        """Ask a slow model for the next architecture of every worker before any of them is free.
+
+        One that gives nothing of use is not asked for ever: twice as many questions as there are workers.
+        """
+        missing = self._most - len(self.ready)
+        wanted = self._slow and missing > 0 and self._since_handed < 2 * self._most
+        if wanted and not (self._open or self._under_way):
+            self._begin(missing, coming)
+
     def _begin(self, wanted: int, coming: Sequence[Architecture]) -> None:
         """Ask for proposals, in several questions at once where that is allowed."""
         self._open = []
@@ -227,6 +238,7 @@ class Rounds:
                 break
             wanted -= share
             self.number += 1
+            self._since_handed += 1
             asked = self._search.compose(share, [*self.coming, *coming], self._memory_tokens)
             self._model.note("asked", {"round": self.number, "wanted": share})
             messages = list(asked.messages)
@@ -250,11 +262,13 @@ class Rounds:
                 self._end(round, answer.fault)
             else:
                 self._take_in(round, answer)
+        self._ask_ahead()
 
     def _take_in(self, round: _Round, answer: Answer) -> None:
         judged = self._search.judge(answer, round.number, round.step, round.asked.example, round.missing)
         for architecture, reason in judged.accepted:
-            body = {"round": round.number, "slot": round.accepted, "architecture": architecture, "reason": reason}
+            place = {"round": round.number, "step": round.step, "slot": round.accepted}
+            body = {**place, "architecture": architecture, "reason": reason}
             self._model.note("accepted", body)
             self._search.log("proposal", body)
             self.ready.append(Ready(round.number, round.accepted, Suggestion(architecture, "proposal")))

@@ -10,7 +10,6 @@ from gpt_search import GOOD, TOO_BIG, proposer, run, says
 from toy_family import score
 
 from nni_diffnas.language_model.reading import render_transcript, shares
-from nni_diffnas.language_model.transcript import read_transcript
 
 
 def test_a_transcript_is_told_round_by_round(tmp_path: Path) -> None:
@@ -22,5 +21,8 @@ def test_a_transcript_is_told_round_by_round(tmp_path: Path) -> None:
     assert f"proposed: {json.dumps(GOOD[0])} because: wide -> score {score(GOOD[0])}" in text
     assert "rejected: " in text
     assert "46.0% above the window" in text
-    assert shares(read_transcript(file)) == [(1, 1, 0, 0), (2, 0, 1, 0), (3, 0, 0, 1)]
     assert text.endswith("3 rounds: 1 proposals at once, 1 after repairs, 1 places filled without the model")
+
+
+def test_shares_are_counted_by_round() -> None:
+    assert shares([(1, 0), (1, 0), (3, 2)], [3, 2]) == [(1, 2, 0, 0), (2, 0, 0, 1), (3, 0, 1, 1)]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from chat_server import ChatServer
+from gpt_search import GOOD, says
 from PIL import Image
 from searches import run_search
 from toy_family import ToyFamily
@@ -25,6 +27,7 @@ from nni_diffnas.evaluators.training.compute import computing
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import Source, page, read_source, render_report
+from nni_diffnas.report.charts import draw_shares
 from nni_diffnas.results.verdict import Judged, Verdict
 from nni_diffnas.trial.result_file import TrialRecord
 
@@ -246,6 +249,30 @@ def test_the_ledger_of_a_language_model_is_summed_up(tmp_path: Path) -> None:
             memory.log("ledger", "abc", {**row, "cost_usd": 0.25})
     text = report(experiment)[1].text
     assert "gpt-4 ok 3 300 21 6 s 0.7500" in text
+
+
+def test_what_a_language_model_proposed_is_told_by_round_and_its_reason_beside_the_score(tmp_path: Path) -> None:
+    reason = "wide <b>first</b>"
+    model = says([{**GOOD[0], "reason": reason}], GOOD[:1], GOOD[1:2], GOOD[:1])  # one at once, one repaired, then none
+    with ChatServer(model) as server:
+        options = {"base_url": server.url, "repairs": 1, "train_first": "none"}
+        experiment = run_search(tmp_path / "abc", "GPTProposer", 3, **options)
+    html, page = report(experiment)
+    bars = re.findall(r"<title>(round .*?)</title>", html)
+    assert [bar for bar in bars if ": 0 " not in bar] == [
+        "round 1: 1 proposed",
+        "round 2: 1 repaired",
+        "round 3: 1 filled",
+    ]
+    assert "proposed at once (1) after repairs (1) filled without the model (1)" in page.text
+    assert f"proposal {reason}" in re.sub(r"proposal [\d.]+ \w+", "proposal", page.text)
+    assert reason not in html
+
+
+def test_many_rounds_share_bars() -> None:
+    drawing = draw_shares([(number, 1, 0, 1) for number in range(1, 101)], most_bars=20)
+    assert drawing.count("<rect") == 60
+    assert "round 96\u2013100: 5 filled" in drawing
 
 
 def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(tmp_path: Path) -> None:

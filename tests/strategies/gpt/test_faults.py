@@ -37,7 +37,7 @@ FAULTS = {
 @pytest.mark.parametrize("outcome", FAULTS)
 def test_a_search_goes_on_whatever_the_server_does(outcome: str) -> None:
     with ChatServer(RandomModel(0), lambda number, body: FAULTS[outcome]) as server:
-        search = proposer(server.url, retries=1, timeout_s=0.2)
+        search = proposer(server.url, retries=1, timeout_s=1.0)
         run(search, 4)
     assert kinds(search) == {"random": 1, "mutation": 3}
     assert search.strategy.language_model.ledger.totals().outcomes == {outcome: len(server.requests)}

@@ -18,6 +18,7 @@ from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import Objective, Origin, Trial
 from nni_diffnas.language_model.tokens import estimate_tokens
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.presets import PRESETS
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import GPTProposer
 from nni_diffnas.strategies.gpt.memory_section import render_memory
@@ -197,19 +198,35 @@ def test_levels_share_a_line_and_each_word_that_differs_is_told() -> None:
 
 def test_costs_are_told_of_what_the_budget_limits_and_only_where_there_are_any() -> None:
     everything = render_costs(FAMILY, Budget())
-    assert "(macs/params; what is not listed" in everything
+    assert "(macs/params; 0 or not listed" in everything
     assert "- level0.depth: 1 -16k/-1.6k; 3 +16k/+1.6k" in everything
     macs = render_costs(FAMILY, Budget({"macs": Window(max=1e6)}))
     assert "- level0.depth: 1 -16k; 3 +16k" in macs
     assert "heads" not in macs
 
 
-@pytest.mark.parametrize("preset", ["digits", "cifar10"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_space_and_its_costs_take_few_tokens(preset: str) -> None:
     family = UNetFamily(preset=preset)
     parts = [render_choices(family.space, family), render_flow(family.space)]
     parts.append(render_costs(family, Budget({"macs": Window(max=1e12)})))
     assert estimate_tokens("\n".join(parts)) <= 2500
+
+
+def test_labels_that_are_numbered_on_are_told_by_the_first_and_the_last() -> None:
+    labels = [f"level{number}.depth" for number in range(4)]
+    space = Space(dict.fromkeys(["skips", *labels, "heads"], (1, 2)), tuple(("skips", to) for to in (*labels, "heads")))
+    assert render_flow(space) == "skips -> level0.depth to level3.depth, heads"
+
+
+def test_a_change_of_one_cost_only_leaves_the_other_at_0() -> None:
+    class Wide(ToyFamily):
+        def cost(self, architecture):  # type: ignore[no-untyped-def]
+            cost = super().cost(architecture)
+            return type(cost)(cost.macs, 10**9 if architecture["attention"] else 10**9 - cost.macs)
+
+    told = render_costs(Wide(), Budget({"macs": Window(max=1e9), "params": Window(max=1e10)}))
+    assert "- level0.depth: 1 -16k/0; 3 +16k/0" in told
 
 
 def test_a_template_of_the_users_own_is_used(tmp_path: Path) -> None:

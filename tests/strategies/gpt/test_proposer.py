@@ -153,6 +153,14 @@ def test_a_question_asks_for_no_more_than_an_answer_can_hold() -> None:
     assert f"Propose {9 - room} different" in asked[1]
 
 
+def test_an_answer_that_holds_one_proposal_is_told_before_the_search() -> None:
+    def forecast(answer_tokens: int) -> str:
+        return str(proposer("http://localhost:1/v1", answer_tokens=answer_tokens).strategy.forecast(3))
+
+    assert "answer_tokens of 100 hold one proposal of about" in forecast(100)
+    assert "hold one proposal" not in forecast(2000)
+
+
 def test_the_default_network_is_not_trained_twice() -> None:
     with ChatServer(says([FAMILY.default], GOOD[:1])) as server:
         search = proposer(server.url, train_first="default and by hand")

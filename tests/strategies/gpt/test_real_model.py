@@ -11,9 +11,13 @@ import pytest
 from gpt_search import FAMILY, SPACE, kinds, proposer, run
 from llama_server import LlamaServer, needs_wheels
 
+from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.presets import PRESETS
+from nni_diffnas.strategies.gpt.prompt import render_choices, render_costs, render_flow
 
 pytestmark = [pytest.mark.llm, pytest.mark.slow, needs_wheels]
 
@@ -67,6 +71,15 @@ def test_a_context_of_1024_tokens_gets_a_shorter_memory() -> None:
         outcomes = search.strategy.language_model.ledger.totals().outcomes
     assert outcomes["too_long"] == 1
     assert outcomes.get("ok", 0) + outcomes.get("cut_off", 0) == 1
+
+
+def test_every_space_and_the_costs_of_two_limits_take_2500_of_its_tokens() -> None:
+    budget = Budget({"macs": Window(max=1e12), "params": Window(max=1e12)})
+    with LlamaServer() as server:
+        for preset in PRESETS:
+            family = UNetFamily(preset=preset)
+            parts = (render_choices(family.space, family), render_flow(family.space), render_costs(family, budget))
+            assert server.tokenize("\n".join(parts)) <= 2500, preset
 
 
 def test_a_server_that_is_killed_and_started_again_is_used_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,8 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
         assert [trial.origin.kind for trial in search.ask(2)] == ["random", "random"]
         gate.open.set()
         settle(search)
-        assert len(server.requests) == 1, "the question went on"
+        assert "Propose 2 different architectures" in shown(server, 0)
+        assert len(server.requests) == 2, "the question went on, and then the other worker's was asked ahead"
         assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
     again = proposer(replay=tmp_path / "transcript.jsonl", seed=5)
     assert [trial.architecture for trial in run(again, 3)] == [trial.architecture for trial in search.trials]
@@ -104,6 +105,38 @@ def test_a_model_that_is_slower_than_the_patience_is_asked_ahead() -> None:
         settle(search)
         run(search, 1)
     assert [trial.architecture for trial in search.trials][1:] == GOOD[:2]
+
+
+def test_a_slow_model_is_asked_ahead_until_there_is_one_for_each_worker() -> None:
+    with gated(*(GOOD[i : i + 1] for i in range(6))) as (gate, server):
+        search = proposer(server.url, patience_s=0.1, answer_tokens=100)
+        assert search.strategy._rounds.per_answer == 1, "so that each takes a question of its own"
+        trials = [*search.ask(1), *search.ask(1)]  # doors ask for one worker at a time, too
+        for trial in trials:
+            search.tell(trial.id, {"rfid": 1.0})
+        gate.open.set()
+        settle(search)
+        assert len(server.requests) == 2
+        assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
+
+
+def test_a_slow_model_that_gave_nothing_of_use_is_asked_again_before_a_worker_is_free() -> None:
+    with gated([TOO_BIG], GOOD[:1]) as (gate, server):
+        search = proposer(server.url, patience_s=0.1, repairs=0)
+        (trial,) = search.ask(1)
+        gate.open.set()
+        settle(search)
+        assert len(server.requests) == 2
+        search.tell(trial.id, {"rfid": 1.0})
+        assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+
+
+def test_a_slow_model_is_not_asked_for_ever_where_nothing_it_says_is_of_use() -> None:
+    with ChatServer(says([TOO_BIG])) as server:
+        search = proposer(server.url, patience_s=0.0, repairs=0)
+        search.ask(1)
+        settle(search)
+        assert 1 < len(server.requests) <= 3
 
 
 def test_several_questions_are_asked_beside_each_other() -> None:
