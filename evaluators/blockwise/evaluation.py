@@ -27,10 +27,11 @@ from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
 from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
+from .answers import AnswerBank
 from .choosing import compare, front_of
 from .duration import forecast_seconds
 from .inherit import ends_of, fill_fitting
-from .joint import retrain
+from .joint import JointLoss, Retraining, retrain
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
 from .teacher_pipeline import NoisedImages, TeacherPipeline, weights_hash
@@ -79,7 +80,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     @property
     def protocol(self) -> str:
         """That of the scores, and what the students are trained with."""
-        options = self.settings.model_dump(mode="json", include={"supernet", "inherit", "soft_target", "prompts"})
+        named = {"supernet", "features", "inherit", "soft_target", "bank", "bank_passes", "prompts"}
+        options = self.settings.model_dump(mode="json", include=named)
         return f"{super().protocol}/blockwise {fingerprint(sorted(options.items()))[:8]}"
 
     def check(self, family: Family) -> None:
@@ -204,9 +206,11 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             model.to(teacher.device)
             images = NoisedImages(teacher, *self._clean(teacher), context.seed)
             macs = family.cost(context.architecture).macs
-            curve, soft_target = self.curve(model, context, log), self.settings.soft_target
+            curve, joint = self.curve(model, context, log), self._joint(beta)
+            bank = self._bank(images, context.output, context.seed)
+            retraining = Retraining(model, macs, teacher, images, recipe, joint, bank)
             try:
-                result = retrain(model, macs, teacher, images, recipe, BETAS[beta], context.seed, curve, soft_target)
+                result = retrain(retraining, context.seed, curve)
             except Stopped as stopped:
                 return self._stopped(str(stopped), context, curve, began)
             metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs, **curve.rungs}
@@ -271,6 +275,15 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         pixels = torch.from_numpy(np.ascontiguousarray(self.images.pixels[chosen])).to(teacher.device)
         classes = None if numbers is None else torch.from_numpy(numbers).to(teacher.device)
         return teacher.encode(pixels), classes
+
+    def _joint(self, beta: str) -> JointLoss:
+        return JointLoss(BETAS[beta], self.settings.soft_target, self.settings.features)
+
+    def _bank(self, images: NoisedImages, folder: Path, seed: int) -> AnswerBank | None:
+        settings = self.settings
+        if not settings.bank:
+            return None
+        return AnswerBank(images, settings.bank, settings.bank_passes, settings.bank_memory * 2**30, folder, seed)
 
     def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
         """Give the student the weights that it inherits."""

@@ -51,6 +51,7 @@ def test_beta_goes_from_distillation_to_noise() -> None:
     assert {name: (beta(0.0), beta(1.0)) for name, beta in BETAS.items()} == {
         "constant0": (0.0, 0.0),
         "constant1": (1.0, 1.0),
+        "half": (0.5, 0.5),
         "hard": (0.0, 1.0),
         "linear": (0.0, 1.0),
         "cosine": (0.0, 1.0),
@@ -202,6 +203,25 @@ def test_a_student_in_the_teachers_shape_inherits_all(family: BlockwiseUNetFamil
     assert student["loss"] == pytest.approx(0.0, abs=1e-9), "its blocks are the teacher's"
     assert student["rfid"] == pytest.approx(teacher["rfid"], rel=1e-3)
     assert "train_macs" not in teacher
+
+
+def test_the_papers_way_is_one_option() -> None:
+    paper = evaluation(recipe="paper", supernet={"steps": 7}).settings
+    assert (paper.beta, paper.features, paper.soft_target, paper.bank) == ("cosine", "teacher", 0.0, 0)
+    assert (paper.supernet.optimizer, paper.supernet.steps) == ("adam", 7)
+    assert evaluation(recipe="paper", beta="linear").settings.beta == "linear"
+    ours = evaluation().settings
+    assert (ours.soft_target, ours.supernet.optimizer) == (1.0, "muon")
+
+
+def test_a_bank_saves_the_teacher_work(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    def macs(**options: Any) -> float:
+        judge = evaluation(beta="constant1", **options)
+        folder = tmp_path / "-".join(options)
+        return float(run(judge, family, context(family, folder, task="retrain"))["train_macs"])
+
+    plain, banked = macs(), macs(bank=32, bank_passes=2, bank_memory=0.0)
+    assert plain - banked == 64 * family.teacher_cost.macs, "of 128 images every other is one that was answered before"
 
 
 @pytest.mark.parametrize(
