@@ -167,3 +167,25 @@ def test_the_python_door_searches_the_same(examples: Path, tmp_path: Path) -> No
     assert student.cost is not None
     assert student.cost.macs <= 3.2e6
     assert student.metrics["rfid"] > 0
+
+
+def test_shrink_is_one_command(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "teacher")
+    arguments = ["--data", "digits", "--macs", "0.6", "--images", "64", "--steps", "40", "--seeds", "2"]
+    run(
+        ["nni-diffnas", "shrink", "teacher", *arguments, "--workers", "2", "--port", str(free_port())],
+        environment_of(tmp_path),
+        tmp_path,
+    )
+    folder = tmp_path / "teacher-shrunk"
+    whole, student = (
+        json.loads(subprocess.run(
+            [sys.executable, "-c", DRAW.replace("print(image.size[0], ", "print("), str(pipeline), "pixels"],
+            check=True, capture_output=True, text=True,
+        ).stdout)
+        for pipeline in (tmp_path / "teacher", folder / "student")
+    )  # fmt: skip
+    assert student < whole
+    assert {
+        len(each["scores"]) for each in json.loads((folder / "verdict" / "verdict.json").read_text())["networks"]
+    } == {2}
