@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cost, of = family.cost(architecture), family.teacher_cost
     judge = evaluation(case, 1)
     own = {**whole, **measured(judge, teacher, teacher)}
-    rows: list[list[Any]] = [["teacher", 1, *[_shown([own[name]]) for name in COLUMNS]]]
+    rows: list[list[Any]] = [["teacher", 1, *[shown([own[name]]) for name in COLUMNS]]]
     for way in given.ways:
         found = []
         for seed in range(given.seeds):
@@ -125,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             found.append(journal.once(key, make)["metrics"])
             print(f"{way}, seed {seed}: {found[-1]}", file=sys.stderr, flush=True)
-        means = [_shown([metrics[name] for metrics in found]) for name in COLUMNS]
+        means = [shown([metrics[name] for metrics in found]) for name in COLUMNS]
         rows.append([way, len(found), *means])
     share = {"macs": cost.macs / of.macs, "params": cost.params / of.params}
     report(["way", "seeds", *COLUMNS.values()], rows, {"benchmark": "retraining", "case": given.case, "student": share,
                                                      "rows": rows})  # fmt: skip
 
 
-def _shown(values: Sequence[float]) -> str:
+def shown(values: Sequence[float]) -> str:
     spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return f"{fmean(values):.4g}{spread}"
 

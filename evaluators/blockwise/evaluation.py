@@ -30,10 +30,12 @@ from ..training.compute import Team, autocast, choose_device, computing, threads
 from .answers import AnswerBank
 from .choosing import compare, front_of
 from .duration import forecast_seconds
+from .importance import IMAGES, taylor_importance
 from .inherit import ends_of, fill_fitting
 from .joint import JointLoss, Retraining, retrain
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
+from .swapping import swapped_losses
 from .teacher_pipeline import NoisedImages, TeacherPipeline, weights_hash
 
 __all__ = ["BlockwiseEvaluation"]
@@ -80,7 +82,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     @property
     def protocol(self) -> str:
         """That of the scores, and what the students are trained with."""
-        named = {"supernet", "features", "inherit", "soft_target", "bank", "bank_passes", "prompts"}
+        named = {"supernet", "features", "inherit", "importance", "soft_target", "bank", "bank_passes", "prompts"}
         options = self.settings.model_dump(mode="json", include=named)
         return f"{super().protocol}/blockwise {fingerprint(sorted(options.items()))[:8]}"
 
@@ -165,21 +167,28 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         choosing = compare(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
         self._keep_supernet(supernet, family, block, context.seed)
+        losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())
+        if settings.swap_images:
+            with autocast(teacher.device):
+                path, batch = family.block_path(block.name), images.draw(settings.swap_images)
+                losses, variance = swapped_losses(teacher, path, supernet, [s.path for s in front], batch), 1.0
+        swap_macs = settings.swap_images * (family.teacher_cost.macs * (1 + len(front)))
+        swap_macs += settings.swap_images * sum(block.cost(scored.path).macs for scored in front)
         rows = []
-        for scored in front:
+        for scored, loss in zip(front, losses, strict=True):
             cost = block.cost(scored.path)
             latency = -1.0 if cost.latency_ms is None else cost.latency_ms
-            rows.append([cost.macs, cost.params, latency, round(scored.loss, 8), *scored.path])
+            rows.append([cost.macs, cost.params, latency, round(loss, 8), *scored.path])
         return {
             UNRANKED: 1,
             "front": rows,
-            "teacher_loss": choosing.teacher.loss,
-            "output_variance": float(torch.stack(trained.variances).mean()),
+            "teacher_loss": next(loss for s, loss in zip(front, losses, strict=True) if s.path == block.teacher),
+            "output_variance": variance,
             "block_loss": trained.loss,
             "compared": choosing.compared,
             "compared_images": choosing.teacher.images,
             "train_macs": trained.macs,
-            "choosing_macs": choosing.macs,
+            "choosing_macs": choosing.macs + swap_macs,
             "teacher_macs": trained.teacher_macs,
             "train_seconds": trained.seconds,
             "choosing_seconds": time.monotonic() - choosing_began,
@@ -202,9 +211,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             beta = str(context.settings.get("beta", self.settings.beta))
             if beta not in BETAS:
                 raise JobError(f"The trial's beta is {beta!r}: choose one of {', '.join(BETAS)}.")
-            self._start(model, family, teacher, context)
-            model.to(teacher.device)
             images = NoisedImages(teacher, *self._clean(teacher), context.seed)
+            started = self._start(model, family, images, context)
+            model.to(teacher.device)
             macs = family.cost(context.architecture).macs
             curve, joint = self.curve(model, context, log), self._joint(beta)
             bank = self._bank(images, context.output, context.seed)
@@ -213,7 +222,12 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 result = retrain(retraining, context.seed, curve)
             except Stopped as stopped:
                 return self._stopped(str(stopped), context, curve, began)
-            metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs, **curve.rungs}
+            metrics |= {
+                "loss": result.loss,
+                "train_seconds": result.seconds,
+                "train_macs": started + result.macs,
+                **curve.rungs,
+            }
             metrics["trained_images"] = float(result.images)
             how["micro_batch"] = result.micro_batch
         else:
@@ -285,9 +299,12 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             return None
         return AnswerBank(images, settings.bank, settings.bank_passes, settings.bank_memory * 2**30, folder, seed)
 
-    def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
-        """Give the student the weights that it inherits."""
-        inherit, state = self.settings.inherit, teacher.network.state_dict()
+    def _start(self, model: nn.Module, family: BlockFamily, images: NoisedImages, context: TrialContext) -> float:
+        """Give the student the weights that it inherits; return the multiply-accumulates that this takes."""
+        inherit, state = self.settings.inherit, images.teacher.network.state_dict()
+        if inherit == "teacher" and self.settings.importance == "taylor":
+            fill_fitting(model, state, taylor_importance(images))
+            return 3.0 * IMAGES * family.teacher_cost.macs
         if inherit == "teacher":
             fill_fitting(model, state)
         elif inherit != "nothing":
@@ -297,6 +314,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 supernet = self._kept_supernet(family, block, context.seed)
                 part = supernet.path_state(block.path(context.architecture))
                 model.get_submodule(family.block_path(block.name)).load_state_dict(part)
+        return 0.0
 
     def _supernet_file(self, family: BlockFamily, block: Block, seed: int) -> Path:
         settings = self.settings.supernet.model_dump_json(

@@ -43,6 +43,8 @@ class SupernetSettings(BaseModel):
         first_images: on which all candidates are compared, before the better half is compared on twice as many.
         candidates: compared at most; drawn at random where the block has more paths.
         front: cost/loss points that a trial returns, at most.
+        swap_images: noised images on which the paths of the front are judged once more, each in its place in the
+            teacher, by the network's prediction; 0: their losses are those of the block's own outputs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,12 +61,14 @@ class SupernetSettings(BaseModel):
     first_images: int = Field(default=16, ge=1)
     candidates: int = Field(default=2048, ge=2)
     front: int = Field(default=48, ge=2, le=256)
+    swap_images: int = Field(default=0, ge=0)
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "ours": {},  # the defaults below
     "paper": {
         "features": "teacher",
+        "importance": "norm",
         "beta": "cosine",
         "soft_target": 0.0,
         "bank": 0,
@@ -89,6 +93,8 @@ class BlockwiseSettings(Settings):
         inherit: where a student's weights start: the ``teacher``'s, as far as they fit (see `inherit`); the block
             ``supernet``'s, which the same machine has trained before; fresh blocks between the teacher's ``ends``
             (stem, time embedding, head); or ``nothing``.
+        importance: by which channels are kept where a layer of the student has fewer of them: to first order in the
+            teacher's loss (``taylor``, see `taylor_importance`), or by the ``norm`` of their weights.
         soft_target: part of the teacher's prediction in what the whole student learns to predict; 0 is the noise
             itself, as in the paper.
         bank: answers of the teacher that are held at once, see `AnswerBank`; used where its predictions are all that is
@@ -106,6 +112,7 @@ class BlockwiseSettings(Settings):
     beta: BetaName = "constant1"
     features: Features = "own"
     inherit: Inherit = "teacher"
+    importance: Literal["taylor", "norm"] = "taylor"
     soft_target: float = Field(default=1.0, ge=0, le=1)
     bank: int = Field(default=0, ge=0)
     bank_passes: int = Field(default=4, ge=1)

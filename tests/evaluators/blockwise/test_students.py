@@ -17,6 +17,7 @@ from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.evaluators.blockwise.forward_hooks import Call, block_loss
+from nni_diffnas.evaluators.blockwise.importance import taylor_importance
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
 from nni_diffnas.evaluators.blockwise.joint import JointLoss, Retraining
 from nni_diffnas.evaluators.blockwise.settings import Features
@@ -85,6 +86,26 @@ def test_of_fewer_channels_the_strongest_of_each_group_stay(family: BlockwiseUNe
     assert torch.equal(made[f"{block}.conv2.weight"], state[f"{block}.conv2.weight"][:, strong])
     assert torch.equal(made[f"{block}.time_emb_proj.weight"], state[f"{block}.time_emb_proj.weight"][strong])
     assert torch.equal(made[f"{block}.norm2.weight"], torch.ones(8))
+
+
+def test_channels_that_the_loss_needs_are_important_however_small_their_weights(family: BlockwiseUNetFamily) -> None:
+    teacher, block = TeacherPipeline(family), "mid_block.resnets.0."
+    clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    outgoing = teacher.network.get_parameter(f"{block}conv2.weight")
+    outgoing.data[:, 3] = 0.0
+    outgoing.data[:, 5] *= 10.0
+    found = taylor_importance(NoisedImages(teacher, clean, None, 0))
+    assert found.keys() == {n.removesuffix("conv2.weight") for n in teacher.network.state_dict() if "conv2.weight" in n}
+    channels = found[block]
+    assert channels.shape == (16,)
+    assert channels.argmin() == 3, "what goes nowhere does nothing"
+    assert channels.argmax() == 5
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    student = family.build(everywhere(family, width=0.5))
+    fill_fitting(student, teacher.network.state_dict(), {name: torch.arange(len(c)) for name, c in found.items()})
+    kept = student.get_parameter(f"{block}conv1.weight")
+    last_of_each_group = [2, 3, 6, 7, 10, 11, 14, 15]
+    assert torch.equal(kept, teacher.network.get_parameter(f"{block}conv1.weight")[last_of_each_group])
 
 
 def retraining(
