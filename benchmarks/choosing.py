@@ -70,10 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=[name for name, case in cases().items() if not case.latent], default="digits")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.13, help="of the teacher's training, in MACs")
+    parser.add_argument("--samples", type=int, default=1000, help="of the distance")
     parser.add_argument("--folder", type=Path, default=Path("runs/retraining"), help="keeps the teacher")
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     given = parser.parse_args(arguments)
-    case, journal = case_in(given.folder, given.case), Journal(given.journal)
+    case, journal = case_in(given.folder, given.case, given.share, given.samples), Journal(given.journal)
     pipeline, whole = trained(case, "teacher", tuple(case.unet["block_out_channels"]), 0, given.folder / given.case)
     family = BlockwiseUNetFamily(pipeline)
     teacher = family.teacher()
@@ -90,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             def make(kind: str = kind, seed: int = seed, architecture: Any = architecture) -> dict[str, Any]:
                 metrics = retrained(case, "output", seed, family, teacher, architecture)
                 kept = {name: metrics[name] for name in COLUMNS} | family.cost(architecture).as_metrics()
-                return {"case": given.case, "kind": kind, "seed": seed, "metrics": kept}
+                return {"case": given.case, "share": given.share, "kind": kind, "seed": seed, "metrics": kept}
 
-            key = fingerprint("chosen", *about, sorted(architecture.items()))
+            key = fingerprint("chosen", *about, given.share, given.samples, sorted(architecture.items()))
             results[kind].append(journal.once(key, make)["metrics"])
             print(f"{kind}, seed {seed}: {results[kind][-1]}", file=sys.stderr, flush=True)
     own = {**whole, **measured(evaluation(case, 1), teacher, teacher), **family.teacher_cost.as_metrics()}

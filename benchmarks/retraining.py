@@ -46,6 +46,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "bank of 1024, 2 passes": {**OUTPUT, "bank": 1024, "bank_passes": 2},
     "bank of 1024, 4 passes": {**OUTPUT, "bank": 1024, "bank_passes": 4},
     "bank of 4096, 4 passes": {**OUTPUT, "bank": 4096, "bank_passes": 4},
+    "channels by norm": {**OUTPUT, "importance": "norm"},
     "noise alone": {**OUTPUT, "soft_target": 0.0},
     "as in the paper": {"recipe": "paper"},
     "from scratch": {**OUTPUT, "soft_target": 0.0, "inherit": "nothing"},
@@ -101,10 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--case", choices=[name for name, case in cases().items() if not case.latent], default="digits")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.13, help="of the teacher's training, in MACs")
+    parser.add_argument("--samples", type=int, default=1000, help="of the distance")
     parser.add_argument("--folder", type=Path, default=Path("runs/retraining"), help="keeps the teacher")
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     given = parser.parse_args(arguments)
-    case, journal = case_in(given.folder, given.case), Journal(given.journal)
+    case, journal = case_in(given.folder, given.case, given.share, given.samples), Journal(given.journal)
     pipeline, whole = trained(case, "teacher", tuple(case.unet["block_out_channels"]), 0, given.folder / given.case)
     family = BlockwiseUNetFamily(pipeline)
     teacher = family.teacher()
@@ -116,20 +119,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for way in given.ways:
         found = []
         for seed in range(given.seeds):
-            key = fingerprint("retraining", given.case, own["train_macs"], sorted(architecture.items()), way, seed)
+            about = (own["train_macs"], sorted(architecture.items()), given.share, given.samples)
+            key = fingerprint("retraining", given.case, *about, way, seed)
 
             def make(way: str = way, seed: int = seed) -> dict[str, Any]:
                 metrics = retrained(case, way, seed, family, teacher, architecture)
                 kept = {name: metrics[name] for name in (*COLUMNS, "trained_images", "seconds")}
-                return {"case": given.case, "way": way, "seed": seed, "metrics": kept}
+                return {"case": given.case, "share": given.share, "way": way, "seed": seed, "metrics": kept}
 
             found.append(journal.once(key, make)["metrics"])
             print(f"{way}, seed {seed}: {found[-1]}", file=sys.stderr, flush=True)
         means = [shown([metrics[name] for metrics in found]) for name in COLUMNS]
         rows.append([way, len(found), *means])
     share = {"macs": cost.macs / of.macs, "params": cost.params / of.params}
-    report(["way", "seeds", *COLUMNS.values()], rows, {"benchmark": "retraining", "case": given.case, "student": share,
-                                                     "rows": rows})  # fmt: skip
+    body = {"benchmark": "retraining", "case": given.case, "share": given.share, "student": share, "rows": rows}
+    report(["way", "seeds", *COLUMNS.values()], rows, body)
 
 
 def shown(values: Sequence[float]) -> str:

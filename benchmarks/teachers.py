@@ -107,9 +107,16 @@ def cases() -> dict[str, Case]:
     }  # fmt: skip
 
 
-def case_in(folder: Path, name: str) -> Case:
-    """The case of this name; images that have to be made for it are made in the folder."""
+def case_in(folder: Path, name: str, share: float | None = None, samples: int | None = None) -> Case:
+    """The case of this name, with another part of the teacher's training and other samples for its students where they
+    are given; images that have to be made for it are made in the folder.
+    """
     case = cases()[name]
+    case = replace(
+        case,
+        student_share=case.student_share if share is None else share,
+        score_images=case.score_images if samples is None else samples,
+    )
     if case.data["source"] != "digits" and not Path(case.data["source"]).is_file():
         raise SystemExit(f"{case.data['source']} is missing: see the benchmarks' README for the data.")
     return replace(case, data={"source": str(averaged(folder, SHARED))}) if name == "cifar16" else case
