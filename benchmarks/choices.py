@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -35,12 +36,13 @@ import torch
 from cifar16 import averaged
 from reporting import report
 from scipy.stats import t
+from workers import finish
 
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
-from nni_diffnas.evaluators.training.compute import place, threads
+from nni_diffnas.evaluators.training.compute import autocast, place, threads
 from nni_diffnas.evaluators.training.denoising import Training, call_network
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.search_spaces.unet.network import UNet
@@ -88,32 +90,38 @@ RIVALS: Mapping[str, Mapping[str, Any]] = {
 }
 """Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level."""
 
+FEW_SKIPS: Mapping[str, Any] = {"skips": "level", "up_depth": "same"}
+LINEAR: Mapping[str, Any] = {"attention": ("linear", "softmax", "softmax")}
+SOFTMAX: Mapping[str, Any] = {"attention": ("softmax",) * 3}
+GATED: Mapping[str, Any] = {"blocks": ("gated",) * 3}
+
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
-    "gated, pool": {"blocks": ("gated",) * 3, "resample": "pool"},
-    "gated, pool, level, same": {"blocks": ("gated",) * 3, "resample": "pool", "skips": "level", "up_depth": "same"},
-    "gated, pool, level, same, linear": {
-        "blocks": ("gated",) * 3,
-        "resample": "pool",
-        "skips": "level",
-        "up_depth": "same",
-        "attention": ("linear", "softmax", "softmax"),
+    "gated, pool": {**GATED, "resample": "pool"},
+    "gated, pool, level, same": {**GATED, "resample": "pool", **FEW_SKIPS},
+    "gated, pool, level, same, linear": {**GATED, "resample": "pool", **FEW_SKIPS, **LINEAR},
+    "convnext 3, pool, level, same": {**CONVNEXT, "kernels": (3, 3, 3), "resample": "pool", **FEW_SKIPS},
+    "convnext 5, pool": {**CONVNEXT, "resample": "pool"},
+    "convnext 5, pool, level": {**CONVNEXT, "resample": "pool", "skips": "level"},
+    "convnext 5, pool, level, same": {**CONVNEXT, "resample": "pool", **FEW_SKIPS},
+    "convnext 7, pool, level, same": {**CONVNEXT, "kernels": (7, 7, 3), "resample": "pool", **FEW_SKIPS},
+    "pool, level, same": {"resample": "pool", **FEW_SKIPS},
+    "shuffle, level, same": {"resample": "shuffle", **FEW_SKIPS},
+    "shuffle, level, same, linear": {"resample": "shuffle", **FEW_SKIPS, **LINEAR},
+    "shuffle, level, same, softmax": {"resample": "shuffle", **FEW_SKIPS, **SOFTMAX},
+    "shuffle, level, same, softmax, thin": {"resample": "shuffle", **FEW_SKIPS, **SOFTMAX, "inner_width": 0.5},
+    "shuffle, level, same, softmax, thin, no middle": {
+        "resample": "shuffle",
+        **FEW_SKIPS,
+        **SOFTMAX,
+        "inner_width": 0.5,
+        "middle": "none",
     },
-    "convnext 3, pool, level, same": {
+    "convnext 3, pool, level, same, linear": {
         **CONVNEXT,
         "kernels": (3, 3, 3),
         "resample": "pool",
-        "skips": "level",
-        "up_depth": "same",
-    },
-    "convnext 5, pool": {**CONVNEXT, "resample": "pool"},
-    "convnext 5, pool, level": {**CONVNEXT, "resample": "pool", "skips": "level"},
-    "convnext 5, pool, level, same": {**CONVNEXT, "resample": "pool", "skips": "level", "up_depth": "same"},
-    "convnext 7, pool, level, same": {
-        **CONVNEXT,
-        "kernels": (7, 7, 3),
-        "resample": "pool",
-        "skips": "level",
-        "up_depth": "same",
+        **FEW_SKIPS,
+        **LINEAR,
     },
 }
 """Combinations of what may matter."""
@@ -160,20 +168,21 @@ def held_out_losses(evaluation: DiffusionEvaluation, model: torch.nn.Module) -> 
     clean = torch.from_numpy(np.ascontiguousarray(evaluation.images.pixels[chosen])).float() / 127.5 - 1.0
     alpha_bar, rng = recipe.noise_schedule().alpha_bar(), torch.Generator().manual_seed(1)
     times = torch.linspace(0, len(alpha_bar), 2 * LEVELS + 1)[1::2].long()
-    losses = []
+    losses, device = [], next(model.parameters()).device
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device):
         for step in times:
             a, b = alpha_bar[step].sqrt().float(), (1.0 - alpha_bar[step]).sqrt().float()
             drawn = torch.randn(clean.shape, generator=rng)
-            predicted = call_network(model, a * clean + b * drawn, step.expand(len(clean)), None)
+            noised = (a * clean + b * drawn).to(device)
+            predicted = call_network(model, noised, step.expand(len(clean)).to(device), None).float().cpu()
             losses.append((predicted - (a * drawn - b * clean)).square().mean().item())
     weights = recipe.weights(alpha_bar / (1.0 - alpha_bar))[times]
     return float((weights * torch.tensor(losses)).mean()), losses
 
 
-def measured(config: UNetConfig, seed: int, protocol: Protocol, source: Path) -> dict[str, Any]:
-    """One training and what it is worth."""
+def measured(name: str, config: UNetConfig, seed: int, protocol: Protocol, source: Path) -> dict[str, Any]:
+    """One training of the network of that name, and what it is worth."""
     training = protocol.recipe.model_dump(exclude_unset=True)
     evaluation = DiffusionEvaluation({"source": str(source)}, training=training, score_images=2000, curve_points=0)
     evaluation.prepare()
@@ -182,7 +191,8 @@ def measured(config: UNetConfig, seed: int, protocol: Protocol, source: Path) ->
     with threads(1):
         trained = evaluation.fit(model, TrialContext({}, Path(), seed, lambda metrics: None))
         loss, levels = held_out_losses(evaluation, model)
-        body = {"loss": loss, "levels": [float(f"{level:.5g}") for level in levels]}
+        body = {"network": name, "widths": config.widths, "seed": seed, **asdict(protocol)}
+        body |= {"loss": loss, "levels": [float(f"{level:.5g}") for level in levels]}
         body |= {"train_loss": trained.loss, "seconds": round(trained.seconds, 1)}
         if protocol.sampled:
             pixels = evaluation.generate(model, evaluation.settings.score_images, seed)
@@ -190,6 +200,7 @@ def measured(config: UNetConfig, seed: int, protocol: Protocol, source: Path) ->
             body["tint"] = [
                 float(v) for v in pixels.mean(axis=(0, 2, 3)) - evaluation.images.pixels.mean(axis=(0, 2, 3))
             ]
+    print(f"{name}, seed {seed}: {loss:.5f} {body.get('rfid', '')}", file=sys.stderr, flush=True)
     return body
 
 
@@ -240,7 +251,7 @@ class Study:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.journal = Journal(arguments.journal)
         self.configs = {name: scaled(changes, plan_of(BY_HAND).price[0]) for name, changes in EVERYTHING.items()}
-        self.trains = not arguments.only_report
+        self.trains, self.workers = not arguments.only_report, arguments.workers
         self.source = averaged(arguments.folder, arguments.data) if self.trains else Path()
 
     def make_equal_time(self, name: str) -> str:
@@ -257,24 +268,21 @@ class Study:
             self.configs[added] = replace(BY_HAND, **EVERYTHING[name], widths=widths)
         return added
 
-    def training(self, name: str, seed: int, protocol: Protocol) -> dict[str, Any] | None:
-        """The result of a training, made now unless only a report is wanted."""
-        config = self.configs[name]
-        what = (sorted(asdict(config).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint)
+    def key(self, name: str, seed: int, protocol: Protocol) -> str:
+        """Of a training in the journal."""
+        what = (sorted(asdict(self.configs[name]).items()), seed, protocol.recipe.budget, protocol.recipe.fingerprint)
         sampled = fingerprint(*what, SAMPLED)
-        key = sampled if protocol.sampled else fingerprint(*what, False)
-        if sampled in self.journal.records:  # the loss of a training that was sampled from, too, is the same
-            return self.journal.records[sampled]
-        if key not in self.journal.records and not self.trains:
-            return None
+        # The loss of a training that was sampled from, too, is the same.
+        return sampled if protocol.sampled or sampled in self.journal.records else fingerprint(*what, False)
 
-        def make() -> dict[str, Any]:
-            known = {"network": name, "widths": config.widths, "seed": seed, **asdict(protocol)}
-            found = measured(config, seed, protocol, self.source)
-            print(f"{name}, seed {seed}: {found['loss']:.5f} {found.get('rfid', '')}", file=sys.stderr, flush=True)
-            return {**known, **found}
-
-        return self.journal.once(key, make)
+    def train(self, names: Sequence[str], seeds: Sequence[int], protocol: Protocol) -> None:
+        """Make the trainings that are missing, seed by seed, so that an early report compares all."""
+        tasks = {
+            self.key(name, seed, protocol): partial(measured, name, self.configs[name], seed, protocol, self.source)
+            for seed, name in itertools.product(seeds, names)
+        }
+        if self.trains:
+            finish(self.journal, tasks, self.workers)
 
     def network(self, name: str) -> UNet:
         """An untrained network as trials place it in memory."""
@@ -284,8 +292,8 @@ class Study:
 
     def values(self, name: str, seeds: Sequence[int], protocol: Protocol, what: str) -> list[float]:
         """One metric of the trainings that are there."""
-        found = [self.training(name, seed, protocol) for seed in seeds]
-        return [row[what] for row in found if row is not None]
+        keys = [self.key(name, seed, protocol) for seed in seeds]
+        return [self.journal.records[key][what] for key in keys if key in self.journal.records]
 
 
 def against(own: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
@@ -299,9 +307,12 @@ def against(own: Sequence[float], other: Sequence[float]) -> tuple[float, float]
 
 def rates(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Held-out loss at each learning rate."""
-    rows = []
-    for name in ("by hand", "block: gated", "block: convnext 5, x3", "convnext 5, pool, level, same"):
-        found = [study.values(name, [0], Protocol(arguments.images, rate), "loss") for rate in RATES]
+    rows, names = [], ("by hand", "block: gated", "block: convnext 5, x3", "convnext 5, pool, level, same")
+    protocols = [Protocol(arguments.images, rate) for rate in RATES]
+    for protocol in protocols:
+        study.train(names, [0], protocol)
+    for name in names:
+        found = [study.values(name, [0], protocol, "loss") for protocol in protocols]
         rows.append([name, *(values[0] if values else math.nan for values in found)])
     return ["network", *(f"loss at {rate:g}" for rate in RATES)], rows
 
@@ -321,9 +332,7 @@ def screen(study: Study, arguments: argparse.Namespace) -> tuple[list[str], list
     protocol = Protocol(arguments.images, arguments.learning_rate)
     names = ["by hand", *arguments.confirm] if arguments.confirm else list(study.configs)[: arguments.networks]
     seeds = range(FRESH, FRESH + 4) if arguments.confirm else range(arguments.seeds)
-    if study.trains:  # seed by seed, so that an early report compares all
-        for seed, name in itertools.product(seeds, names):
-            study.training(name, seed, protocol)
+    study.train(names, seeds, protocol)
     hand = study.values("by hand", seeds, protocol, "loss")
     times = milliseconds({name: study.network(name) for name in names}, study.source) if study.trains else {}
     rows = []
@@ -346,9 +355,7 @@ def finalists(study: Study, arguments: argparse.Namespace) -> tuple[list[str], l
     for factor, count in ((1, 12), (4, 4)):
         protocol = Protocol(factor * arguments.images, arguments.learning_rate, sampled=True)
         seeds = range(FRESH, FRESH + count)
-        if study.trains:
-            for seed, name in itertools.product(seeds, names):
-                study.training(name, seed, protocol)
+        study.train(names, seeds, protocol)
         hand = study.values("by hand", seeds, protocol, "rfid")
         for name in names:
             own = study.values(name, seeds, protocol, "rfid")
@@ -369,6 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     parser.add_argument("--images", type=int, default=30_000, help="of a trial's training")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--workers", type=int, default=1, help="processes that train at once")
     parser.add_argument("--networks", type=int, default=len(EVERYTHING), help="of the screen, by hand included")
     parser.add_argument("--seeds", type=int, default=3, help="of the screen")
     parser.add_argument("--confirm", nargs="+", default=[], choices=list(EVERYTHING), help="these, on four fresh seeds")

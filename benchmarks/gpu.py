@@ -113,7 +113,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("../shared/data"), help="folder of the CIFAR-10 shards")
-    parser.add_argument("--seconds", type=float, default=180.0, help="of training with each recipe")
+    parser.add_argument("--seconds", type=float, default=180.0, help="of training with each recipe; 0: none")
     parser.add_argument("--batch", type=int, default=512, help="images a step, for the speed")
     parser.add_argument("--tiny", action="store_true", help="a test on a CPU")
     arguments = parser.parse_args()
@@ -141,9 +141,9 @@ def main() -> None:
     add(f"sampling, batch {batch}", sampling_rate(family, device, batch, repeats), 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = joined(arguments.root, folder, 60 if tiny else None)
+        source = joined(arguments.root, folder, 60 if tiny else None) if arguments.seconds else Path()
         score = {"score_images": 32, "sampler_steps": 2} if tiny else {"score_images": 2000, "sampler_steps": 10}
-        for recipe in ("rapid", "iddpm"):
+        for recipe in ("rapid", "iddpm") if arguments.seconds else ():
             (folder / recipe).mkdir()
             weights, seconds = arguments.root / "inception_768.npz", 1.0 if tiny else arguments.seconds
             metrics = recipe_score(recipe, source, weights, space, seconds, score, folder / recipe)

@@ -3,7 +3,8 @@
     python benchmarks/pays.py search --strategy DiffusionGuided --seed 0 --folder FOLDER
     python benchmarks/pays.py judge --folder FOLDER
 
-CIFAR-10 averaged 2x2 to 16x16, preset ``pixels16``, at most half of the default's MACs. A search trains 24 networks, by
+CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is), preset ``pixels16``, at most half of the default's
+MACs. A search trains 24 networks, by
 held-out loss and with halving, the default and those by hand among them. `judge` trains the winner of each search, the
 networks by hand, the new kind of network scaled to the budget without a search (``--new``), and the full default with
 fresh seeds, and compares their distances from images that no search has seen. The guided search of seed 0 counts; the
@@ -17,23 +18,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import multiprocessing
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from cifar16 import averaged
 from reporting import report
+from workers import finish
 
 from nni_diffnas.api.cost import Budget, Window
+from nni_diffnas.api.errors import TrialFailure
 from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import BY_HAND, REFERENCE, Objective, Trial, standing
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.results.intervals import contrast
 from nni_diffnas.searching.search import Search
@@ -45,9 +54,13 @@ STRATEGIES = ("RandomSearch", "RegularizedEvolution", "DiffusionGuided")
 COUNTS = ("DiffusionGuided", 0)
 """The search whose winner is judged with most seeds, fixed beforehand."""
 
+SAMPLED = "10 steps by log-SNR"
 OBJECTIVE = Objective("held_out_loss", "minimize")
 FRESH = 10_000
 """First seed of the judgement, far from those of searches."""
+
+
+Task = Callable[[], dict[str, Any]]
 
 
 class Pays:
@@ -55,52 +68,69 @@ class Pays:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.journal = given, Journal(given.journal)
-        self.family = find_plugin("spaces", "unet")(preset="pixels16")
+        self.family = find_plugin("spaces", "unet")(preset="pixels16", sample_size=given.size)
         self.budget = Budget({"macs": Window(max=self.family.cost(self.family.default).macs / 2)})
-        self.source = Path("cifar10_16.npz") if given.only_report else averaged(given.folder, given.data)
+        self.source = Path() if given.only_report else averaged(given.folder, given.data, given.size)
 
-    def evaluation(self, images: int) -> DiffusionEvaluation:
-        """How a network is trained and scored."""
-        training = {"images": images, "learning_rate": self.given.learning_rate}
-        options = {"training": training, "score_images": self.given.samples, "curve_images": 0, "loss_images": 512}
-        return DiffusionEvaluation({"source": str(self.source)}, **options)
-
-    def trained(
-        self, architecture: Architecture, seed: int, evaluation: DiffusionEvaluation, stage: str, **settings: Any
-    ) -> dict[str, Any] | None:
-        """Metrics of one training, made now unless only a report is wanted."""
-        recipe, space = evaluation.settings.training, self.family.space
-        what = (space.key_of(architecture), sorted(settings.items()), seed, recipe.budget, recipe.fingerprint)
-        key = fingerprint(stage, *what, evaluation.settings.score_images, evaluation.settings.loss_images)
-        if key not in self.journal.records and self.given.only_report:
-            return None
-
-        def make() -> dict[str, Any]:
-            evaluation.prepare()
-            with tempfile.TemporaryDirectory() as folder:
-                context = TrialContext(architecture, Path(folder), seed, settings=settings, family=self.family)
-                metrics = evaluation.evaluate(build_seeded(self.family, architecture, seed), context)
-            cost = self.family.cost(architecture).as_metrics()
-            return {"stage": stage, "architecture": architecture, "seed": seed, "metrics": {**metrics, **cost}}
-
-        metrics: dict[str, Any] = self.journal.once(key, make)["metrics"]
-        return metrics
+    def task(
+        self, architecture: Architecture, seed: int, stage: str, factor: int = 1, **settings: Any
+    ) -> tuple[str, Task]:
+        """Key and making of a training, ``factor`` times as long as a trial's; ``judge`` scores by held-out images."""
+        given = self.given
+        recipe = Recipe(images=factor * given.images, learning_rate=given.learning_rate)
+        what = (self.family.space.key_of(architecture), sorted(settings.items()), seed, recipe.budget)
+        key = fingerprint(stage, *what, recipe.fingerprint, given.size, given.samples, SAMPLED)
+        return key, partial(made, given, self.source, self.family, architecture, seed, stage, factor, settings)
 
     def searched(self, name: str, seed: int) -> list[Trial] | None:
         """The trials of one search, or ``None`` where it is not over and only a report is wanted."""
         strategy = find_plugin("strategies", name)(objective=OBJECTIVE, budget=self.budget, seed=seed, halving=3)
         search = Search(strategy, self.family.space, self.family, experiment=f"{name}-{seed}")
-        evaluation = self.evaluation(self.given.images)
         while len(search.own) < self.given.trials and (asked := search.ask(1)):
             architecture, settings = split_parameters(search.parameters(asked[0]))
             architecture = self.family.space.validate(architecture)
-            metrics = self.trained(architecture, seed, evaluation, "search", **settings)
-            if metrics is None:
+            key, make = self.task(architecture, seed, "search", **settings)
+            if key not in self.journal.records and self.given.only_report:
                 return None
-            ended = search.tell(asked[0].id, {**metrics, **standing(settings)})
-            said = f"{ended.origin.kind}: {metrics.get(OBJECTIVE.metric, 'stopped')}"
-            print(f"{name} {seed}, {len(search.own)}: {said}", file=sys.stderr, flush=True)
+            record = self.journal.once(key, make)
+            if "failure" in record:
+                ended, said = search.tell_failed(asked[0].id, record["failure"]), record["failure"]
+            else:
+                ended = search.tell(asked[0].id, {**record["metrics"], **standing(settings)})
+                said = record["metrics"].get(OBJECTIVE.metric, "stopped")
+            print(f"{name} {seed}, {len(search.own)}: {ended.origin.kind}: {said}", file=sys.stderr, flush=True)
         return search.own
+
+
+@cache
+def evaluation_of(rate: float, samples: int, images: int, source: Path, held_out: bool) -> DiffusionEvaluation:
+    """How networks are trained and scored; one for each process, which prepares it once."""
+    training = {"images": images, "learning_rate": rate}
+    options = {"training": training, "score_images": samples, "curve_images": 0, "loss_images": 512}
+    evaluation = DiffusionEvaluation({"source": str(source)}, **options)
+    return evaluation.held_out() if held_out else evaluation
+
+
+def made(
+    given: argparse.Namespace, source: Path, family: Family, architecture: Architecture, seed: int, stage: str,
+    factor: int, settings: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Metrics of one training, or why it failed."""
+    known = {"stage": stage, "architecture": architecture, "seed": seed}
+    evaluation = evaluation_of(given.learning_rate, given.samples, factor * given.images, source, stage == "judge")
+    evaluation.prepare()
+    with tempfile.TemporaryDirectory() as folder:
+        context = TrialContext(architecture, Path(folder), seed, settings=settings, family=family)
+        try:
+            metrics = evaluation.evaluate(build_seeded(family, architecture, seed), context)
+        except TrialFailure as failure:
+            return {**known, "failure": str(failure)}
+    return {**known, "metrics": {**metrics, **family.cost(architecture).as_metrics()}}
+
+
+def carried_out(given: argparse.Namespace, name: str, seed: int) -> None:
+    """One search, in a process of its own."""
+    Pays(given).searched(name, seed)
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
@@ -109,9 +139,9 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
     return sorted((trial for trial in scored if trial.origin.kind != REFERENCE), key=_loss)
 
 
-def found(trials: Sequence[Trial]) -> Trial:
-    """The best of those that are not by hand."""
-    return next(trial for trial in ranked(trials) if trial.origin.kind != BY_HAND)
+def found(trials: Sequence[Trial]) -> Trial | None:
+    """The best of those that are not by hand; ``None`` where all were stopped."""
+    return next((trial for trial in ranked(trials) if trial.origin.kind != BY_HAND), None)
 
 
 def trained(trial: Trial) -> float:
@@ -122,18 +152,20 @@ def trained(trial: Trial) -> float:
     return max(rungs, default=0) / 100
 
 
-def _loss(trial: Trial) -> float:
-    return float(trial.metrics[OBJECTIVE.metric])
+def _loss(trial: Trial | None) -> float:
+    return math.nan if trial is None else float(trial.metrics[OBJECTIVE.metric])
 
 
 def search(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Best losses of each search, and what it has trained."""
-    rows = []
-    for name in [given.strategy] if given.strategy else STRATEGIES:
-        for seed in [given.seed] if given.seed is not None else range(3):
-            trials = pays.searched(name, seed)
-            if trials is None:
-                continue
+    rows, names = [], [given.strategy] if given.strategy else STRATEGIES
+    asked = [(name, seed) for name in names for seed in ([given.seed] if given.seed is not None else range(3))]
+    if given.workers > 1 and not given.only_report:
+        with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(partial(carried_out, given), *zip(*asked, strict=True)))
+        pays = Pays(given)  # reads what they have written down
+    for name, seed in asked:
+        if (trials := pays.searched(name, seed)) is not None:
             hand = next(_loss(trial) for trial in ranked(trials) if trial.origin.kind == BY_HAND)
             after = [_loss(found(trials[:count])) for count in (12, len(trials))]
             best = after[-1]
@@ -151,18 +183,25 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     for name in STRATEGIES:
         for seed in range(3):
             trials = pays.searched(name, seed) if given.only_report or given.searches else None
-            if trials is not None and len(trials) == given.trials:
-                networks[f"{name} {seed}"] = found(trials).architecture
+            if trials is not None and len(trials) == given.trials and (winner := found(trials)):
+                networks[f"{name} {seed}"] = winner.architecture
     most = ("by hand: shallower and narrower", "new by hand", "default", f"{COUNTS[0]} {COUNTS[1]}")
-    rows = []
+    keys = dict[tuple[int, str], list[str]]()
+    tasks = dict[str, Task]()
     for factor, many in ((1, given.seeds), (4, 4)):
-        evaluation = pays.evaluation(factor * given.images).held_out()
-        scores: dict[str, list[float]] = {}
         for index in range(many):
             for name, architecture in networks.items():
                 if index < 4 or name in most:
-                    metrics = pays.trained(architecture, FRESH + index, evaluation, "judge")
-                    scores.setdefault(name, []).extend([] if metrics is None else [metrics["rfid"]])
+                    key, tasks[key] = pays.task(architecture, FRESH + index, "judge", factor)
+                    keys.setdefault((factor, name), []).append(key)
+    if not given.only_report:
+        finish(pays.journal, tasks, given.workers)
+    records, rows = pays.journal.records, []
+    for factor in (1, 4):
+        scores = dict[str, list[float]]()
+        for name in networks:
+            known = [records[key] for key in keys[factor, name] if key in records]
+            scores[name] = [record["metrics"]["rfid"] for record in known if "failure" not in record]
         told = {name: values for name, values in scores.items() if len(values) > 1}
         hands = {name: fmean(values) for name, values in told.items() if name.startswith("by hand")}
         for name, values in told.items():
@@ -180,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     parser.add_argument("--strategy", choices=STRATEGIES, help="of the search; unset: all")
     parser.add_argument("--seed", type=int, help="of the search; unset: 0, 1 and 2")
+    parser.add_argument("--size", type=int, choices=(16, 32), default=16, help="of the images, pixels")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train at once")
     parser.add_argument("--trials", type=int, default=24, help="of a search")
     parser.add_argument("--images", type=int, default=30_000, help="of a trial's training")
     parser.add_argument("--learning-rate", type=float, default=4e-3)
