@@ -107,16 +107,11 @@ def cases() -> dict[str, Case]:
     }  # fmt: skip
 
 
-def case_in(folder: Path, name: str, share: float | None = None, samples: int | None = None) -> Case:
-    """The case of this name, with another part of the teacher's training and other samples for its students where they
-    are given; images that have to be made for it are made in the folder.
+def case_in(folder: Path, name: str, **changes: float | None) -> Case:
+    """The case of this name, with those changes that are not ``None``; images that have to be made are made in the
+    folder.
     """
-    case = cases()[name]
-    case = replace(
-        case,
-        student_share=case.student_share if share is None else share,
-        score_images=case.score_images if samples is None else samples,
-    )
+    case = replace(cases()[name], **{field: value for field, value in changes.items() if value is not None})
     if case.data["source"] != "digits" and not Path(case.data["source"]).is_file():
         raise SystemExit(f"{case.data['source']} is missing: see the benchmarks' README for the data.")
     return replace(case, data={"source": str(averaged(folder, SHARED))}) if name == "cifar16" else case

@@ -77,6 +77,11 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 "evaluator.inherit 'nothing' with beta 'constant0' would leave stem and head untrained: "
                 "inherit the ends, or choose another beta."
             )
+        if self.settings.bank and self.settings.soft_target == 0:
+            raise JobError(
+                "evaluator.bank holds the teacher's predictions, of which nothing is learned with soft_target 0: leave "
+                "one of them out."
+            )
         self._teacher: TeacherPipeline | None = None
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..settings import Settings
+from ..training.recipe import Recipe
 
 __all__ = ["BETAS", "BlockwiseSettings", "Features", "Inherit", "SupernetSettings"]
 
@@ -64,6 +65,9 @@ class SupernetSettings(BaseModel):
     swap_images: int = Field(default=0, ge=0)
 
 
+BATCH = 16
+"""Images a step of a student: it starts from a teacher and sees few, so that many small steps serve it best."""
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "ours": {},  # the defaults below
     "paper": {
@@ -86,6 +90,7 @@ class BlockwiseSettings(Settings):
     Args:
         recipe: where all that is not given comes from: ``ours`` (the defaults below), or ``paper``, the ideas of arXiv
             2311.04950: plain noise and the teacher's features, by a growing beta.
+        training: of the students, in batches of 16 unless it says otherwise.
         supernet: training of the blocks.
         beta: course of the joint loss.
         features: whose a block of the student is fed with while it learns the teacher's outputs: the student's ``own``,
@@ -107,6 +112,7 @@ class BlockwiseSettings(Settings):
     """
 
     loss_images: int = Field(default=0, ge=0, le=0)
+    training: Recipe = Recipe(images=48_000, batch_size=BATCH)
     recipe: Literal["ours", "paper"] = "ours"
     supernet: SupernetSettings = SupernetSettings()
     beta: BetaName = "constant1"
@@ -127,6 +133,8 @@ class BlockwiseSettings(Settings):
             return given
         named = RECIPES.get(str(given.get("recipe")), {})
         filled = {**named, **given}
+        if isinstance(given.get("training"), Mapping):
+            filled["training"] = {"batch_size": BATCH, **given["training"]}
         if isinstance(given.get("supernet"), Mapping):
             filled["supernet"] = {**named.get("supernet", {}), **given["supernet"]}
         return filled

@@ -176,16 +176,11 @@ def test_shrink_is_one_command(tmp_path: Path) -> None:
         ["nni-diffnas", "shrink", "teacher", *arguments, "--workers", "2", "--port", str(free_port())],
         environment_of(tmp_path),
         tmp_path,
+        timeout=1200,
     )
     folder = tmp_path / "teacher-shrunk"
-    whole, student = (
-        json.loads(subprocess.run(
-            [sys.executable, "-c", DRAW.replace("print(image.size[0], ", "print("), str(pipeline), "pixels"],
-            check=True, capture_output=True, text=True,
-        ).stdout)
-        for pipeline in (tmp_path / "teacher", folder / "student")
-    )  # fmt: skip
-    assert student < whole
-    assert {
-        len(each["scores"]) for each in json.loads((folder / "verdict" / "verdict.json").read_text())["networks"]
-    } == {2}
+    assert (folder / "student" / "unet" / "config.json").is_file()
+    winner, teacher = json.loads((folder / "verdict" / "verdict.json").read_text())["networks"]
+    assert (winner["kind"], teacher["name"]) == ("winner", "teacher")
+    assert winner["cost"]["macs"] <= 0.6 * teacher["cost"]["macs"]
+    assert len(winner["scores"]) == len(teacher["scores"]) == 2

@@ -247,7 +247,8 @@ def test_the_papers_way_is_one_option() -> None:
     assert paper.importance == "norm"
     assert (paper.supernet.optimizer, paper.supernet.steps) == ("adam", 7)
     assert evaluation(recipe="paper", beta="linear").settings.beta == "linear"
-    ours = evaluation().settings
+    ours = BlockwiseEvaluation({"source": "digits"}, training={"images": 64}).settings
+    assert ours.training.batch_size == BlockwiseEvaluation({"source": "digits"}).settings.training.batch_size == 16
     assert (ours.soft_target, ours.supernet.optimizer) == (1.0, "muon")
 
 
@@ -267,6 +268,7 @@ def test_a_bank_saves_the_teacher_work(family: BlockwiseUNetFamily, tmp_path: Pa
         ({"training": {"images": 64, "prediction": "v"}}, "training.prediction"),
         ({"inherit": "nothing", "beta": "constant0"}, "untrained"),
         ({"beta": "quadratic"}, "quadratic"),
+        ({"bank": 64, "soft_target": 0.0}, "leave one of them out"),
         ({"supernet": {"choosing_share": 0.5}}, "choosing_share"),
     ],
 )
