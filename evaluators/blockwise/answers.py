@@ -66,16 +66,16 @@ class AnswerBank:
 
     def draw(self, count: int) -> Noised:
         """The next batch, with the teacher's predictions as ``answer``."""
-        if self._given == self.passes and not len(self._order):
-            self._filled = self._given = 0
-        if self._filled < len(self._times):
-            return self._ask(count)
-        while len(self._order) < count and self._given < self.passes:
-            self._order = torch.cat([self._order, torch.randperm(len(self._times), generator=self._generator)])
-            self._given += 1
-        rows, self._order = self._order[:count], self._order[count:]
-        noise, answer = (torch.from_numpy(self._rows[part, rows.numpy()]).float() for part in range(2))
-        return self.images.noised(self._chosen[rows], self._times[rows], noise, answer)
+        if self._filled == len(self._times):
+            while len(self._order) < count and self._given < self.passes:
+                self._order = torch.cat([self._order, torch.randperm(len(self._times), generator=self._generator)])
+                self._given += 1
+            if len(self._order) >= count:
+                rows, self._order = self._order[:count], self._order[count:]
+                noise, answer = (torch.from_numpy(self._rows[part, rows.numpy()]).float() for part in range(2))
+                return self.images.noised(self._chosen[rows], self._times[rows], noise, answer)
+            self._filled, self._order = 0, self._order[:0]  # what is left makes no whole batch
+        return self._ask(count)
 
     def _ask(self, count: int) -> Noised:
         """A fresh batch, which is kept as far as there is room."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..training.compute import autocast
+from ..training.compute import autocast, in_batches
 from .teacher_pipeline import NoisedImages
 
 __all__ = ["IMAGES", "INNER", "taylor_importance"]
@@ -29,15 +29,22 @@ def taylor_importance(images: NoisedImages) -> dict[str, Tensor]:
     Args:
         images: noised images, with their teacher on its device.
     """
-    teacher = images.teacher
+    teacher, drawn = images.teacher, images.draw(IMAGES)
+
+    def learn(start: int, stop: int) -> Tensor:
+        """Add the gradients of these images; return their errors."""
+        part = drawn.part(start, stop)
+        target = teacher.parameterisation.target(part.clean, part.noise, part.a, part.s)
+        with autocast(teacher.device):
+            prediction = teacher.predict(network, part.noised, part.times, part.condition)
+        errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+        errors.sum().backward()  # type: ignore[no-untyped-call]
+        return errors.detach()
+
     network = teacher.network.requires_grad_(True)
     try:
-        for _ in range(IMAGES // BATCH):
-            batch = images.draw(BATCH)
-            target = teacher.parameterisation.target(batch.clean, batch.noise, batch.a, batch.s)
-            with autocast(teacher.device):
-                prediction = teacher.predict(network, batch.noised, batch.times, batch.condition)
-            (prediction.float() - target).square().mean().backward()  # type: ignore[no-untyped-call]
+        for _ in in_batches(IMAGES, BATCH, learn):
+            pass
         change = {n: (p * p.grad).detach().abs() for n, p in network.named_parameters() if p.grad is not None}
     finally:
         for parameter in network.requires_grad_(False).parameters():
