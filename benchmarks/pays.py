@@ -10,8 +10,9 @@ networks by hand, the new kind of network scaled to the budget without a search 
 fresh seeds, and compares their distances from images that no search has seen. The guided search of seed 0 counts; the
 others show how much of it is luck.
 
-Every training goes to the journal at once. A search is the same for the same seed, so one that was killed, on another
-machine too, is replayed from the journal and goes on. ``--only-report`` reads the journal alone.
+Every training goes to the journal at once, with the device that it ran on: comparisons want one journal a device. A
+search is the same for the same seed, so one that was killed is replayed from the journal and goes on. ``--only-report``
+reads the journal alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from cifar16 import averaged
 from reporting import report
@@ -38,10 +39,11 @@ from nni_diffnas.api.errors import TrialFailure
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
-from nni_diffnas.api.trial import BY_HAND, REFERENCE, Objective, Trial, standing
+from nni_diffnas.api.trial import BY_HAND, REFERENCE, Objective, standing
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.evaluators.training.compute import choose_device, computing
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.results.intervals import contrast
@@ -63,6 +65,14 @@ FRESH = 10_000
 Task = Callable[[], dict[str, Any]]
 
 
+class Found(NamedTuple):
+    """A trial of a search; without metrics where it failed."""
+
+    origin: str
+    architecture: Architecture
+    metrics: Mapping[str, float]
+
+
 class Pays:
     """Space, budget and journal of one command."""
 
@@ -82,24 +92,35 @@ class Pays:
         key = fingerprint(stage, *what, recipe.fingerprint, given.size, given.samples, SAMPLED)
         return key, partial(made, given, self.source, self.family, architecture, seed, stage, factor, settings)
 
-    def searched(self, name: str, seed: int) -> list[Trial] | None:
-        """The trials of one search, or ``None`` where it is not over and only a report is wanted."""
+    def carry_out(self, name: str, seed: int) -> None:
+        """Make one search, or what is left of it; each of its trials is written down beside its training."""
         strategy = find_plugin("strategies", name)(objective=OBJECTIVE, budget=self.budget, seed=seed, halving=3)
         search = Search(strategy, self.family.space, self.family, experiment=f"{name}-{seed}")
         while len(search.own) < self.given.trials and (asked := search.ask(1)):
             architecture, settings = split_parameters(search.parameters(asked[0]))
             architecture = self.family.space.validate(architecture)
             key, make = self.task(architecture, seed, "search", **settings)
-            if key not in self.journal.records and self.given.only_report:
-                return None
             record = self.journal.once(key, make)
             if "failure" in record:
                 ended, said = search.tell_failed(asked[0].id, record["failure"]), record["failure"]
             else:
                 ended = search.tell(asked[0].id, {**record["metrics"], **standing(settings)})
                 said = record["metrics"].get(OBJECTIVE.metric, "stopped")
-            print(f"{name} {seed}, {len(search.own)}: {ended.origin.kind}: {said}", file=sys.stderr, flush=True)
-        return search.own
+            number, origin = len(search.own), ended.origin.kind
+            told = {"stage": "trial", "search": [name, seed], "number": number, "origin": origin, "training": key}
+            self.journal.once(fingerprint("trial", name, seed, number, key), lambda told=told: told)  # type: ignore[misc]
+            print(f"{name} {seed}, {number}: {origin}: {said}", file=sys.stderr, flush=True)
+
+    def trials(self, name: str, seed: int) -> list[Found]:
+        """What the journal has of a search, in order; the last search where there were several, of two versions."""
+        records, found = self.journal.records, dict[int, Found]()
+        for record in records.values():
+            if record["stage"] == "trial" and record["search"] == [name, seed]:
+                training = records[record["training"]]
+                trial = Found(record["origin"], training["architecture"], training.get("metrics", {}))
+                found = {number: each for number, each in found.items() if number < record["number"]}
+                found[record["number"]] = trial
+        return list(found.values())
 
 
 @cache
@@ -117,6 +138,7 @@ def made(
 ) -> dict[str, Any]:  # fmt: skip
     """Metrics of one training, or why it failed."""
     known = {"stage": stage, "architecture": architecture, "seed": seed}
+    known |= {"factor": factor, "device": computing(choose_device("auto"))["device"]}
     evaluation = evaluation_of(given.learning_rate, given.samples, factor * given.images, source, stage == "judge")
     evaluation.prepare()
     with tempfile.TemporaryDirectory() as folder:
@@ -130,46 +152,50 @@ def made(
 
 def carried_out(given: argparse.Namespace, name: str, seed: int) -> None:
     """One search, in a process of its own."""
-    Pays(given).searched(name, seed)
+    Pays(given).carry_out(name, seed)
 
 
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
+def ranked(trials: Sequence[Found]) -> list[Found]:
     """Candidates that have trained to their end, the best first."""
-    scored = [trial for trial in trials if OBJECTIVE.score(trial.metrics) is not None]
-    return sorted((trial for trial in scored if trial.origin.kind != REFERENCE), key=_loss)
+    scored = [trial for trial in trials if OBJECTIVE.metric in trial.metrics and trial.origin != REFERENCE]
+    return sorted(scored, key=loss_of)
 
 
-def found(trials: Sequence[Trial]) -> Trial | None:
+def winner_of(trials: Sequence[Found]) -> Found | None:
     """The best of those that are not by hand; ``None`` where all were stopped."""
-    return next((trial for trial in ranked(trials) if trial.origin.kind != BY_HAND), None)
+    return next((trial for trial in ranked(trials) if trial.origin != BY_HAND), None)
 
 
-def trained(trial: Trial) -> float:
+def trained(trial: Found) -> float:
     """Part of a whole training that a trial took: one that was stopped, up to the rung that stopped it."""
-    if OBJECTIVE.score(trial.metrics) is not None or trial.origin.kind == REFERENCE:
+    if OBJECTIVE.metric in trial.metrics:
         return 1.0
     rungs = [int(rung) for name in trial.metrics for metric, at, rung in [name.partition("@")] if at]
     return max(rungs, default=0) / 100
 
 
-def _loss(trial: Trial | None) -> float:
-    return math.nan if trial is None else float(trial.metrics[OBJECTIVE.metric])
+def loss_of(trial: Found | None) -> float:
+    """What a search selects by."""
+    return math.nan if trial is None else trial.metrics[OBJECTIVE.metric]
 
 
 def search(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Best losses of each search, and what it has trained."""
     rows, names = [], [given.strategy] if given.strategy else STRATEGIES
     asked = [(name, seed) for name in names for seed in ([given.seed] if given.seed is not None else range(3))]
-    if given.workers > 1 and not given.only_report:
-        with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(partial(carried_out, given), *zip(*asked, strict=True)))
-        pays = Pays(given)  # reads what they have written down
+    if not given.only_report:
+        if given.workers > 1:
+            with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+                list(pool.map(partial(carried_out, given), *zip(*asked, strict=True)))
+            pays = Pays(given)  # reads what they have written down
+        else:
+            for name, seed in asked:
+                pays.carry_out(name, seed)
     for name, seed in asked:
-        if (trials := pays.searched(name, seed)) is not None:
-            hand = next(_loss(trial) for trial in ranked(trials) if trial.origin.kind == BY_HAND)
-            after = [_loss(found(trials[:count])) for count in (12, len(trials))]
-            best = after[-1]
-            rows.append([name, seed, len(trials), *after, hand, best / hand, sum(map(trained, trials))])
+        if trials := pays.trials(name, seed):
+            hand = next(loss_of(trial) for trial in ranked(trials) if trial.origin == BY_HAND)
+            best, *_, half = (loss_of(winner_of(trials[:count])) for count in (len(trials), 12))
+            rows.append([name, seed, len(trials), half, best, hand, best / hand, sum(map(trained, trials))])
     return ["strategy", "seed", "trials", "best of 12", "best", "by hand", "best / by hand", "trainings"], rows
 
 
@@ -182,8 +208,8 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
         networks["new by hand"] = family.space.validate(given.new)
     for name in STRATEGIES:
         for seed in range(3):
-            trials = pays.searched(name, seed) if given.only_report or given.searches else None
-            if trials is not None and len(trials) == given.trials and (winner := found(trials)):
+            trials = pays.trials(name, seed)
+            if len(trials) == given.trials and (winner := winner_of(trials)):
                 networks[f"{name} {seed}"] = winner.architecture
     most = ("by hand: shallower and narrower", "new by hand", "default", f"{COUNTS[0]} {COUNTS[1]}")
     keys = dict[tuple[int, str], list[str]]()
@@ -191,7 +217,7 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     for factor, many in ((1, given.seeds), (4, 4)):
         for index in range(many):
             for name, architecture in networks.items():
-                if index < 4 or name in most:
+                if name in most or (index < 4 and not given.few):
                     key, tasks[key] = pays.task(architecture, FRESH + index, "judge", factor)
                     keys.setdefault((factor, name), []).append(key)
     if not given.only_report:
@@ -227,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=2000, help="of a distance")
     parser.add_argument("--seeds", type=int, default=12, help="of the networks that count")
     parser.add_argument("--new", type=json.loads, help="JSON: the new kind of network at the budget, by hand")
-    parser.add_argument("--searches", action="store_true", help="judge makes the searches that are missing")
+    parser.add_argument("--few", action="store_true", help="judge only the networks that count")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = {"search": search, "judge": judge}[given.stage](Pays(given), given)

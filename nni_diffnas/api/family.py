@@ -113,6 +113,14 @@ class Family(ABC):
         """
         return ()
 
+    def promise(self, architecture: Mapping[str, Value]) -> float:
+        """What is thought of a network before any is trained; only the order matters, more is better.
+
+        Strategies may start from promising networks. By default those that compute more promise more.
+        """
+        cost = self.cost(architecture)
+        return float(cost.macs or cost.params)
+
     @property
     def pipeline(self) -> Path | None:
         """Pipeline folder whose other parts (scheduler, autoencoder, text encoder) an exported network joins."""

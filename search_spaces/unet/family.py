@@ -149,6 +149,15 @@ class UNetFamily(Family):
         macs, params = prices_of(self.options, space, rows)
         return {"macs": macs, "params": params}
 
+    def promise(self, architecture: Mapping[str, Value]) -> float:
+        """Numbers that the levels carry from layer to layer: the sum of width times pixels.
+
+        Of 139 random networks on images of 16x16 pixels those that carried more were better: rank correlation with the
+        held-out loss -0.78, and -0.72 at equal MACs (docs/studies/2026-11-pays.md). Parameters at equal MACs: +0.35.
+        """
+        config = self.config(architecture)
+        return float(sum(width * config.side(level) ** 2 for level, width in enumerate(config.widths)))
+
     def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
         """The default uniformly narrower, shallower, thinner inside, or wider and deeper: see `by_hand.by_hand`."""
         return by_hand(within or self, budget)

@@ -37,11 +37,20 @@ _FULL = ("none", "linear")
 """Attention where softmax is too dear to be tried: at the full size of larger images."""
 
 
-def _preset(levels: int, **options: Any) -> dict[str, Any]:
-    """Options of a preset; one list holds for all levels."""
+def _preset(levels: int, widths: tuple[float, ...], wide: tuple[float, ...], **options: Any) -> dict[str, Any]:
+    """Options of a preset; one list holds for all levels.
+
+    Args:
+        levels: their number.
+        widths: factors of every level.
+        wide: factors of the first level beside these, so that it may be about as wide as the others. Of 139 random
+            networks its width decided the loss most by far (docs/studies/2026-11-pays.md): what an image's pixels are
+            carried in had better be wide, and the deeper levels thin.
+        **options: all others that have no default in `CHOICES`.
+    """
     per_level = {name: (CHOICES[name],) * levels for name in ("blocks", "kernels")}
-    for name in ("width_factors", "depths"):
-        per_level[name] = (options.pop(name),) * levels
+    per_level["width_factors"] = ((*widths, *wide), *(widths,) * (levels - 1))
+    per_level["depths"] = (options.pop("depths"),) * levels
     return {**CHOICES, "choices": "all", "num_classes": None, "scale_shift": True, **per_level, **options}
 
 
@@ -52,7 +61,8 @@ _EIGHT = _preset(
     learned_sigma=False,
     base_width=16,
     multipliers=(1, 2),
-    width_factors=(0.5, 1.0, 1.5, 2.0),
+    widths=(0.5, 1.0, 1.5, 2.0),
+    wide=(3.0, 4.0),
     width_multiple=8,
     depths=(1, 2, 3),
     attention=(_ANY, _ANY),
@@ -77,7 +87,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         learned_sigma=False,
         base_width=16,
         multipliers=(1, 2, 2),
-        width_factors=(0.5, 0.75, 1.0, 1.25, 1.5, 2.0),
+        widths=(0.5, 0.75, 1.0, 1.25, 1.5, 2.0),
+        wide=(3.0, 4.0),
         width_multiple=8,
         depths=(1, 2, 3),
         attention=(_MANY, _ANY, _ANY),
@@ -98,7 +109,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         learned_sigma=False,
         base_width=32,
         multipliers=(1, 2, 2),
-        width_factors=(0.5, 0.75, 1.0, 1.25, 1.5),
+        widths=(0.5, 0.75, 1.0, 1.25, 1.5),
+        wide=(2.0, 3.0),
         width_multiple=8,
         depths=(1, 2, 3),
         attention=(_FULL, _ANY, _ANY),
@@ -119,7 +131,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         learned_sigma=True,
         base_width=128,
         multipliers=(1, 2, 2, 2),
-        width_factors=(0.5, 0.75, 1.0, 1.25, 1.5),
+        widths=(0.5, 0.75, 1.0, 1.25, 1.5),
+        wide=(2.0,),
         width_multiple=32,
         depths=(1, 2, 3, 4),
         attention=(_FULL, _MANY, _ANY, _ANY),
@@ -140,7 +153,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         learned_sigma=True,
         base_width=192,
         multipliers=(1, 2, 3, 4),
-        width_factors=(0.25, 0.5, 0.75, 1.0, 1.25),
+        widths=(0.25, 0.5, 0.75, 1.0, 1.25),
+        wide=(1.5, 2.0),
         width_multiple=32,
         depths=(1, 2, 3, 4),
         attention=(_FULL, _MANY, _MANY, _ANY),
@@ -161,7 +175,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         learned_sigma=False,
         base_width=320,
         multipliers=(1, 2, 4, 4),
-        width_factors=(0.25, 0.5, 0.75, 1.0, 1.25),
+        widths=(0.25, 0.5, 0.75, 1.0, 1.25),
+        wide=(1.5, 2.0),
         width_multiple=32,
         depths=(1, 2, 3),
         attention=(_MANY, _MANY, _ANY, _ANY),

@@ -9,12 +9,14 @@ rows:
                the same look alike whichever label computes it. Where paths are too many or too long: how often each
                value occurs among the labels that share their list of values, and each pair of values along the edges
                (Weisfeiler-Lehman colours of iterations 0 and 1, Shervashidze et al. 2011, counted edge by edge)
+    numbers    of each label whose values are positive numbers, the logarithm: a width of 24 lies between 16 and 32
     known      what can be said before training: what other data sets suggest (`TaskPredictor`), and last the logarithms
                of costs (`CostModel`)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
@@ -63,6 +65,7 @@ class Features:
         drawn = encoding.one_hot(encoding.sample(512, np.random.default_rng(0)))
         # Two random architectures shall lie sqrt(2) apart, as two random values do on one label.
         self._scale = float(self.flow(drawn).var(0).sum().clamp_min(1e-12).rsqrt())
+        self._logarithms = self._find_logarithms(drawn)
 
     def _find_paths(self) -> list[list[tuple[int, ...]]]:
         """What `paths` says."""
@@ -87,6 +90,21 @@ class Features:
         # A kind's columns are products of values: count them as floats, which do not overflow on long paths.
         columns = sum(float(np.prod([float(len(self._through[i])) for i in listed[0]])) for listed in kinds.values())
         return list(kinds.values()) if columns <= _MAX_COLUMNS else []
+
+    def _find_logarithms(self, drawn: torch.Tensor) -> torch.Tensor:
+        """``d x L x V``: for each label of numbers, their logarithms, of mean 0 and deviation 1 among ``drawn``."""
+        found = []
+        for row, values in enumerate(self.encoding.space.choices.values()):
+            numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+            if len(values) == 1 or len(numbers) < len(values) or min(numbers) <= 0:
+                continue
+            logarithms = torch.tensor([math.log(value) for value in numbers])
+            of_value = torch.zeros(self.encoding.labels, self.encoding.width)
+            share = drawn[:, row, : len(values)].mean(0)
+            of_value[row, : len(values)] = logarithms - (share * logarithms).sum() / share.sum()
+            deviation = torch.einsum("nlv,lv->n", drawn, of_value).std()
+            found.append(of_value / deviation.clamp_min(1e-6))
+        return torch.stack(found) if found else torch.zeros(0, self.encoding.labels, self.encoding.width)
 
     def _find_edges(self, shared: list[int]) -> list[tuple[list[int], list[int]]]:
         row = {label: i for i, label in enumerate(self.encoding.space.labels)}
@@ -121,10 +139,14 @@ class Features:
             product = (product[..., :, None] * p[..., row, self._through[row]][..., None, :]).flatten(-2)
         return product
 
+    def numbers(self, p: torch.Tensor) -> torch.Tensor:
+        """``... x d`` logarithms of the labels that are numbers; 0, their mean, where a label is absent."""
+        return torch.einsum("...lv,dlv->...d", p, self._logarithms.to(p.dtype))
+
     def views(self, p: torch.Tensor) -> list[torch.Tensor]:
         """All views, in the order of the module's docstring; where nothing is known there is no last view."""
         known = [each(p) for each in self.known]
-        return [self.labels(p), self.flow(p), *([torch.cat(known, -1)] if known else [])]
+        return [self.labels(p), self.flow(p), self.numbers(p), *([torch.cat(known, -1)] if known else [])]
 
     def inputs(self, p: torch.Tensor) -> torch.Tensor:
         """``... x L x V`` matrices to the ``... x d`` float64 inputs of the surrogates: all views in a row."""

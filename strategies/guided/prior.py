@@ -5,7 +5,7 @@ hands on from its sources to its sinks,
 
     flow = mean over widths of log(1 + sum over paths of (product along the path of the gains of the values))
 
-Else the costs: of the networks that a budget admits, those that use it, and have many parameters for it. Else nothing.
+Else what the family says (`nni_diffnas.api.family.Family.promise`). Else nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
 
 from .features import Features
 
 __all__ = ["AnalyticFlow", "Prior"]
-
-_PLAIN = ("macs", "params")
 
 
 class AnalyticFlow:
@@ -76,16 +73,5 @@ class Prior:
             return found
         if self._family is None:
             return None
-        costs = [self._family.cost(architecture) for architecture in architectures]
-        columns = [column for name in _PLAIN if (column := _logarithms(costs, name)) is not None]
-        return np.sum(columns, axis=0) if columns else None
-
-
-def _logarithms(costs: Sequence[Cost], name: str) -> np.ndarray | None:
-    """Of one cost, of mean 0 and deviation 1; ``None`` where it is not stated or the same for all."""
-    values = np.array([cost.as_metrics().get(name, 0.0) for cost in costs], dtype=np.float64)
-    if not (values > 0).all() or np.ptp(values) == 0:
-        return None
-    logarithms = np.log(values)
-    scaled: np.ndarray = (logarithms - logarithms.mean()) / logarithms.std()
-    return scaled
+        promises = np.array([self._family.promise(architecture) for architecture in architectures], dtype=np.float64)
+        return promises if np.ptp(promises) > 0 else None

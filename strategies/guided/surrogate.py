@@ -30,8 +30,9 @@ def _kernel(features: Features) -> Any:
     """Sum of squared-exponential kernels, one for each view; a length scale for each column, but one for all the flow.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
-    can become alike; its prior is that of Hvarfner et al. 2024 (arXiv 2402.02229), with the mode where theirs has the
-    median, and narrower: a wide one lets few trials decide that a label does not matter.
+    can become alike. Architectures that differ in all labels, or are two deviations apart in all numbers, begin
+    correlated by exp(-1/2) in that view: length scales grow with the root of the dimension, as in Hvarfner et al. 2024
+    (arXiv 2402.02229).
     """
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import RBFKernel, ScaleKernel
@@ -44,9 +45,12 @@ def _kernel(features: Features) -> Any:
     for view, size in enumerate(sizes):
         if size == 0:
             continue
-        # The mode of LogNormal(m + s^2, s) is exp(m): long length scales, so that few trials say something of all.
-        # In the other views two random architectures lie about sqrt(2) apart.
-        mode, width = (math.sqrt(2) + 0.5 * math.log(size), 0.5) if view == 0 else (math.log(2), 0.7)
+        # The mode of LogNormal(m + s^2, s) is exp(m). One-hot rows that differ lie sqrt(2) apart, and so do two random
+        # architectures in the views that are neither labels nor numbers.
+        mode, width = {
+            0: (0.5 * math.log(2 * features.encoding.labels), 1.0),
+            2: (math.log(2) + 0.5 * math.log(size), 0.7),
+        }.get(view, (math.log(2), 0.7))
         prior = LogNormalPrior(mode + width**2, width)
         base = RBFKernel(
             ard_num_dims=None if view == 1 else size,  # the flow has many columns: one length scale for all
