@@ -34,7 +34,7 @@ from nni_diffnas.strategies import BlockwiseLocalSearch
 WAYS: dict[str, dict[str, Any]] = {
     "by default": {},
     "as in the paper": {"recipe": "paper"},
-    "from scratch": {"inherit": "nothing", "soft_target": 0.0},
+    "from scratch": {"inherit": "nothing", "beta": "constant1", "soft_target": 0.0},
     "from the supernet": {"inherit": "supernet"},
 }
 """How a student may be retrained: options of the evaluation."""

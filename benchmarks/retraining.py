@@ -36,7 +36,7 @@ from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.trial.run import build_seeded
 
 JOURNAL = Path(__file__).parent / "journals" / "retraining.jsonl"
-OUTPUT: Mapping[str, Any] = {"beta": "constant1", "soft_target": 1.0}
+OUTPUT: Mapping[str, Any] = {"beta": "constant1", "soft_target": 1.0, "bank": 0}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "output": OUTPUT,
     "own, half": {**OUTPUT, "beta": "half", "features": "own"},

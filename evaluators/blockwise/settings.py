@@ -115,7 +115,7 @@ class BlockwiseSettings(Settings):
     training: Recipe = Recipe(images=48_000, batch_size=BATCH)
     recipe: Literal["ours", "paper"] = "ours"
     supernet: SupernetSettings = SupernetSettings()
-    beta: BetaName = "constant1"
+    beta: BetaName = "half"
     features: Features = "own"
     inherit: Inherit = "teacher"
     importance: Literal["taylor", "norm"] = "taylor"

@@ -249,7 +249,7 @@ def test_the_papers_way_is_one_option() -> None:
     assert evaluation(recipe="paper", beta="linear").settings.beta == "linear"
     ours = BlockwiseEvaluation({"source": "digits"}, training={"images": 64}).settings
     assert ours.training.batch_size == BlockwiseEvaluation({"source": "digits"}).settings.training.batch_size == 16
-    assert (ours.soft_target, ours.supernet.optimizer) == (1.0, "muon")
+    assert (ours.beta, ours.features, ours.soft_target, ours.supernet.optimizer) == ("half", "own", 1.0, "muon")
 
 
 def test_a_bank_saves_the_teacher_work(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
