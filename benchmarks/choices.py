@@ -83,12 +83,15 @@ RIVALS: Mapping[str, Mapping[str, Any]] = {
     "skips: added": {"skips": "added"},
     "skips: level, up_depth: same": {"skips": "level", "up_depth": "same"},
     "skips: added, up_depth: same": {"skips": "added", "up_depth": "same"},
+    "wide": {"widths": (32, 16, 16)},
     "attention: none": {"attention": ("none",) * 3},
     "attention: linear at 8": {"attention": ("none", "linear", "softmax")},
     "attention: linear at 16": {"attention": ("linear", "softmax", "softmax")},
     "attention: softmax at 16": {"attention": ("softmax",) * 3},
 }
-"""Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level."""
+"""Name to what differs from by hand; ``up_depth: one`` equals ``same`` at one block a level. ``wide`` is stock, with
+most of the width at 16x16 pixels.
+"""
 
 FEW_SKIPS: Mapping[str, Any] = {"skips": "level", "up_depth": "same"}
 LINEAR: Mapping[str, Any] = {"attention": ("linear", "softmax", "softmax")}
@@ -116,6 +119,20 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
         "inner_width": 0.5,
         "middle": "none",
     },
+    "wide: shuffle, level, same, thin": {
+        "widths": (40, 24, 24),
+        "resample": "shuffle",
+        **FEW_SKIPS,
+        "inner_width": 0.5,
+    },
+    "wide: convnext 3, x2, shuffle, level, same": {
+        "widths": (48, 32, 32),
+        **CONVNEXT,
+        "kernels": (3, 3, 3),
+        "expansion": 2,
+        "resample": "shuffle",
+        **FEW_SKIPS,
+    },
     "convnext 3, pool, level, same, linear": {
         **CONVNEXT,
         "kernels": (3, 3, 3),
@@ -124,7 +141,7 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
         **LINEAR,
     },
 }
-"""Combinations of what may matter."""
+"""Combinations of what may matter; ``wide`` in proportions of their own, most of the width at 16x16 pixels."""
 
 
 EVERYTHING = {**RIVALS, **TOGETHER}
@@ -148,9 +165,11 @@ class Protocol:
 def scaled(changes: Mapping[str, Any], macs: int) -> UNetConfig:
     """By hand with these changes, its widths scaled together to ``macs``.
 
-    Widths are multiples of four; of those within the tolerance, those whose proportions are nearest to those by hand.
+    Widths are multiples of four; of those within the tolerance, those whose proportions are nearest to those by hand,
+    or to the ``widths`` of the changes.
     """
-    base, wanted = replace(BY_HAND, **changes), np.log(BY_HAND.widths)
+    base = replace(BY_HAND, **changes)
+    wanted = np.log(base.widths)
 
     def bent(widths: Sequence[int]) -> float:
         return float(np.std(np.log(widths) - wanted))

@@ -1,11 +1,14 @@
-"""What could be thought of a UNet before it is trained, against what a training said: rank correlations.
+"""What could be thought of a UNet before it is trained, against what a training said: rank correlations and effects.
 
     python benchmarks/priors.py
 
-Over the networks of ``journals/choices.jsonl`` (see ``choices.py``), all of about the same MACs, each trained once at
-one learning rate: parameters; channels, summed over the levels; residual layers; and the flow of the plan, the sum over
-its residual layers of log(1 + product of 0.5 k sqrt(C) over the convolutions in a row). They differ from one network in
-a few choices, and are no random draw of the space.
+Over the random networks of ``journals/unet_table.jsonl`` (see ``unet_table.py``), each trained once. Ranked by: MACs;
+parameters; what the levels carry (`nni_diffnas.api.family.Family.promise`); channels, summed over the levels; residual
+layers; and the flow of the plan, the sum over its residual layers of log(1 + product of 0.5 k sqrt(C) over the
+convolutions in a row). At equal MACs: the partial rank correlation.
+
+Then what each value of a choice changes: a ridge regression of the logarithm of the loss on all values and on log MACs,
+judged by ten-fold cross-validation.
 """
 
 from __future__ import annotations
@@ -13,16 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from choices import BY_HAND, EVERYTHING, JOURNAL
+import numpy as np
+from numpy.typing import ArrayLike
 from reporting import report
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from unet_table import JOURNAL
 
-from nni_diffnas.search_spaces.unet.plan import Plan, plan_of
+from nni_diffnas.api.space import Architecture
+from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.plan import Plan
 from nni_diffnas.search_spaces.unet.residuals import ConvNeXt
 
 
@@ -43,30 +51,70 @@ def flow(plan: Plan) -> float:
     return total
 
 
-PRIORS: dict[str, Callable[[Plan, Any], float]] = {
-    "parameters": lambda plan, record: plan.price[1],
-    "channels": lambda plan, record: sum(record["widths"]),
-    "residual layers": lambda plan, record: sum(len(block.residuals) for block in plan.blocks),
-    "flow of the plan": lambda plan, record: flow(plan),
+PRIORS: dict[str, Callable[[UNetFamily, Architecture], float]] = {
+    "MACs": lambda family, chosen: family.cost(chosen).macs,
+    "parameters": lambda family, chosen: family.cost(chosen).params,
+    "carried": lambda family, chosen: family.promise(chosen),
+    "channels": lambda family, chosen: sum(family.config(chosen).widths),
+    "residual layers": lambda family, chosen: sum(len(block.residuals) for block in family.plan(chosen).blocks),
+    "flow of the plan": lambda family, chosen: flow(family.plan(chosen)),
 }
+
+
+def at_equal(values: ArrayLike, losses: ArrayLike, macs: ArrayLike) -> float:
+    """Partial rank correlation of values and losses."""
+    left, right = (
+        ranks - np.polyval(np.polyfit(rankdata(macs), ranks, 1), rankdata(macs))
+        for ranks in (rankdata(values), rankdata(losses))
+    )
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def effects(family: UNetFamily, networks: Sequence[Architecture], losses: ArrayLike) -> tuple[list[list[Any]], float]:
+    """Rows of label, value, networks that have it and per cent of the loss; variance explained."""
+    columns, names = [], []
+    for label, values in family.space.choices.items():
+        for value in values:
+            has = np.array([chosen.get(label) == value for chosen in networks], dtype=np.float64)
+            if has.any():
+                columns.append(has)
+                names.append((label, value, int(has.sum())))
+    macs = np.log([family.cost(chosen).macs for chosen in networks])
+    inputs, targets = np.column_stack([*columns, macs - macs.mean()]), np.log(np.asarray(losses))
+    fitted = RidgeCV(alphas=np.logspace(-2, 2, 20)).fit(inputs, targets)
+    folds = KFold(10, shuffle=True, random_state=0)
+    predicted = cross_val_predict(Ridge(alpha=fitted.alpha_), inputs, targets, cv=folds)
+    explained = 1.0 - float(np.square(predicted - targets).mean() / targets.var())
+    rows = [[*name, 100 * float(by)] for name, by in zip(names, fitted.coef_, strict=False)]
+    return sorted(rows, key=lambda row: -abs(row[3])), explained
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--journal", type=Path, default=JOURNAL)
-    parser.add_argument("--learning-rate", type=float, default=0.004)
+    parser.add_argument("--effects", type=int, default=12, help="so many of the largest")
     given = parser.parse_args()
-    records = [json.loads(line) for line in given.journal.read_text().splitlines()]
-    records = [r for r in records if r.get("network") in EVERYTHING and r["learning_rate"] == given.learning_rate]
-    first = {r["network"]: r for r in reversed(records)}
-    losses = [r["loss"] for r in first.values()]
-    plans = [plan_of(replace(BY_HAND, widths=tuple(r["widths"]), **EVERYTHING[r["network"]])) for r in first.values()]
+    family = UNetFamily("pixels16")
+    records = [json.loads(line) for line in given.journal.read_text(encoding="utf-8").splitlines()]
+    networks = [family.space.validate(record["architecture"]) for record in records]
+    losses = np.array([record["metrics"]["held_out_loss"] for record in records])
+    macs = [family.cost(chosen).macs for chosen in networks]
     rows = []
     for name, prior in PRIORS.items():
-        found = spearmanr([prior(plan, r) for plan, r in zip(plans, first.values(), strict=True)], losses)
-        rows.append([name, -float(found.statistic), float(found.pvalue)])
-    body = {"benchmark": "priors", "networks": len(losses), "spearman": {row[0]: row[1] for row in rows}}
-    report(["prior", "Spearman with -loss", "p"], rows, body)
+        values = [prior(family, chosen) for chosen in networks]
+        alike = -at_equal(values, losses, macs) if name != "MACs" else None
+        rows.append([name, -float(spearmanr(values, losses).statistic), alike])
+    report(
+        ["prior", "Spearman with -loss", "at equal MACs"],
+        rows,
+        {"benchmark": "priors", "networks": len(networks), "rows": rows},
+    )
+    found, explained = effects(family, networks, losses)
+    found = found[: given.effects]
+    print(
+        f"\nEffects on the loss; the regression explains {explained:.0%} of the variance of networks it has not seen."
+    )
+    report(["label", "value", "networks", "%"], found, {"benchmark": "effects", "explained": explained, "rows": found})
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
     python benchmarks/unet_table.py --folder FOLDER --output unets.npz
 
 CIFAR-10 averaged 2x2 to 16x16, preset ``pixels16``: 150 networks of at most half of the default's MACs, drawn by
-`sample_within` before any search, each trained once on 15,000 images: held-out loss, distance, MACs, parameters. The
-table is of the form that README.md describes; a choice that does not exist for a network has its first value there.
+`sample_within` before any search and listed in a file, each trained once on 15,000 images: held-out loss, distance,
+MACs, parameters. The table is of the form that README.md describes; a choice that does not exist for a network has its
+first value there. ``benchmarks/data/unets_cifar10_16.npz`` holds the 139 that an H200 came to train in bf16.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,14 +27,17 @@ JOURNAL = Path(__file__).parent / "journals" / "unet_table.jsonl"
 METRICS = ("held_out_loss", "rfid", "macs", "params")
 
 
-def drawn(pays: Pays, count: int) -> list[Architecture]:
-    """``count`` different networks within the budget, the same every time."""
-    rng, found = np.random.default_rng(0), dict[str, Architecture]()
-    key = pays.family.space.key_of
-    while len(found) < count:
-        each = sample_within(pays.family, pays.budget, rng, accept=lambda architecture: key(architecture) not in found)
-        found[key(each)] = each
-    return list(found.values())
+def listed(pays: Pays, path: Path, count: int) -> list[Architecture]:
+    """``count`` different networks within the budget, from their file where there is one; the space may have grown."""
+    if not path.exists():
+        rng, found = np.random.default_rng(0), dict[str, Architecture]()
+        key = pays.family.space.key_of
+        while len(found) < count:
+            each = sample_within(pays.family, pays.budget, rng, accept=lambda a: key(a) not in found)
+            found[key(each)] = each
+        rows = [{**pays.family.cost(each).as_metrics(), "architecture": dict(each)} for each in found.values()]
+        path.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
+    return [pays.family.space.validate(row["architecture"]) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     given.size = 16
     pays = Pays(given)
-    networks = drawn(pays, given.networks)
+    networks = listed(pays, given.journal.with_name(f"{given.journal.stem}_networks.json"), given.networks)
     tasks = [pays.task(each, seed, "table") for seed, each in enumerate(networks)]
     if not given.only_report:
         finish(pays.journal, dict(tasks), given.workers)

@@ -205,6 +205,7 @@ def _fitting(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
         found["attention"] = tuple(
             tuple(value for value in values if value != "linear") for values in options["attention"]
         )
+        found["width_factors"] = (options["width_factors"][-1],) * levels
     elif isinstance(size, int) and (size < _SMALLEST_PATCHED or size % (2 << (levels - 1))):
         found["patch"] = (1,)
     found = {name: values for name, values in found.items() if name not in overrides}

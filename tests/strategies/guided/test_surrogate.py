@@ -1,11 +1,16 @@
 """What the surrogates of `DiffusionGuided` see, and the closed form of the acquisition."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
+from scipy.stats import spearmanr
 
-from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family
+from nni_diffnas.api.space import Space
+from nni_diffnas.search_spaces import MobileNetV3Family, NASBench201Family, UNetFamily
 from nni_diffnas.strategies.guided.acquisition import Acquisition
 from nni_diffnas.strategies.guided.cost_model import CostModel
 from nni_diffnas.strategies.guided.encoding import Encoding
@@ -80,3 +85,43 @@ def test_surrogates_see_the_costs_once_they_are_known() -> None:
     assert seen.shape[1] == blind + 2
     macs = np.log([FAMILY.cost(a).macs for a in ENCODING.architectures(drawn)])
     assert np.corrcoef(seen[:, blind].numpy(), macs)[0, 1] > 0.98
+
+
+def test_numbers_are_standard_logarithms_and_an_absent_one_is_the_mean() -> None:
+    choices = {"kind": ("plain", "wide"), "width": (8, 16, 32), "use": (False, True), "from_zero": (0, 1), "one": (4,)}
+    encoding = Encoding(Space(choices, conditions={"width": (("kind", ("wide",)),)}))
+    numbers = Features(encoding).numbers(encoding.one_hot(encoding.sample(4000, np.random.default_rng(1)))).numpy()
+    assert numbers.shape == (4000, 1), "of widths alone"
+    assert numbers.mean() == pytest.approx(0.0, abs=0.05)
+    assert numbers.std() == pytest.approx(1.0, abs=0.05)
+    architectures = [{"kind": "wide", "width": width, "use": True, "from_zero": 0, "one": 4} for width in (8, 16, 32)]
+    plain = {"kind": "plain", "use": True, "from_zero": 0, "one": 4}
+    narrow, middle, wide, absent = Features(encoding).numbers(
+        encoding.one_hot(encoding.indices([*architectures, plain]))
+    )[:, 0]
+    assert absent == 0.0
+    assert narrow < middle < wide
+    assert middle - narrow == pytest.approx(float(wide - middle), rel=1e-4)
+
+
+@pytest.mark.parametrize(("trained", "least"), [(12, 0.5), (30, 0.75)])
+def test_few_trained_unets_tell_how_others_rank(trained: int, least: float) -> None:
+    """Networks that were really trained, by the file that `benchmarks/unet_table.py` keeps; means of five draws."""
+    journal = Path(__file__).parents[3] / "benchmarks" / "journals" / "unet_table.jsonl"
+    records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    scores = np.array([-record["metrics"]["held_out_loss"] for record in records])
+    family = UNetFamily("pixels16")
+    encoding = Encoding(family.space)
+    features = Features(encoding, family.cuts)
+    features.known.append(CostModel(features, family, ["macs", "params"]).standard)
+    rows = encoding.one_hot(encoding.indices([record["architecture"] for record in records]))
+    agreements = []
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(records))
+        known, others = order[:trained], order[trained:]
+        targets = torch.from_numpy((scores[known] - scores[known].mean()) / scores[known].std())
+        model = fit_gp(features, rows[known], targets, seed)
+        with torch.no_grad():
+            believed = model.posterior(features.inputs(rows[others])).mean[:, 0].numpy()
+        agreements.append(spearmanr(believed, scores[others]).statistic)
+    assert np.mean(agreements) > least, agreements
