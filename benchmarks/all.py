@@ -38,6 +38,18 @@ BENCHMARKS = (
         "blockwise", "--quick --seeds 1 --only local, --folder {folder}/blockwise", "--folder {folder}/blockwise"
     ),
     Benchmark(
+        "retraining",
+        "--case quick --teacher-images 640 --samples 70 --seeds 1 --ways output --folder {folder}/retraining "
+        "--journal {folder}/retraining.jsonl",
+        "--folder {folder}/retraining",
+    ),
+    Benchmark(
+        "choosing",
+        "--case quick --teacher-images 640 --samples 70 --seeds 1 --folder {folder}/choosing "
+        "--journal {folder}/choosing.jsonl",
+        "--folder {folder}/choosing",
+    ),
+    Benchmark(
         "convergence", "--steps 40 --seeds 1 --log {folder}/convergence.jsonl", "--log {folder}/convergence.jsonl"
     ),
     Benchmark(

@@ -10,7 +10,7 @@ from typing import Any
 
 from .api.errors import JobError
 
-__all__ = ["check_parts", "load_part", "read_index", "refuse_links", "tell_of_code", "variant_of"]
+__all__ = ["check_parts", "load_part", "name_plainly", "read_index", "refuse_links", "tell_of_code", "variant_of"]
 
 WRAPPERS = {
     "_orig_mod.": "torch.compile wraps a network so: save the one inside, model._orig_mod",
@@ -30,6 +30,24 @@ def variant_of(folder: Path) -> str | None:
                 return None
             found.add(inner[0].split("-")[0])
     return min(found, default=None)
+
+
+def name_plainly(folder: Path) -> None:
+    """Give the weights of a pipeline's parts that are there as a variant alone the names of plain ones.
+
+    One part of a pipeline without a variant (a UNet that was put into it, say) makes diffusers want all parts so.
+    """
+    for part in folder.iterdir():
+        variant = variant_of(part) if part.is_dir() else None
+        if variant is None:
+            continue
+        for file in part.iterdir():
+            plain = file.name.replace(f".{variant}.", ".").replace(f".{variant}-", "-")
+            if plain != file.name:
+                if file.suffix == ".json":  # the list of shards names them, too
+                    text = file.read_text(encoding="utf-8")
+                    file.write_text(text.replace(f".{variant}-", "-"), encoding="utf-8")
+                file.rename(part / plain)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

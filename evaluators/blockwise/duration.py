@@ -12,7 +12,7 @@ from torch import nn
 from nni_diffnas.api.blocks import Block, BlockFamily
 
 from ..training.recipe import Recipe
-from .joint import retrain
+from .joint import JointLoss, Retraining, retrain
 from .settings import BETAS, BlockwiseSettings, SupernetSettings
 from .supernet import mean_macs
 from .teacher_pipeline import NoisedImages, TeacherPipeline
@@ -50,7 +50,8 @@ def forecast_seconds(
     def timed(steps: int) -> Any:
         changed = {"images": None, "seconds": None, "steps": steps, "reports": 1}
         few: Recipe = recipe.model_copy(update=changed)
-        return retrain(student, macs, teacher, images, few, BETAS["linear"], 0, _silent, settings.soft_target)
+        joint = JointLoss(BETAS["half"], settings.soft_target, settings.features)
+        return retrain(Retraining(student, macs, teacher, images, few, joint), 0, _silent)
 
     timed(1)
     measured = timed(4)

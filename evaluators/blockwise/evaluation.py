@@ -27,12 +27,15 @@ from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
 from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
+from .answers import AnswerBank
 from .choosing import compare, front_of
 from .duration import forecast_seconds
+from .importance import IMAGES, taylor_importance
 from .inherit import ends_of, fill_fitting
-from .joint import retrain
+from .joint import JointLoss, Retraining, retrain
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
+from .swapping import swapped_losses
 from .teacher_pipeline import NoisedImages, TeacherPipeline, weights_hash
 
 __all__ = ["BlockwiseEvaluation"]
@@ -74,12 +77,18 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 "evaluator.inherit 'nothing' with beta 'constant0' would leave stem and head untrained: "
                 "inherit the ends, or choose another beta."
             )
+        if self.settings.bank and self.settings.soft_target == 0:
+            raise JobError(
+                "evaluator.bank holds the teacher's predictions, of which nothing is learned with soft_target 0: leave "
+                "one of them out."
+            )
         self._teacher: TeacherPipeline | None = None
 
     @property
     def protocol(self) -> str:
         """That of the scores, and what the students are trained with."""
-        options = self.settings.model_dump(mode="json", include={"supernet", "inherit", "soft_target", "prompts"})
+        named = {"supernet", "features", "inherit", "importance", "soft_target", "bank", "bank_passes", "prompts"}
+        options = self.settings.model_dump(mode="json", include=named)
         return f"{super().protocol}/blockwise {fingerprint(sorted(options.items()))[:8]}"
 
     def check(self, family: Family) -> None:
@@ -163,21 +172,28 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         choosing = compare(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
         self._keep_supernet(supernet, family, block, context.seed)
+        losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())
+        if settings.swap_images:
+            with autocast(teacher.device):
+                path, batch = family.block_path(block.name), images.draw(settings.swap_images)
+                losses, variance = swapped_losses(teacher, path, supernet, [s.path for s in front], batch), 1.0
+        swap_macs = settings.swap_images * (family.teacher_cost.macs * (1 + len(front)))
+        swap_macs += settings.swap_images * sum(block.cost(scored.path).macs for scored in front)
         rows = []
-        for scored in front:
+        for scored, loss in zip(front, losses, strict=True):
             cost = block.cost(scored.path)
             latency = -1.0 if cost.latency_ms is None else cost.latency_ms
-            rows.append([cost.macs, cost.params, latency, round(scored.loss, 8), *scored.path])
+            rows.append([cost.macs, cost.params, latency, round(loss, 8), *scored.path])
         return {
             UNRANKED: 1,
             "front": rows,
-            "teacher_loss": choosing.teacher.loss,
-            "output_variance": float(torch.stack(trained.variances).mean()),
+            "teacher_loss": next(loss for s, loss in zip(front, losses, strict=True) if s.path == block.teacher),
+            "output_variance": variance,
             "block_loss": trained.loss,
             "compared": choosing.compared,
             "compared_images": choosing.teacher.images,
             "train_macs": trained.macs,
-            "choosing_macs": choosing.macs,
+            "choosing_macs": choosing.macs + swap_macs,
             "teacher_macs": trained.teacher_macs,
             "train_seconds": trained.seconds,
             "choosing_seconds": time.monotonic() - choosing_began,
@@ -200,16 +216,23 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             beta = str(context.settings.get("beta", self.settings.beta))
             if beta not in BETAS:
                 raise JobError(f"The trial's beta is {beta!r}: choose one of {', '.join(BETAS)}.")
-            self._start(model, family, teacher, context)
-            model.to(teacher.device)
             images = NoisedImages(teacher, *self._clean(teacher), context.seed)
+            started = self._start(model, family, images, context)
+            model.to(teacher.device)
             macs = family.cost(context.architecture).macs
-            curve, soft_target = self.curve(model, context, log), self.settings.soft_target
+            curve, joint = self.curve(model, context, log), self._joint(beta)
+            bank = self._bank(images, context.output, context.seed)
+            retraining = Retraining(model, macs, teacher, images, recipe, joint, bank)
             try:
-                result = retrain(model, macs, teacher, images, recipe, BETAS[beta], context.seed, curve, soft_target)
+                result = retrain(retraining, context.seed, curve)
             except Stopped as stopped:
                 return self._stopped(str(stopped), context, curve, began)
-            metrics |= {"loss": result.loss, "train_seconds": result.seconds, "train_macs": result.macs, **curve.rungs}
+            metrics |= {
+                "loss": result.loss,
+                "train_seconds": result.seconds,
+                "train_macs": started + result.macs,
+                **curve.rungs,
+            }
             metrics["trained_images"] = float(result.images)
             how["micro_batch"] = result.micro_batch
         else:
@@ -272,9 +295,21 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         classes = None if numbers is None else torch.from_numpy(numbers).to(teacher.device)
         return teacher.encode(pixels), classes
 
-    def _start(self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext) -> None:
-        """Give the student the weights that it inherits."""
-        inherit, state = self.settings.inherit, teacher.network.state_dict()
+    def _joint(self, beta: str) -> JointLoss:
+        return JointLoss(BETAS[beta], self.settings.soft_target, self.settings.features)
+
+    def _bank(self, images: NoisedImages, folder: Path, seed: int) -> AnswerBank | None:
+        settings = self.settings
+        if not settings.bank:
+            return None
+        return AnswerBank(images, settings.bank, settings.bank_passes, settings.bank_memory * 2**30, folder, seed)
+
+    def _start(self, model: nn.Module, family: BlockFamily, images: NoisedImages, context: TrialContext) -> float:
+        """Give the student the weights that it inherits; return the multiply-accumulates that this takes."""
+        inherit, state = self.settings.inherit, images.teacher.network.state_dict()
+        if inherit == "teacher" and self.settings.importance == "taylor":
+            fill_fitting(model, state, taylor_importance(images))
+            return 3.0 * IMAGES * family.teacher_cost.macs
         if inherit == "teacher":
             fill_fitting(model, state)
         elif inherit != "nothing":
@@ -284,6 +319,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 supernet = self._kept_supernet(family, block, context.seed)
                 part = supernet.path_state(block.path(context.architecture))
                 model.get_submodule(family.block_path(block.name)).load_state_dict(part)
+        return 0.0
 
     def _supernet_file(self, family: BlockFamily, block: Block, seed: int) -> Path:
         settings = self.settings.supernet.model_dump_json(

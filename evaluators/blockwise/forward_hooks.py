@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,14 +67,13 @@ def outputs_of(output: Any) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-@torch.no_grad()
 def record(
     network: nn.Module, blocks: Mapping[str, str], run: Callable[[], Any], *, last: str | None = None
 ) -> dict[str, Call]:
     """Run a network and return the calls of some of its blocks.
 
     Args:
-        network: in evaluation mode.
+        network: a teacher, whose frozen weights leave no gradients behind, or a student that is to learn from them.
         blocks: name to the module's name.
         run: runs the network once.
         last: stop the forward pass once this block has run.
@@ -101,13 +101,23 @@ def record(
     return calls
 
 
-def block_loss(outputs: tuple[Tensor, ...], call: Call, variances: tuple[Tensor, ...]) -> Tensor:
+def block_loss(
+    outputs: tuple[Tensor, ...], call: Call, variances: tuple[Tensor, ...], within: float = math.inf
+) -> Tensor:
     """Mean over the outputs of MSE to the teacher's, each divided by the variance of the teacher's output.
 
     1 is the error of a block that always says the mean, so that losses of different blocks compare.
+
+    Args:
+        outputs: of the block that is compared.
+        call: the teacher's.
+        variances: of the teacher's outputs, see `Call.variances`.
+        within: activations of the teacher beyond so many of its deviations are left out.
     """
-    errors = [
-        (output.float() - wanted.float()).square().mean() / variance
-        for output, wanted, variance in zip(outputs, call.outputs, variances, strict=True)
-    ]
+    errors = []
+    for output, wanted, variance in zip(outputs, call.outputs, variances, strict=True):
+        error = (output.float() - wanted.float()).square() / variance
+        if within < math.inf:
+            error = error * (wanted.float().square() <= within**2 * variance)
+        errors.append(error.mean())
     return torch.stack(errors).mean()

@@ -1,7 +1,7 @@
 """Which weights of its teacher a student starts with.
 
 Where a layer of the student has another shape, what it can of the teacher's is kept (ours, no paper's): of fewer
-inner channels the strongest, group by group of the normalisation; of a smaller kernel its centre; a larger one is
+inner channels the most important, group by group of the normalisation; of a smaller kernel its centre; a larger one is
 padded with zeros, and added channels start without an effect, so that such a layer starts as the teacher's.
 """
 
@@ -13,15 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .importance import INNER
+
 __all__ = ["ends_of", "fill_fitting"]
 
 
-def fill_fitting(model: nn.Module, state: Mapping[str, Tensor]) -> int:
+def fill_fitting(model: nn.Module, state: Mapping[str, Tensor], importance: Mapping[str, Tensor] | None = None) -> int:
     """Copy every weight that fits, whole or in part; return how many numbers were copied.
 
     Args:
         model: the student, with fresh weights.
         state: the teacher's.
+        importance: of inner channels, see `taylor_importance`; where it is not given, the product of the norms of
+            incoming, scaling and outgoing weights.
     """
     own = model.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
@@ -29,20 +33,24 @@ def fill_fitting(model: nn.Module, state: Mapping[str, Tensor]) -> int:
     for name in own:
         prefix = name.removesuffix("conv2.weight")
         if prefix != name and name in state and f"{prefix}conv1.weight" in state:
-            resized = _resized(prefix, own, state, model.get_submodule(f"{prefix}norm2").num_groups)  # type: ignore[arg-type]
+            groups: int = model.get_submodule(f"{prefix}norm2").num_groups  # type: ignore[assignment]
+            important = importance[prefix].to(state[name].device) if importance else _strength(prefix, state)
+            resized = _resized(prefix, own, state, groups, important)
             copied += sum(value.numel() for part, value in resized.items() if part not in fitting)
             fitting |= resized
     model.load_state_dict(fitting, strict=False)
     return copied
 
 
-def _resized(prefix: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], groups: int) -> dict[str, Tensor]:
+def _resized(
+    prefix: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], groups: int, importance: Tensor
+) -> dict[str, Tensor]:
     """The teacher's residual block in the student's shape; nothing where they agree."""
-    names = ("conv1.weight", "conv1.bias", "norm2.weight", "norm2.bias", "conv2.weight", "conv2.bias")
+    names = (*INNER, "conv2.bias")
     inner, wanted = len(state[f"{prefix}conv1.weight"]), len(own[f"{prefix}conv1.weight"])
     if all(own[prefix + name].shape == state[prefix + name].shape for name in names):
         return {}
-    kept = _strongest(prefix, state, groups, min(inner, wanted))
+    kept = _most_important(importance, groups, min(inner, wanted))
     # Position of each kept channel: the student's groups hold channels of the same groups of the teacher.
     each, per_group = len(kept) // groups, wanted // groups
     places = torch.cat([torch.arange(each) + group * per_group for group in range(groups)])
@@ -66,13 +74,18 @@ def _resized(prefix: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor]
     return made
 
 
-def _strongest(prefix: str, state: Mapping[str, Tensor], groups: int, count: int) -> Tensor:
-    """Inner channels with the largest product of incoming, scaling and outgoing weights: equally many per group."""
+def _strength(prefix: str, state: Mapping[str, Tensor]) -> Tensor:
+    """Product of the norms of the incoming, scaling and outgoing weights of each inner channel."""
     first, second = state[f"{prefix}conv1.weight"], state[f"{prefix}conv2.weight"]
     strength = first.flatten(1).norm(dim=1) * state[f"{prefix}norm2.weight"].abs()
-    strength = strength * second.transpose(0, 1).flatten(1).norm(dim=1)
-    best = strength.view(groups, -1).topk(count // groups, dim=1).indices.sort(dim=1).values
-    starts = torch.arange(groups, device=best.device)[:, None] * (len(strength) // groups)
+    product: Tensor = strength * second.transpose(0, 1).flatten(1).norm(dim=1)
+    return product
+
+
+def _most_important(importance: Tensor, groups: int, count: int) -> Tensor:
+    """Inner channels that matter most: equally many per group."""
+    best = importance.view(groups, -1).topk(count // groups, dim=1).indices.sort(dim=1).values
+    starts = torch.arange(groups, device=best.device)[:, None] * (len(importance) // groups)
     chosen: Tensor = (best + starts).flatten()
     return chosen
 

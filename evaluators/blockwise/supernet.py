@@ -15,7 +15,7 @@ from torch import Tensor
 from nni_diffnas.api.blocks import Block
 from nni_diffnas.api.errors import TrialFailure
 
-from ..training.optimizer import AdamW, learning_rate
+from ..training.optimizer import AdamW, Muon, learning_rate
 from .forward_hooks import Call, block_loss, record
 from .settings import SupernetSettings
 from .teacher_pipeline import NoisedImages, TeacherPipeline
@@ -71,8 +71,9 @@ def train_supernet(
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    parameters = [p for p in supernet.parameters() if p.requires_grad_(True).requires_grad]
-    optimizer = AdamW(parameters)
+    supernet.requires_grad_(True)
+    muon = settings.optimizer == "muon"
+    optimizer = Muon(supernet, hidden=True) if muon else AdamW(list(supernet.parameters()))
     supernet.train()
     path, batch = teacher.family.block_path(block.name), min(settings.batch_size, settings.cached_images)
     held, variances, uses = None, None, 0

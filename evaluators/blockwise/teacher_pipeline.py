@@ -302,7 +302,9 @@ class TeacherPipeline:
 
 @dataclass(frozen=True)
 class Noised:
-    """One batch: x_0, eps, x_t, timesteps, the factors a and s, and the condition, all on one device."""
+    """One batch: x_0, eps, x_t, timesteps, the factors a and s, the condition, and the teacher's prediction where it is
+    known already, all on one device.
+    """
 
     clean: Tensor
     noise: Tensor
@@ -311,13 +313,15 @@ class Noised:
     a: Tensor
     s: Tensor
     condition: dict[str, Tensor]
+    answer: Tensor | None = None
 
     def part(self, start: int, stop: int) -> Noised:
         """The images from ``start`` to before ``stop``."""
         rows = slice(start, stop)
         condition = {name: value[rows] for name, value in self.condition.items()}
         drawn = self.clean[rows], self.noise[rows], self.noised[rows]
-        return Noised(*drawn, self.times[rows], self.a[rows], self.s[rows], condition)
+        answer = None if self.answer is None else self.answer[rows]
+        return Noised(*drawn, self.times[rows], self.a[rows], self.s[rows], condition, answer)
 
 
 class NoisedImages:
@@ -342,18 +346,27 @@ class NoisedImages:
 
     def draw(self, count: int) -> Noised:
         """Draw the next batch."""
+        return self.noised(*self.drawn(count))
+
+    def drawn(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, timesteps and noise of the next batch, on the CPU."""
         while len(self._order) < count:
             self._order = torch.cat([self._order, torch.randperm(len(self.clean), generator=self.generator)])
-        chosen, self._order = self._order[:count].to(self.clean.device), self._order[count:]
+        chosen, self._order = self._order[:count], self._order[count:]
         steps = len(self._signal)
         slices = torch.randperm(count, generator=self.generator)
         times = ((slices + torch.rand(count, generator=self.generator)) * (steps / count)).long().clamp_(max=steps - 1)
-        times = times.to(self.clean.device)
-        noise = torch.randn(count, *self.clean.shape[1:], generator=self.generator).to(self.clean.device)
+        return chosen, times, torch.randn(count, *self.clean.shape[1:], generator=self.generator)
+
+    def noised(self, chosen: Tensor, times: Tensor, noise: Tensor, answer: Tensor | None = None) -> Noised:
+        """The batch of these images, timesteps and noise, with what the teacher predicts where that is known."""
+        device = self.clean.device
+        chosen, times, noise = chosen.to(device), times.to(device), noise.to(device)
         clean = self.clean[chosen]
         a, s = self._signal[times].view(-1, 1, 1, 1), self._noise[times].view(-1, 1, 1, 1)
-        condition = self.teacher.condition(None if self.labels is None else self.labels[chosen], count)
-        return Noised(clean, noise, a * clean + s * noise, times, a, s, condition)
+        condition = self.teacher.condition(None if self.labels is None else self.labels[chosen], len(chosen))
+        answer = None if answer is None else answer.to(device)
+        return Noised(clean, noise, a * clean + s * noise, times, a, s, condition, answer)
 
 
 def weights_hash(folder: Path) -> str:

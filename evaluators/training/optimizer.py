@@ -85,21 +85,31 @@ class Muon:
     values to about 1. Everything else goes by `AdamW`, and so do the first and the last convolution and grouped ones: a
     depthwise kernel maps each channel to itself, so that its rows are no matrix between features. Jordan et al., "Muon:
     An optimizer for hidden layers in neural networks" (2024), with Nesterov's momentum; its rate of 0.02 for matrices
-    goes with 2e-3 for the rest.
+    goes with 2e-3 for the rest. A matrix without a gradient, of a path that was not taken, stays as it is.
 
     Args:
         model: of convolutions and linear layers, registered in their order.
         betas: decays of AdamW's moments.
         decay: weight decay, as a multiple of the learning rate.
         momentum: mu.
+        hidden: the model lies within a network, so that its first and last convolutions are hidden layers, too.
     """
 
-    def __init__(self, model: nn.Module, betas: tuple[float, float], decay: float, momentum: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        betas: tuple[float, float] = (0.9, 0.99),
+        decay: float = 0.0,
+        momentum: float = 0.9,
+        *,
+        hidden: bool = False,
+    ) -> None:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.decay, self.momentum = decay, momentum
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-        matrices.update(module.weight for module in convolutions[1:-1] if module.groups == 1)
+        inner = convolutions if hidden else convolutions[1:-1]
+        matrices.update(module.weight for module in inner if module.groups == 1)
         self._others = AdamW([parameter for parameter in self.parameters if parameter not in matrices], betas, decay)
         shapes: dict[torch.Size, list[Tensor]] = {}
         for parameter in self.parameters:
@@ -113,13 +123,16 @@ class Muon:
     def step(self, rate: float, clip: float | None = None) -> None:
         """Change the parameters by their gradients, which are then dropped; see `AdamW.step`."""
         _clip(self.parameters, clip)
-        for weights, average in self._groups:
-            zero = torch.zeros_like(average[0])
-            gradients = torch.stack([zero if w.grad is None else w.grad.flatten(1) for w in weights])
-            average.lerp_(gradients, 1.0 - self.momentum)
+        for weights, averages in self._groups:
+            used = [index for index, weight in enumerate(weights) if weight.grad is not None]
+            if not used:
+                continue
+            gradients = torch.stack([grad.flatten(1) for index in used if (grad := weights[index].grad) is not None])
+            average = averages[used].lerp_(gradients, 1.0 - self.momentum)
+            averages[used] = average
             change = _orthogonal(gradients.lerp(average, self.momentum))
             own = 10.0 * rate * math.sqrt(max(1.0, change.shape[1] / change.shape[2]))
-            for weight, matrix in zip(weights, change, strict=True):
+            for weight, matrix in zip([weights[index] for index in used], change, strict=True):
                 weight.mul_(1.0 - rate * self.decay).add_(matrix.view_as(weight), alpha=-own)
                 weight.grad = None
         self._others.step(rate)

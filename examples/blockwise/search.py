@@ -18,13 +18,12 @@ def main() -> None:
         {"source": "digits"},
         supernet={"steps": 800, "cached_images": 512},
         training={"images": 48_000},
-        soft_target=1.0,
     )
     evaluator.prepare()
     evaluator.check(space.family)
     cost = space.family.cost(space.family.default)
     budget = Budget({"macs": Window(max=0.55 * cost.macs), "params": Window(max=0.6 * cost.params)})
-    experiment = NasExperiment(space, evaluator, BlockwiseLocalSearch(budget=budget, betas=["cosine", "constant1"]))
+    experiment = NasExperiment(space, evaluator, BlockwiseLocalSearch(budget=budget))
     experiment.config.max_trial_number = 20
     experiment.config.trial_concurrency = 2
     experiment.run(PORT)

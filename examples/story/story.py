@@ -86,14 +86,13 @@ def tell(folder: Path, images: int, proposals: int, guided: int, block_steps: in
                 **evaluator,
                 "type": "blockwise",
                 "supernet": {"steps": block_steps, "cached_images": 256},
-                "soft_target": 1.0,
             },
             "budget": {"macs": {"max": 0.7 * best.cost.macs}},
             "memory": str(memory),
             **common,
         }
     )
-    shrunk = run_search(small, "BlockwiseLocalSearch", folder / "blocks", 40, {"betas": ["linear"]})
+    shrunk = run_search(small, "BlockwiseLocalSearch", folder / "blocks", 40)
     student = next(trial for trial in reversed(shrunk) if trial.settings.get("task") == "retrain")
     print(f"The student: {format_cost(student.cost)}, in {exported(small, student, folder)}")
     page = folder / "report.html"

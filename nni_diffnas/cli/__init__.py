@@ -16,6 +16,7 @@ from .export import export
 from .register import register
 from .report import report
 from .run import run
+from .shrink import shrink
 from .space import space
 from .train import train
 from .transcript import transcript
@@ -32,7 +33,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    register, doctor, run, space, cost, trial, export, verdict, report, compare, train, evaluate, calibrate, transcript,
+    register, doctor, run, shrink, space, cost, trial, export, verdict, report, compare, train, evaluate, calibrate,
+    transcript,
 ):  # fmt: skip
     app.command()(_command)
 

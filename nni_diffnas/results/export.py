@@ -11,7 +11,7 @@ from typing import Any
 from ..api.errors import JobError
 from ..api.family import Family
 from ..api.space import Value
-from ..pipeline_parts import read_index, refuse_links
+from ..pipeline_parts import name_plainly, read_index, refuse_links
 
 __all__ = ["export_pipeline", "read_weights"]
 
@@ -113,6 +113,7 @@ def _export_into_parts(
     state = _matching(family, architecture, weights)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(parts, folder, ignore=lambda at, names: ["unet"] if Path(at) == parts else [])
+    name_plainly(folder)
     (folder / "unet").mkdir()
     index = read_index(folder)
     index["unet"] = list(family.save_diffusers(architecture, state, folder / "unet"))

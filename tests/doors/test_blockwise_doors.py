@@ -167,3 +167,20 @@ def test_the_python_door_searches_the_same(examples: Path, tmp_path: Path) -> No
     assert student.cost is not None
     assert student.cost.macs <= 3.2e6
     assert student.metrics["rfid"] > 0
+
+
+def test_shrink_is_one_command(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "teacher")
+    arguments = ["--data", "digits", "--macs", "0.6", "--images", "64", "--steps", "40", "--seeds", "2"]
+    run(
+        ["nni-diffnas", "shrink", "teacher", *arguments, "--workers", "2", "--port", str(free_port())],
+        environment_of(tmp_path),
+        tmp_path,
+        timeout=1200,
+    )
+    folder = tmp_path / "teacher-shrunk"
+    assert (folder / "student" / "unet" / "config.json").is_file()
+    winner, teacher = json.loads((folder / "verdict" / "verdict.json").read_text())["networks"]
+    assert (winner["kind"], teacher["name"]) == ("winner", "teacher")
+    assert winner["cost"]["macs"] <= 0.6 * teacher["cost"]["macs"]
+    assert len(winner["scores"]) == len(teacher["scores"]) == 2

@@ -19,6 +19,7 @@ from nni_diffnas.evaluators.blockwise.choosing import _add_losses, compare, fron
 from nni_diffnas.evaluators.blockwise.forward_hooks import block_loss, record
 from nni_diffnas.evaluators.blockwise.settings import BETAS, SupernetSettings
 from nni_diffnas.evaluators.blockwise.supernet import train_supernet
+from nni_diffnas.evaluators.blockwise.swapping import swapped_losses
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
@@ -51,6 +52,7 @@ def test_beta_goes_from_distillation_to_noise() -> None:
     assert {name: (beta(0.0), beta(1.0)) for name, beta in BETAS.items()} == {
         "constant0": (0.0, 0.0),
         "constant1": (1.0, 1.0),
+        "half": (0.5, 0.5),
         "hard": (0.0, 1.0),
         "linear": (0.0, 1.0),
         "cosine": (0.0, 1.0),
@@ -160,6 +162,41 @@ def test_a_block_trial_returns_a_front_that_nni_can_ship(family: BlockwiseUNetFa
     assert json.loads((tmp_path / "evaluation.json").read_text())["settings"] == {"task": "block", "block": "up0"}
 
 
+def test_a_path_swapped_into_the_teacher_is_judged_by_the_networks_prediction(family: BlockwiseUNetFamily) -> None:
+    teacher, drawn = images(family)
+    block, batch = family.blocks[1], drawn.draw(8)
+    supernet: Any = family.supernet(block.name, teacher.network)
+    place = family.block_path(block.name)
+    paths = [block.teacher, tuple(0 for _ in block.layers)]
+    losses = swapped_losses(teacher, place, supernet, paths, batch)
+    wanted = teacher.predict(teacher.network, batch.noised, batch.times, {})
+    for path, loss in zip(paths, losses, strict=True):
+        architecture = family.assemble(path if other is block else other.teacher for other in family.blocks)
+        student = family.build(architecture).eval()
+        state = {**family.teacher().state_dict()}
+        student.load_state_dict(
+            {name: value for name, value in state.items() if not name.startswith(place)}, strict=False
+        )
+        student.get_submodule(place).load_state_dict(supernet.path_state(path))
+        with torch.no_grad():
+            made = teacher.predict(student, batch.noised, batch.times, {})
+        assert loss == pytest.approx(float((made - wanted).square().mean() / wanted.var()), rel=1e-3)
+    again = teacher.predict(teacher.network, batch.noised, batch.times, {})
+    assert torch.equal(again, wanted), "the teacher is itself again"
+
+
+def test_the_front_tells_what_swapping_found(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    def front(folder: str, **supernet: int) -> dict[str, Any]:
+        judge = evaluation(supernet={**QUICK["supernet"], **supernet})
+        return run(judge, family, context(family, tmp_path / folder, task="block", block="middle"))
+
+    own, swapped = front("own"), front("swapped", swap_images=8)
+    assert [row[4:] for row in own["front"]] == [row[4:] for row in swapped["front"]]
+    assert [row[3] for row in own["front"]] != [row[3] for row in swapped["front"]]
+    assert swapped["choosing_macs"] > own["choosing_macs"]
+    assert swapped["output_variance"] == 1.0
+
+
 def test_the_same_block_trial_twice_is_the_same(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
     first, second = (
         run(evaluation(), family, context(family, tmp_path, task="block", block="down0"))["front"] for _ in range(2)
@@ -204,12 +241,34 @@ def test_a_student_in_the_teachers_shape_inherits_all(family: BlockwiseUNetFamil
     assert "train_macs" not in teacher
 
 
+def test_the_papers_way_is_one_option() -> None:
+    paper = evaluation(recipe="paper", supernet={"steps": 7}).settings
+    assert (paper.beta, paper.features, paper.soft_target, paper.bank) == ("cosine", "teacher", 0.0, 0)
+    assert paper.importance == "norm"
+    assert (paper.supernet.optimizer, paper.supernet.steps) == ("adam", 7)
+    assert evaluation(recipe="paper", beta="linear").settings.beta == "linear"
+    ours = BlockwiseEvaluation({"source": "digits"}, training={"images": 64}).settings
+    assert ours.training.batch_size == BlockwiseEvaluation({"source": "digits"}).settings.training.batch_size == 16
+    assert (ours.beta, ours.features, ours.soft_target, ours.supernet.optimizer) == ("half", "own", 1.0, "muon")
+
+
+def test_a_bank_saves_the_teacher_work(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
+    def macs(**options: Any) -> float:
+        judge = evaluation(beta="constant1", **options)
+        folder = tmp_path / "-".join(options)
+        return float(run(judge, family, context(family, folder, task="retrain"))["train_macs"])
+
+    plain, banked = macs(), macs(bank=32, bank_passes=2, bank_memory=0.0)
+    assert plain - banked == 64 * family.teacher_cost.macs, "of 128 images every other is one that was answered before"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"training": {"images": 64, "prediction": "v"}}, "training.prediction"),
         ({"inherit": "nothing", "beta": "constant0"}, "untrained"),
         ({"beta": "quadratic"}, "quadratic"),
+        ({"bank": 64, "soft_target": 0.0}, "leave one of them out"),
         ({"supernet": {"choosing_share": 0.5}}, "choosing_share"),
     ],
 )

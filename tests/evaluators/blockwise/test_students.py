@@ -16,8 +16,11 @@ from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.forward_hooks import Call, block_loss
+from nni_diffnas.evaluators.blockwise.importance import taylor_importance
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
-from nni_diffnas.evaluators.blockwise.joint import Retraining
+from nni_diffnas.evaluators.blockwise.joint import JointLoss, Retraining
+from nni_diffnas.evaluators.blockwise.settings import Features
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.job import load_job
@@ -85,19 +88,71 @@ def test_of_fewer_channels_the_strongest_of_each_group_stay(family: BlockwiseUNe
     assert torch.equal(made[f"{block}.norm2.weight"], torch.ones(8))
 
 
+def test_channels_that_the_loss_needs_are_important_however_small_their_weights(family: BlockwiseUNetFamily) -> None:
+    teacher, block = TeacherPipeline(family), "mid_block.resnets.0."
+    clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    outgoing = teacher.network.get_parameter(f"{block}conv2.weight")
+    outgoing.data[:, 3] = 0.0
+    outgoing.data[:, 5] *= 10.0
+    found = taylor_importance(NoisedImages(teacher, clean, None, 0))
+    assert found.keys() == {n.removesuffix("conv2.weight") for n in teacher.network.state_dict() if "conv2.weight" in n}
+    channels = found[block]
+    assert channels.shape == (16,)
+    assert channels.argmin() == 3, "what goes nowhere does nothing"
+    assert channels.argmax() == 5
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    student = family.build(everywhere(family, width=0.5))
+    fill_fitting(student, teacher.network.state_dict(), {name: torch.arange(len(c)) for name, c in found.items()})
+    kept = student.get_parameter(f"{block}conv1.weight")
+    last_of_each_group = [2, 3, 6, 7, 10, 11, 14, 15]
+    assert torch.equal(kept, teacher.network.get_parameter(f"{block}conv1.weight")[last_of_each_group])
+
+
 def retraining(
-    family: BlockwiseUNetFamily, student: nn.Module, soft_target: float, beta: float, batch: int = 32
+    family: BlockwiseUNetFamily,
+    student: nn.Module,
+    soft_target: float,
+    beta: float,
+    batch: int = 32,
+    features: Features = "own",
 ) -> Retraining:
     teacher = TeacherPipeline(family)
     clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     recipe = Recipe(images=64, batch_size=batch)
     images = NoisedImages(teacher, clean, None, 0)
-    return Retraining(student, 1, teacher, images, recipe, lambda done: beta, soft_target)
+    return Retraining(student, 1, teacher, images, recipe, JointLoss(lambda done: beta, soft_target, features))
 
 
-def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily) -> None:
+@pytest.mark.parametrize(("features", "passes"), [("own", 1), ("teacher", 2)])
+def test_a_student_is_run_once_unless_its_blocks_are_fed_by_the_teacher(
+    family: BlockwiseUNetFamily, features: Features, passes: int
+) -> None:
+    student, ran = build_seeded(family, everywhere(family, width=0.5), 1), []
+    student.get_submodule("mid_block").register_forward_hook(lambda *seen: ran.append(seen[0]))
+    learner = retraining(family, student, 1.0, 0.5, features=features)
+    loss = learner.gradient(learner.draw(0.0))
+    assert len(ran) == passes
+    assert loss > 0.1
+    head = student.get_parameter("conv_out.weight")
+    block = student.get_parameter("mid_block.resnets.0.conv1.weight")
+    assert all(each.grad is not None and each.grad.norm() > 0 for each in (head, block))
+    whole = family.teacher_cost.macs
+    assert learner.spent == 32 * (3.0 * (1 if features == "own" else 1 + family.blocks_share) + whole)
+
+
+def test_a_few_huge_activations_do_not_teach() -> None:
+    wanted = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    wanted[0] = 1e4
+    call, variances = Call((), {}, (wanted,)), (torch.ones(()),)
+    zero = (torch.zeros(1000),)
+    assert block_loss(zero, call, variances) > 1e4
+    assert float(block_loss(zero, call, variances, within=6.0)) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("features", ["own", "teacher"])
+def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily, features: Features) -> None:
     def loss(soft_target: float, beta: float = 1.0) -> float:
-        learner = retraining(family, family.teacher(), soft_target, beta)
+        learner = retraining(family, family.teacher(), soft_target, beta, features=features)
         return float(learner.gradient(learner.draw(0.0)))
 
     assert loss(1.0) == pytest.approx(0.0, abs=1e-9), "the teacher agrees with itself"
@@ -115,11 +170,11 @@ def test_short_memory_halves_a_students_batch_and_changes_nothing_else(
         student = build_seeded(family, family.default, 1)
         learner, whole = retraining(family, student, 0.5, 0.5, batch=16), Retraining.noise_loss
 
-        def narrow(self: Retraining, batch: Noised, teachers: Tensor | None) -> Tensor:
+        def narrow(self: Retraining, batch: Noised, prediction: Tensor, answer: Tensor | None) -> Tensor:
             sizes.append(len(batch.times))
             if len(batch.times) > largest:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return whole(self, batch, teachers)
+            return whole(self, batch, prediction, answer)
 
         with monkeypatch.context() as patched:
             patched.setattr(Retraining, "noise_loss", narrow)

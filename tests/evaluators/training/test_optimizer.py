@@ -72,6 +72,23 @@ def test_muon_leaves_the_first_and_the_last_convolution_to_adam() -> None:
         assert (matrix.abs() > 0.99e-3).float().mean() > 0.9, "Adam's first step"
 
 
+def test_muon_leaves_a_matrix_without_a_gradient_as_it_is() -> None:
+    model = nn.ModuleList([nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)])
+    optimizer = Muon(model, hidden=True)
+    before = [module.weight.detach().clone() for module in model]
+    for used in (model[0], model[1]):
+        used.weight.grad = torch.randn_like(used.weight)
+        optimizer.step(1e-3)
+    changed = [not torch.equal(module.weight, old) for module, old in zip(model, before, strict=True)]
+    assert changed == [True, True, False]
+    moved = model[0].weight.detach().clone()
+    model[1].weight.grad = torch.randn_like(moved)
+    optimizer.step(1e-3)
+    assert torch.equal(model[0].weight, moved), "its momentum does not carry it on"
+    spectrum = torch.linalg.svdvals((model[0].weight - before[0]).flatten(1))
+    assert spectrum.min() > 0.6 * 1e-2, "within a network the first convolution is a matrix, too"
+
+
 def test_muon_leaves_depthwise_kernels_to_adam() -> None:
     torch.manual_seed(0)
     depthwise = nn.Conv2d(16, 16, 5, padding=2, groups=16)

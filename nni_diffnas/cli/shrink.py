@@ -1,0 +1,134 @@
+"""``nni-diffnas shrink``: a trained pipeline, a part of its cost: the whole block-wise search in one command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .arguments import make_folder, write_file
+from .doctor import doctor
+from .export import export
+from .verdict import verdict
+
+__all__ = ["shrink"]
+
+ATTEMPTS = 3
+"""At the teacher, at each block and at the student, for which the search has to have room."""
+
+
+def shrink(
+    pipeline: Annotated[Path, typer.Argument(help="Folder of a trained diffusers pipeline.", metavar="PIPELINE")],
+    data: Annotated[
+        str, typer.Option(help="Images to learn from, like those the pipeline makes: a folder, an archive, an .npz.")
+    ],
+    macs: Annotated[float, typer.Option(help="Part of the UNet's MACs that may be left.", min=0.01, max=0.99)] = 0.5,
+    params: Annotated[
+        float | None, typer.Option(help="Part of the UNet's parameters that may be left.", min=0.01, max=1.0)
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="That the student is retrained on: a tenth of what the pipeline has seen, say.", min=1)
+    ] = 50_000,
+    steps: Annotated[int, typer.Option(help="Of training, for each block of the UNet.", min=1)] = 2000,
+    size: Annotated[int | None, typer.Option(help="Cut and resize the images to size x size pixels.", min=1)] = None,
+    channels: Annotated[int | None, typer.Option(help="1 turns colour to grey, 3 grey to colour.")] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Text for a pipeline that reads texts; once, or once for each class.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for job, config, student and verdict.")] = None,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds of the verdict, 2 or more; 0: none.", min=0)] = 3,
+    seed: Annotated[int, typer.Option(help="Of the search.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 1,
+    port: Annotated[int, typer.Option("--port", "-p", help="Port of NNI's web server.", min=1, max=65535)] = 8080,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the files, check them, forecast, and stop.")
+    ] = False,
+) -> None:
+    """Find the smaller student of a trained pipeline: write job and config, run them through NNI, judge what came out.
+
+    'nni-diffnas run' runs the two files again, after changes too; 'nnictl resume' goes on with a search that was
+    stopped.
+    """
+    from ..api.errors import JobError
+    from ..doors.register import register_tuners
+    from ..plugins import find_plugin
+
+    if seeds == 1:
+        raise JobError("--seeds is 1: give 2 or more, whose scatter says how sure the verdict is, or 0 for none.")
+    family = find_plugin("spaces", "blockwise")(teacher=pipeline.resolve())
+    folder = to or Path(f"{pipeline.resolve().name}-shrunk")
+    if (folder / "config.yml").exists():
+        raise JobError(
+            f"{str(folder)!r} holds a search already: run it by 'nni-diffnas run {folder / 'config.yml'}', or give "
+            f"another folder by --to."
+        )
+    whole = family.teacher_cost
+    budget = {"macs": {"max": int(macs * whole.macs)}}
+    if params is not None:
+        budget["params"] = {"max": int(params * whole.params)}
+    shown = {"size": size, "channels": channels}
+    evaluator: dict[str, Any] = {"type": "blockwise", "supernet": {"steps": steps}, "training": {"images": images}}
+    if prompt:
+        evaluator["prompts"] = list(prompt)
+    job = {
+        "space": {"type": "blockwise", "teacher": str(pipeline.resolve())},
+        "data": {"source": _source(data), **{name: value for name, value in shown.items() if value is not None}},
+        "evaluator": evaluator,
+        "objective": {"metric": "rfid", "direction": "minimize"},
+        "budget": budget,
+        "seed": seed,
+    }
+    config = write_search(make_folder(folder), job, family.space.to_nni(), workers, len(family.blocks))
+    register_tuners()
+    doctor(config, port)
+    if dry_run:
+        print(f"Nothing was trained: 'nni-diffnas run {config}' does it.")
+        return
+    from ..doors.foreground import run_config
+
+    identity = run_config(config, port)
+    export(identity, folder / "student")
+    if seeds:
+        verdict(identity, str(seeds), workers=workers, output=folder / "verdict")
+    print(f"Search {identity}: its student is in {folder / 'student'}, 'nni-diffnas report {identity}' shows it all.")
+
+
+def write_search(folder: Path, job: dict[str, Any], space: dict[str, Any], workers: int, blocks: int) -> Path:
+    """Write ``job.yml``, ``search_space.json`` and ``config.yml``; return the config.
+
+    Args:
+        folder: where.
+        job: as of `nni_diffnas.job.Job`.
+        space: as NNI reads it.
+        workers: trials at once.
+        blocks: of the teacher.
+    """
+    import yaml
+
+    config = {
+        "experimentName": folder.resolve().name,
+        "searchSpaceFile": "search_space.json",
+        "trialCommand": f"{shlex.quote(sys.executable)} -m nni_diffnas.cli trial job.yml",
+        "trialCodeDirectory": ".",
+        "trialConcurrency": workers,
+        "maxTrialNumber": ATTEMPTS * (blocks + 2),
+        "experimentWorkingDirectory": str(folder.resolve() / "experiments"),
+        "logLevel": "warning",
+        "tuner": {"name": "BlockwiseLocalSearch", "classArgs": {"job": "job.yml", "optimize_mode": "minimize"}},
+        "trainingService": {"platform": "local"},
+    }
+    write_file(folder / "job.yml", yaml.safe_dump(job, sort_keys=False))
+    write_file(folder / "search_space.json", json.dumps(space, indent=2) + "\n")
+    write_file(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
+    return folder / "config.yml"
+
+
+def _source(data: str) -> str:
+    """The data's name, or its path from anywhere."""
+    from ..job import NAMED_SOURCES
+
+    return data if data in NAMED_SOURCES else str(Path(data).expanduser().resolve())

@@ -1,0 +1,62 @@
+"""``nni-diffnas shrink``: what it writes and refuses; a whole run is in tests/doors/test_blockwise_doors.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from blockwise_teachers import save_teacher
+from nni_experiment import environment_of, free_port
+
+from nni_diffnas.job import load_job
+from nni_diffnas.search_spaces import BlockwiseUNetFamily
+
+
+def shrink(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nni_diffnas.cli", "shrink", "teacher", *arguments, "--port", str(free_port())],
+        env={**environment_of(folder), "NNI_DIFFNAS_CACHE": str(folder / "cache")},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_dry_run_writes_checks_and_forecasts(tmp_path: Path) -> None:
+    save_teacher(tmp_path / "teacher")
+    short = ("--images", "64", "--steps", "8")
+    done = shrink(tmp_path, "--data", "digits", "--macs", "0.6", "--params", "0.7", *short, "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nni-diffnas run teacher-shrunk/config.yml" in done.stdout
+    assert "FAIL" not in done.stdout
+    folder = tmp_path / "teacher-shrunk"
+    assert {file.name for file in folder.iterdir()} >= {"job.yml", "config.yml", "search_space.json"}
+    whole = BlockwiseUNetFamily(tmp_path / "teacher").teacher_cost
+    job = load_job(folder / "job.yml")
+    windows = job.make_budget().windows
+    assert windows["macs"].max == int(0.6 * whole.macs)
+    assert windows["params"].max == int(0.7 * whole.params)
+    assert job.evaluator.options["training"] == {"images": 64}
+    assert yaml.safe_load((folder / "config.yml").read_text())["maxTrialNumber"] >= 7
+    again = shrink(tmp_path, "--data", "digits", "--dry-run")
+    assert again.returncode == 2
+    assert "holds a search already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--data", "digits"), "no pipeline folder"),
+        (("--data", "digits", "--seeds", "1"), "give 2 or more"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = shrink(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "teacher-shrunk").exists()
