@@ -50,6 +50,11 @@ BENCHMARKS = (
         "--folder {folder}/choosing",
     ),
     Benchmark(
+        "inheriting",
+        "--case quick --teacher-images 640 --seeds 1 --students 2 --folder {folder}/retraining",
+        "--folder {folder}/retraining",
+    ),
+    Benchmark(
         "convergence", "--steps 40 --seeds 1 --log {folder}/convergence.jsonl", "--log {folder}/convergence.jsonl"
     ),
     Benchmark(
