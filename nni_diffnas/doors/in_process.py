@@ -22,6 +22,7 @@ from ..job import Job
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.formats import format_cost
 from ..searching.open import announce, open_job
+from ..searching.progress import score_line
 from ..searching.search import Search
 from ..trial.result_file import failure_in
 from ..trial.run import run_trial
@@ -151,8 +152,7 @@ def run_search(
             if not pool.running:
                 break
             for trial in pool.ended():
-                score = trial.metrics.get(job.objective.metric)
-                told = trial.reason or ("measured" if score is None else f"{job.objective.metric} {score:.4g}")
+                told = trial.reason or score_line(trial, job.objective.metric)
                 print(f"{trial.id} {trial.origin.kind}: {told}  {format_cost(trial.cost)}", flush=True)
         if search.broken:
             print(f"nni-diffnas: the search ends: {search.broken}.", flush=True)

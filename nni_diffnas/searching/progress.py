@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from ..api.trial import Trial
 from .formats import format_cost, format_seconds
+from .halving import part_of_rung
 
-__all__ = ["Pace", "progress_bar", "trial_line"]
+__all__ = ["Pace", "progress_bar", "score_line", "trial_line"]
 
 
 class Pace:
@@ -52,9 +53,23 @@ def trial_line(trial: Trial, metric: str, *, best: bool) -> str:
     if trial.status == "failed":
         what = f"failed: {trial.reason}"
     else:
-        scored = f"{metric} {trial.metrics[metric]:.4g}" if metric in trial.metrics else "measured"
-        what = f"{scored}{' (best so far)' if best else ''}  {format_cost(trial.cost)}"
+        what = f"{score_line(trial, metric)}{' (best so far)' if best else ''}  {format_cost(trial.cost)}"
     return f"{trial.id} {trial.origin.kind}: {what}" + ("" if trial.seconds is None else f"  {trial.seconds:.0f} s")
+
+
+def score_line(trial: Trial, metric: str) -> str:
+    """Its score, or how far a trial that was stopped on its way had come, or that something else was measured.
+
+    Args:
+        trial: has succeeded.
+        metric: that ranks.
+    """
+    if metric in trial.metrics:
+        return f"{metric} {trial.metrics[metric]:.4g}"
+    last = max(trial.metrics, key=part_of_rung, default="")
+    if (part := part_of_rung(last)) <= 0:
+        return "measured"
+    return f"stopped at {part:g} % with {last.rpartition('@')[0]} {trial.metrics[last]:.4g}"
 
 
 @contextmanager

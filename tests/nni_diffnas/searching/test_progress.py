@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nni_diffnas.searching.progress import Pace, progress_bar
+from nni_diffnas.api.trial import UNRANKED, Origin, Trial
+from nni_diffnas.searching.progress import Pace, progress_bar, score_line
 
 ROOT = Path(__file__).resolve().parents[3]
 BAR = (
@@ -35,6 +36,18 @@ def test_the_pace_counts_what_runs_beside_each_other() -> None:
     assert pace.step(None) == ""
     now = 160.0
     assert pace.step(2, steps=3) == "about 40 s left"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"rfid": 12.345, "rfid@50": 14.0}, "rfid 12.35"),
+        ({UNRANKED: 1.0, "loss@25": 0.5, "loss@50": 0.0512345, "seconds": 9.0}, "stopped at 50 % with loss 0.05123"),
+        ({UNRANKED: 1.0, "block_loss": 0.1}, "measured"),
+    ],
+)
+def test_a_trial_that_was_stopped_is_told_as_such(metrics: dict[str, float], said: str) -> None:
+    assert score_line(Trial("0001", "e", {}, Origin("RandomSearch", "random")).succeeded(metrics), "rfid") == said
 
 
 def test_there_is_one_bar_whose_time_left_is_honest() -> None:
