@@ -94,52 +94,33 @@ most of the width at 16x16 pixels.
 """
 
 FEW_SKIPS: Mapping[str, Any] = {"skips": "level", "up_depth": "same"}
+POOL: Mapping[str, Any] = {"resample": "pool", **FEW_SKIPS}
+SHUFFLE: Mapping[str, Any] = {"resample": "shuffle", **FEW_SKIPS}
 LINEAR: Mapping[str, Any] = {"attention": ("linear", "softmax", "softmax")}
 SOFTMAX: Mapping[str, Any] = {"attention": ("softmax",) * 3}
 GATED: Mapping[str, Any] = {"blocks": ("gated",) * 3}
+CONVNEXT_3: Mapping[str, Any] = {**CONVNEXT, "kernels": (3, 3, 3)}
+CONVNEXT_7: Mapping[str, Any] = {**CONVNEXT, "kernels": (7, 7, 3)}
+THIN: Mapping[str, Any] = {"inner_width": 0.5}
 
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "gated, pool": {**GATED, "resample": "pool"},
-    "gated, pool, level, same": {**GATED, "resample": "pool", **FEW_SKIPS},
-    "gated, pool, level, same, linear": {**GATED, "resample": "pool", **FEW_SKIPS, **LINEAR},
-    "convnext 3, pool, level, same": {**CONVNEXT, "kernels": (3, 3, 3), "resample": "pool", **FEW_SKIPS},
+    "gated, pool, level, same": {**GATED, **POOL},
+    "gated, pool, level, same, linear": {**GATED, **POOL, **LINEAR},
+    "convnext 3, pool, level, same": {**CONVNEXT_3, **POOL},
     "convnext 5, pool": {**CONVNEXT, "resample": "pool"},
     "convnext 5, pool, level": {**CONVNEXT, "resample": "pool", "skips": "level"},
-    "convnext 5, pool, level, same": {**CONVNEXT, "resample": "pool", **FEW_SKIPS},
-    "convnext 7, pool, level, same": {**CONVNEXT, "kernels": (7, 7, 3), "resample": "pool", **FEW_SKIPS},
-    "pool, level, same": {"resample": "pool", **FEW_SKIPS},
-    "shuffle, level, same": {"resample": "shuffle", **FEW_SKIPS},
-    "shuffle, level, same, linear": {"resample": "shuffle", **FEW_SKIPS, **LINEAR},
-    "shuffle, level, same, softmax": {"resample": "shuffle", **FEW_SKIPS, **SOFTMAX},
-    "shuffle, level, same, softmax, thin": {"resample": "shuffle", **FEW_SKIPS, **SOFTMAX, "inner_width": 0.5},
-    "shuffle, level, same, softmax, thin, no middle": {
-        "resample": "shuffle",
-        **FEW_SKIPS,
-        **SOFTMAX,
-        "inner_width": 0.5,
-        "middle": "none",
-    },
-    "wide: shuffle, level, same, thin": {
-        "widths": (40, 24, 24),
-        "resample": "shuffle",
-        **FEW_SKIPS,
-        "inner_width": 0.5,
-    },
-    "wide: convnext 3, x2, shuffle, level, same": {
-        "widths": (48, 32, 32),
-        **CONVNEXT,
-        "kernels": (3, 3, 3),
-        "expansion": 2,
-        "resample": "shuffle",
-        **FEW_SKIPS,
-    },
-    "convnext 3, pool, level, same, linear": {
-        **CONVNEXT,
-        "kernels": (3, 3, 3),
-        "resample": "pool",
-        **FEW_SKIPS,
-        **LINEAR,
-    },
+    "convnext 5, pool, level, same": {**CONVNEXT, **POOL},
+    "convnext 7, pool, level, same": {**CONVNEXT_7, **POOL},
+    "pool, level, same": POOL,
+    "shuffle, level, same": SHUFFLE,
+    "shuffle, level, same, linear": {**SHUFFLE, **LINEAR},
+    "shuffle, level, same, softmax": {**SHUFFLE, **SOFTMAX},
+    "shuffle, level, same, softmax, thin": {**SHUFFLE, **SOFTMAX, **THIN},
+    "shuffle, level, same, softmax, thin, no middle": {**SHUFFLE, **SOFTMAX, **THIN, "middle": "none"},
+    "wide: shuffle, level, same, thin": {"widths": (40, 24, 24), **SHUFFLE, **THIN},
+    "wide: convnext 3, x2, shuffle, level, same": {"widths": (48, 32, 32), **CONVNEXT_3, "expansion": 2, **SHUFFLE},
+    "convnext 3, pool, level, same, linear": {**CONVNEXT_3, **POOL, **LINEAR},
 }
 """Combinations of what may matter; ``wide`` in proportions of their own, most of the width at 16x16 pixels."""
 
