@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from nni_diffnas.cache import cache_folder, fingerprint
 
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
+from ..images.settings import DataSettings
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
@@ -64,7 +66,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     settings_kind: ClassVar[type[Settings]] = BlockwiseSettings
     settings: BlockwiseSettings
 
-    def __init__(self, data: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        self, data: Annotated[Mapping[str, Any], DataSettings], **options: Annotated[Any, BlockwiseSettings]
+    ) -> None:
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..api.errors import DiffNASError, JobError
-from ..job import load_job, refuse_secrets, resolve_paths
-from ..plugins import plugin_names
+from ..api.paths import absolute_paths
+from ..job import load_job, refuse_secrets
+from ..plugins import find_plugin, plugin_names
 from ..searching.forecast import forecast_lines
 from ..versions import installed_version
 from .config_file import check_command, read_config
@@ -175,7 +176,8 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     job = load_job(job_file)
     if remark := check_command(str(config.trial_command), place, job_file):
         yield Finding("note", remark)
-    search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    options = absolute_paths(find_plugin("strategies", name), arguments, place)
+    search, evaluation = open_job(job, name, mode, options, config.search_space)
     size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     for line in evaluation.describe_data() or ["can be read"]:

@@ -5,14 +5,13 @@ Everything that can be refused is refused here, before anything trains.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
-from ..api.strategy import StrategyHooks
+from ..api.paths import options_of
 from ..api.trial import Trial
 from ..job import Job, carried
 from ..memory import SearchMemory
@@ -39,8 +38,7 @@ __all__ = [
 MEMORY_FILE = "memory.sqlite"
 """Name of the search memory in an experiment's folder."""
 
-_FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
-_NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_FROM_THE_JOB = ("objective", "direction", "budget", "seed", "memory", "warm_start")
 
 
 def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
@@ -52,7 +50,7 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     made = find_plugin("strategies", name)
     warm: list[Trial] = []
     for file in job.warm_start:
-        with SearchMemory.reading(Path(file)) as earlier:
+        with SearchMemory.reading(file) as earlier:
             warm += earlier.trials()
     try:
         strategy: ConfiguredStrategy = made(
@@ -64,25 +62,13 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
             **options,
         )
     except TypeError as error:
-        known = _options(made)
+        known = [option for option in options_of(made) if option not in _FROM_THE_JOB]
         if unknown := [option for option in options if option not in known]:
             raise JobError(
                 f"Strategy {name!r} has no option {unknown[0]!r}: choose among {', '.join(known)}."
             ) from error
         raise JobError(f"Strategy {name!r} does not take these classArgs: {error}.") from error
     return strategy
-
-
-def _options(strategy: type[StrategyHooks]) -> list[str]:
-    """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
-    named: dict[str, None] = {}
-    for base in strategy.__mro__:
-        if issubclass(base, StrategyHooks) and "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
-        for taken in vars(base).get("takes", ()):
-            named |= dict.fromkeys(taken.__annotations__)
-    return [name for name in named if name not in _FROM_THE_JOB]
 
 
 def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:
@@ -113,7 +99,7 @@ def job_meant(job: Job, folder: ExperimentFolder) -> Job:
 
 
 def _start_of(job: Job, folder: ExperimentFolder) -> Mapping[str, Any]:
-    return read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id)
+    return read_start(job.memory or folder.path / MEMORY_FILE, folder.id)
 
 
 def check_unchanged(evaluation: Evaluation, start: Mapping[str, Any]) -> None:
@@ -175,7 +161,7 @@ def open_job(
     evaluation.prepare()
     check_unchanged(evaluation, start)
     evaluation.check(family)
-    memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
+    memory = None if folder is None else open_memory(folder, job.memory)
     strategy = make_strategy(name, job, memory, options)
     search = Search(
         strategy,

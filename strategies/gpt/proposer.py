@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
@@ -63,8 +63,6 @@ class GPTProposer(AskTellStrategy):
         StrategyError: an option out of range, or a template that cannot be filled.
     """
 
-    takes: ClassVar[tuple[type, ...]] = (LanguageModelOptions,)
-
     def __init__(
         self,
         *,
@@ -74,7 +72,7 @@ class GPTProposer(AskTellStrategy):
         patience_s: float = 30.0,
         questions: int = 1,
         language_model: LanguageModel | None = None,
-        **options: Any,
+        **options: Annotated[Any, LanguageModelOptions],
     ) -> None:
         reached = {name: options.pop(name) for name in LanguageModelOptions.names() if name in options}
         super().__init__(**options)
