@@ -30,7 +30,7 @@ from ..scores.curve import Stopped
 from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
 from .answers import AnswerBank
-from .choosing import compare, front_of
+from .choosing import compare_paths, front_of
 from .duration import forecast_seconds
 from .importance import IMAGES, taylor_importance
 from .inherit import ends_of, fill_fitting
@@ -173,7 +173,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         images = NoisedImages(teacher, *self._clean(teacher), context.seed)
         trained = train_supernet(supernet, block, teacher, images, settings, context.seed, report)
         choosing_began = time.monotonic()
-        choosing = compare(supernet, block, trained, settings, context.seed)
+        choosing = compare_paths(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
         self._keep_supernet(supernet, family, block, context.seed)
         losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())

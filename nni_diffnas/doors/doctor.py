@@ -22,14 +22,14 @@ from .register import registered_tuners
 
 __all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
-Level = Literal["ok", "note", "FAIL"]
+Severity = Literal["ok", "note", "FAIL"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line of the doctor's report; any ``FAIL`` makes the exit code non-zero."""
 
-    level: Level
+    level: Severity
     text: str
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .statistics import Expectation, Importance
 from .svg import Drawing, Scale, ticks
 
-__all__ = ["Band", "Dot", "Level", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
+__all__ = ["Band", "Dot", "ReferenceLine", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
 
 _WIDTH, _HEIGHT = 400.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Level:
+class ReferenceLine:
     """A score that a search has to beat, a horizontal line.
 
     Args:
@@ -90,7 +90,10 @@ def _finite(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def draw_curves(
-    bands: Sequence[Band], metric: str, points: Sequence[tuple[int, float, str]] = (), levels: Sequence[Level] = ()
+    bands: Sequence[Band],
+    metric: str,
+    points: Sequence[tuple[int, float, str]] = (),
+    levels: Sequence[ReferenceLine] = (),
 ) -> str:
     """Best objective so far over the number of trials.
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..api.errors import JobError
 from ..api.trial import Objective
 from ..results.intervals import contrast
-from .charts import Band, Level, draw_curves, number
+from .charts import Band, ReferenceLine, draw_curves, number
 from .source import Source, start_body
 from .statistics import best_so_far
 
@@ -153,7 +153,7 @@ class Comparison:
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)
         shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
-        levels = [Level("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
+        levels = [ReferenceLine("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
         return render(
             "compare.html",
             metric=self.objective.metric,

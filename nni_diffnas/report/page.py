@@ -18,7 +18,7 @@ from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
 from . import wording
-from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, draw_shares, number
+from .charts import Band, Dot, ReferenceLine, draw_curves, draw_front, draw_importances, draw_shares, number
 from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
 from .statistics import TOO_FEW, best_so_far, expected_best, importances
@@ -209,7 +209,7 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     levels = [
-        Level(name, score, style)
+        ReferenceLine(name, score, style)
         for name, trial, style in (("by hand", source.outcome.by_hand, "hand"), ("default", source.outcome.default, ""))
         if trial is not None and source.within(score := float(trial.metrics[metric]))
     ]

@@ -22,7 +22,7 @@ from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
 from .presets import STOCK
-from .pricing import Layer
+from .pricing import PlannedLayer
 from .stock import stock_config
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class UNetFamily(Family):
         """
         return plan_of(self.config(architecture))
 
-    def parts(self, architecture: Mapping[str, Value]) -> tuple[Layer, ...]:
+    def parts(self, architecture: Mapping[str, Value]) -> tuple[PlannedLayer, ...]:
         """All layers of a network, for a latency table.
 
         Raises:

@@ -6,14 +6,14 @@ import torch
 from diffusers.models.embeddings import Timesteps
 from torch import nn
 
-from .layers import Block
+from .layers import PlannedBlock
 from .plan import UNetConfig, plan_of
 
 
 class UNetBlock(nn.Module):
     """A level on one side of the network, or its middle."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: PlannedBlock) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(layer.build() for layer in block.residuals)
         if block.attentions:

@@ -16,14 +16,14 @@ from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, o
 
 from .fallback import Fallback
 from .judging import Judge
-from .known import Known
+from .known import KnownTrials
 from .lessons import MAX_CHARACTERS, MAX_LESSONS, one_line
 from .notes import Notes
 from .prompt import write_architecture
 from .questions import REFLECTS, Questions, fixed_rng
 from .repair import Rejection
 from .replaying import Replaying
-from .rounds import Asked, Judged, Ready, Rounds
+from .rounds import Asked, JudgedAnswer, Ready, Rounds
 from .schema import REASON, REASON_CHARACTERS, answer_schemas
 from .template import DEFAULT_TEMPLATE, SYSTEM, check_template
 
@@ -90,7 +90,7 @@ class GPTProposer(AskTellStrategy):
         self._model = language_model or open_language_model(LanguageModelOptions(**reached, seed=self.options.seed))
         self._notes = Notes(self._model, self.log)
         self._rounds = Rounds(self, self._model, repairs, patience_s, questions)
-        self._known: Known
+        self._known: KnownTrials
         self._questions: Questions
         self._judge: Judge
         self._replaying: Replaying
@@ -110,7 +110,7 @@ class GPTProposer(AskTellStrategy):
         """Render what stays the same in every prompt, open the transcript, take over lessons of a shared memory."""
         search, notes = self.search, self._notes
         notes.space = search.space.key
-        self._known = known = Known(self, lambda: self._rounds.coming)
+        self._known = known = KnownTrials(self, lambda: self._rounds.coming)
         count, seed = self._model.tokens.text, self.options.seed
         self._questions = Questions(known, notes, self._template, self.memory_tokens, count, seed)
         self._judge = Judge(search.space, known, notes)
@@ -256,7 +256,7 @@ class GPTProposer(AskTellStrategy):
         """
         return self._questions.prompt(wanted)
 
-    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> Judged:
+    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> JudgedAnswer:
         """Read an answer: see `Rounds`."""
         return self._judge.judge(answer, round, step, example, most)
 

@@ -14,7 +14,7 @@ from nni_diffnas.search_spaces.unet.attentions import LinearAttention, SelfAtten
 from nni_diffnas.search_spaces.unet.layers import Resampling
 from nni_diffnas.search_spaces.unet.network import UNet
 from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
-from nni_diffnas.search_spaces.unet.pricing import Layer
+from nni_diffnas.search_spaces.unet.pricing import PlannedLayer
 from nni_diffnas.search_spaces.unet.residuals import ConvNeXt, Gated
 from nni_diffnas.search_spaces.unet.stock import stock_config
 
@@ -38,7 +38,7 @@ def test_price_is_what_a_forward_pass_counts(seed: int) -> None:
     assert (found.macs, found.params) == plan_of(config).price
 
 
-LAYERS: list[Layer] = [
+LAYERS: list[PlannedLayer] = [
     Gated(12, 8, 16, 20, 8, 8, 0.1),
     Gated(16, 16, 16, 20, 8, 8, 0.0),
     ConvNeXt(24, 16, 5, 3, 20, 8, 8, 0.1),
@@ -50,7 +50,7 @@ LAYERS: list[Layer] = [
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_a_layer_takes_its_example_and_costs_what_it_says(layer: Layer) -> None:
+def test_a_layer_takes_its_example_and_costs_what_it_says(layer: PlannedLayer) -> None:
     with torch.device("meta"):
         cost = count_cost(layer.build(), *layer.example(1))
     assert (cost.macs, cost.params) == layer.price

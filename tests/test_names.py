@@ -1,0 +1,30 @@
+"""A name of a type says which one is meant: no two modules of the package define the same."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def types_of(module: ast.Module) -> Iterator[str]:
+    """Classes, and assignments to names that are written like a class's."""
+    for node in module.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            if target.id[:1].isupper() and not target.id.isupper():
+                yield target.id
+
+
+def test_no_two_types_share_a_name() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for room in ("nni_diffnas", "search_spaces", "strategies", "evaluators"):
+        for file in (ROOT / room).rglob("*.py"):
+            for name in types_of(ast.parse(file.read_text())):
+                if not name.startswith("_"):
+                    found[name].append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
