@@ -108,7 +108,7 @@ class Pays:
                 said = record["metrics"].get(OBJECTIVE.metric, "stopped")
             number, origin = len(search.own), ended.origin.kind
             told = {"stage": "trial", "search": [name, seed], "number": number, "origin": origin, "training": key}
-            self.journal.once(fingerprint("trial", name, seed, number, key), lambda told=told: told)  # type: ignore[misc]
+            self.journal.once(fingerprint("trial", name, seed, number, key), lambda told=told: told)
             print(f"{name} {seed}, {number}: {origin}: {said}", file=sys.stderr, flush=True)
 
     def trials(self, name: str, seed: int) -> list[Found]:

@@ -15,9 +15,9 @@ def types_of(module: ast.Module) -> Iterator[str]:
     for node in module.body:
         if isinstance(node, ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
-            if target.id[:1].isupper() and not target.id.isupper():
-                yield target.id
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            yield from [name] if name[0].isupper() and not name.isupper() else []
 
 
 def test_no_two_types_share_a_name() -> None:

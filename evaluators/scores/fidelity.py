@@ -42,7 +42,7 @@ class NetworkFeatures(FeatureExtractorBase):
             raise DataError(f"The feature extractor {name!r} has no weights of its own: pass their path.")
         with safe_open(feature_extractor_weights_path, framework="pt") as file:
             shape = {key: int(value) for key, value in file.metadata().items()}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dictionary
         self.network = FeatureNetwork(**shape)
         self.network.load_state_dict(state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ class Training(Learner[Batch]):
         self.denoising = DenoisingLoss(recipe, device)
         torch.manual_seed(seed)
         self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
-        self.network = model
+        self.network: Callable[..., Any] = model
         if recipe.compile:
             self.compile()
         if recipe.dropout is not None:
@@ -122,7 +123,7 @@ class Training(Learner[Batch]):
 
     def compile(self) -> None:
         """Compile the network; the next step takes a minute or more."""
-        self.network = torch.compile(self.model)  # type: ignore[assignment]
+        self.network = torch.compile(self.model)
 
     def loss(self, batch: Batch) -> Tensor:
         """Weighted loss of each image, ``[batch]``."""

@@ -125,7 +125,7 @@ class Learner(ABC, Generic[Divided]):
                 for start in range(0, size, self.micro_batch):
                     part = batch.part(start, start + self.micro_batch) if self.micro_batch < size else batch
                     loss = self.loss_within(part, of)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     mean += loss.detach()
                 return mean
             except torch.OutOfMemoryError as error:

@@ -67,7 +67,7 @@ def check_environment() -> Iterator[Finding]:
         else:
             yield Finding("ok", f"{package} {found}")
     try:
-        import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
+        import torchvision  # noqa: F401  # torch-fidelity imports it; a CPU and a CUDA build do not go together
     except Exception as error:
         versions = (
             f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"

@@ -49,7 +49,8 @@ class UNetBlock(nn.Module):
         features = self.resnets[0](features, time)
         if self._attends:
             features = self.attentions[0](features)
-        return self.resnets[1](features, time)  # type: ignore[no-any-return]
+        last: torch.Tensor = self.resnets[1](features, time)
+        return last
 
     def up(self, features: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Go through the level; the first residual layer, or each, takes the latest of ``skips``."""

@@ -75,7 +75,7 @@ def test_a_family_that_states_latency_itself_is_left_as_it_is(
     monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path))
     if space == "table":
         content = {"labels": ["a"], "choices": [[0], [1]], "metrics": ["rfid", "latency_ms"]}
-        np.savez(tmp_path / "t.npz", **content, values=[[2.0, 1.5], [1.0, 3.0]])  # type: ignore[arg-type]
+        np.savez(tmp_path / "t.npz", **content, values=[[2.0, 1.5], [1.0, 3.0]])
         options = f"{{type: table, path: {tmp_path / 't.npz'}}}"
     else:
         options = f"{{type: blockwise, latency: true, teacher: {save_teacher(tmp_path / 'teacher')}}}"

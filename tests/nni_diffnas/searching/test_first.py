@@ -48,7 +48,7 @@ def test_where_the_budget_admits_the_default_it_comes_alone() -> None:
     assert kinds(Search(RandomSearch(), family.space, family), 2) == ["default", "random"]
     assert kinds(Search(RandomSearch(budget=SMALL, train_first="none"), family.space, family), 2) == ["random"] * 2
     with pytest.raises(StrategyError, match="train_first is 'default': use 'default and by hand' or 'none'"):
-        RandomSearch(train_first="default")  # type: ignore[arg-type]
+        RandomSearch(train_first="default")
 
 
 def test_a_resume_among_the_first_goes_on_with_the_rest() -> None:
