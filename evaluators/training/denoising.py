@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +107,7 @@ class Training(Learner[Batch]):
         self.denoising = DenoisingLoss(recipe, device)
         torch.manual_seed(seed)
         self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
-        self.network: Callable[..., Any] = model
+        self.network = model
         if recipe.compile:
             self.compile()
         if recipe.dropout is not None:
@@ -123,7 +122,7 @@ class Training(Learner[Batch]):
 
     def compile(self) -> None:
         """Compile the network; the next step takes a minute or more."""
-        self.network = torch.compile(self.model)
+        self.network = torch.compile(self.model)  # type: ignore[assignment]  # it is called as the network is
 
     def loss(self, batch: Batch) -> Tensor:
         """Weighted loss of each image, ``[batch]``."""
