@@ -41,7 +41,7 @@ main()
 sys.exit("the trial ended without an optimiser step")
 """
 LISTING = "a list of all installed distributions"
-"""No module, but as dear as one: see `nni_diffnas.lazy.listing_deferred`."""
+"""No module, but as dear as one: see `nni_diffnas.process.lazy.listing_deferred`."""
 
 # What all trials share is made before any: its training has first steps, too.
 PREPARE = """

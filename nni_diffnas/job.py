@@ -28,9 +28,9 @@ from .api.family import Family
 from .api.paths import absolute_paths, missing_paths
 from .api.space import Value
 from .api.trial import Direction, Objective
+from .files.yaml_file import read_yaml, walk
 from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
-from .yaml_file import read_yaml, walk
 
 __all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
 

@@ -28,3 +28,8 @@ def test_no_two_types_share_a_name() -> None:
                 if not name.startswith("_"):
                     found[name].append(str(file.relative_to(ROOT)))
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def test_the_ground_floor_has_at_most_twenty_rooms() -> None:
+    rooms = {path.stem for path in (ROOT / "nni_diffnas").iterdir() if path.suffix in ("", ".py")}
+    assert len(rooms - {"__init__", "__pycache__"}) <= 20

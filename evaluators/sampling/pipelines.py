@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
+from nni_diffnas.files.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
 
 from ..training.compute import autocast, in_batches
 from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr

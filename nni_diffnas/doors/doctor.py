@@ -14,8 +14,8 @@ from ..api.errors import DiffNASError, JobError
 from ..api.paths import absolute_paths
 from ..job import load_job, refuse_secrets
 from ..plugins import find_plugin, plugin_names
+from ..process.versions import installed_version
 from ..searching.forecast import forecast_lines
-from ..versions import installed_version
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
 from .register import registered_tuners

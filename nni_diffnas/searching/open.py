@@ -17,7 +17,7 @@ from ..job import Job, carried
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..plugins import find_plugin
-from ..versions import versions
+from ..process.versions import versions
 from .forecast import forecast_lines
 from .halving import check_halving
 from .narrowing import narrow_family

@@ -12,7 +12,7 @@ from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
-from nni_diffnas.lazy import absent, listing_deferred
+from nni_diffnas.process.lazy import absent, listing_deferred
 from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .by_hand import by_hand
