@@ -12,10 +12,12 @@ from typing import Literal
 
 from ..api.errors import DiffNASError, JobError
 from ..api.paths import absolute_paths
+from ..cache import cache_folder
 from ..job import load_job, refuse_secrets
 from ..plugins import find_plugin, plugin_names
 from ..process.versions import installed_version
 from ..searching.forecast import forecast_lines
+from ..searching.open import open_job
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
 from .register import registered_tuners
@@ -79,8 +81,6 @@ def check_environment() -> Iterator[Finding]:
     else:
         yield Finding("ok", f"tuners registered with NNI: {', '.join(registered_tuners())}")
     yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
-    from ..cache import cache_folder
-
     try:
         yield _writable(cache_folder(), "the cache")
     except DiffNASError as error:
@@ -148,8 +148,6 @@ def _save(picture: bytes, file: Path) -> None:
 
 
 def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Finding]:
-    from ..searching.open import open_job
-
     config = read_config(path)
     yield Finding("ok", f"NNI accepts {path}")
     yield _writable(Path(config.experiment_working_directory), "the folder of all experiments")

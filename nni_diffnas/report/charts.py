@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..searching.formats import format_count
 from .statistics import Expectation, Importance
 from .svg import Drawing, Scale, ticks
 
@@ -17,8 +18,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
 
 def number(value: float) -> str:
     """Write a number for an axis or a table: four digits, large ones with a unit."""
-    from ..searching.formats import format_count
-
     return format_count(value).replace(" ", "\u2009") if abs(value) >= 10_000 else f"{value:.4g}"
 
 

@@ -17,6 +17,7 @@ from ..api.errors import JobError
 from ..api.trial import Objective
 from ..results.intervals import contrast
 from .charts import Band, ReferenceLine, draw_curves, number
+from .page import drawn, render
 from .source import Source, start_body
 from .statistics import best_so_far
 
@@ -147,8 +148,6 @@ class Comparison:
 
     def render(self) -> str:
         """The comparison as one self-contained HTML page."""
-        from .page import drawn, render
-
         bands = [arm.band(STYLES[i % len(STYLES)]) for i, arm in enumerate(self.arms)]
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..api.cost import COSTS
+from ..api.errors import JobError
 from ..api.pareto import pareto_front
 from ..api.trial import Trial
 from ..memory.journal import understood
@@ -89,8 +90,6 @@ def render_report(source: Source, against: Source | None = None) -> str:
         JobError: ``against`` was scored by another protocol, or holds no random trials.
         MemoryFileError: what the search noted is none of what searches note.
     """
-    from ..api.errors import JobError
-
     if against is not None:
         same = (against.space.key, against.trials[-1].protocol) == (source.space.key, source.trials[-1].protocol)
         if not same or not _random(against.ended):

@@ -104,7 +104,7 @@ def test_failed_trials_keep_their_reason_and_a_resume_loses_and_repeats_none(plu
         "space": {"type": "mlp", "widths": [8, 16]},
         "evaluator": {**TOY["evaluator"], "fail_width": 16, "seconds": 1.0},
     }
-    config = write_config(tmp_path, job, maxTrialNumber=6, tuner=tuner("RandomSearch"))
+    config = write_config(tmp_path, job, maxTrialNumber=6, tuner=tuner("CheapestFirst"))
     with created(config) as experiment:
         identity = experiment.id
         memory_file = tmp_path / "exp" / identity / "memory.sqlite"
