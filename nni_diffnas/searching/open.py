@@ -50,7 +50,7 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
     made = find_plugin("strategies", name)
     warm: list[Trial] = []
     for file in job.warm_start:
-        with SearchMemory.reading(file) as earlier:
+        with SearchMemory.reading(Path(file)) as earlier:
             warm += earlier.trials()
     try:
         strategy: ConfiguredStrategy = made(
@@ -99,7 +99,7 @@ def job_meant(job: Job, folder: ExperimentFolder) -> Job:
 
 
 def _start_of(job: Job, folder: ExperimentFolder) -> Mapping[str, Any]:
-    return read_start(job.memory or folder.path / MEMORY_FILE, folder.id)
+    return read_start(Path(job.memory) if job.memory else folder.path / MEMORY_FILE, folder.id)
 
 
 def check_unchanged(evaluation: Evaluation, start: Mapping[str, Any]) -> None:
@@ -161,7 +161,7 @@ def open_job(
     evaluation.prepare()
     check_unchanged(evaluation, start)
     evaluation.check(family)
-    memory = None if folder is None else open_memory(folder, job.memory)
+    memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)
     strategy = make_strategy(name, job, memory, options)
     search = Search(
         strategy,
