@@ -116,7 +116,7 @@ class Pays:
             number, origin = len(search.own), ended.origin.kind
             told = {"stage": "trial", "search": self.named(name, seed), "number": number, "origin": origin}
             told["training"] = key
-            self.journal.once(fingerprint("trial", *told["search"], number, key), lambda told=told: told)  # type: ignore[misc]
+            self.journal.once(fingerprint("trial", *told["search"], number, key), lambda told=told: told)
             print(f"{name} {seed}, {number}: {origin}: {said}", file=sys.stderr, flush=True)
 
     def named(self, name: str, seed: int) -> list[Any]:
