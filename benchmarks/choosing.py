@@ -2,8 +2,9 @@
 
     python benchmarks/choosing.py --case digits
 
-For each seed the supernet of every block is trained once. The knapsack then chooses by the loss of the blocks' outputs,
-and by that of the network's prediction with one block swapped into the teacher; beside it stand a random student of
+For each seed the supernet of every block is trained once. The knapsack then chooses by the loss of the blocks' outputs
+(``blocks``), by that of the network's prediction with one block swapped into the teacher (``swapped``), and by how well
+its six best by the blocks' losses recover in a short retraining (``recovered``); beside it stand a random student of
 equal cost, and the one that makes the same choice in every block. All are retrained by the defaults, with the same part
 of the teacher's training. Beside them stand UNets within the budget that are thinner everywhere: one that the teacher
 teaches for the same part, and one that learns by itself for as long as the teacher did.
@@ -24,6 +25,7 @@ from students import COLUMNS, Studied, measured, opened, options, retrained, sho
 from teachers import budget_of, evaluation, thinner, trained
 
 from nni_diffnas.api.space import Architecture
+from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.evaluators.blockwise.choosing import compare, front_of
 from nni_diffnas.evaluators.blockwise.supernet import train_supernet
@@ -31,18 +33,21 @@ from nni_diffnas.evaluators.blockwise.swapping import swapped_losses
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
+from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import BlockwiseLocalSearch
 from nni_diffnas.strategies.blockwise.choices import choose_randomly, knapsack
 from nni_diffnas.strategies.blockwise.fronts import Front, Point
 
 JOURNAL = Path(__file__).parent / "journals" / "choosing.jsonl"
-CHOSEN, WHOLE = ("blocks", "swapped", "random", "uniform"), ("thinner, taught", "thinner, in full")
+CHOSEN, WHOLE = ("blocks", "swapped", "recovered", "random", "uniform"), ("thinner, taught", "thinner, in full")
 SPACES: dict[str, dict[str, Any]] = {
     "shapes": {},
     "layers": {"drop_residual": True, "drop_attention": True},
+    "kinds": {"kinds": ["residual", "convnext"], "resample": ["convolution", "pool"]},
 }
 """Options of the family of students."""
 KEPT = (*COLUMNS, "macs", "params")
-SWAP_IMAGES = 64
+SWAP_IMAGES, CANDIDATES = 64, 6
 
 
 def fronts(studied: Studied, seed: int) -> tuple[dict[str, list[Front]], float]:
@@ -52,7 +57,7 @@ def fronts(studied: Studied, seed: int) -> tuple[dict[str, list[Front]], float]:
     family = studied.family
     judge, teacher = evaluation(studied.case, 1), TeacherPipeline(family)
     settings, chosen = judge.settings.supernet, judge.images.training
-    clean = teacher.encode(torch.from_numpy(judge.images.pixels[chosen]))
+    clean, kept = teacher.encode(torch.from_numpy(judge.images.pixels[chosen])), judge.supernets(teacher)
     found: dict[str, list[Front]] = {"blocks": [], "swapped": []}
     spent = 0.0
     for block in family.blocks:
@@ -60,6 +65,7 @@ def fronts(studied: Studied, seed: int) -> tuple[dict[str, list[Front]], float]:
         supernet: Any = family.supernet(block.name, teacher.network)
         images = NoisedImages(teacher, clean, None, seed)
         ready = train_supernet(supernet, block, teacher, images, settings, seed, lambda loss, step: None)
+        kept.keep(supernet, block, seed)
         choosing = compare(supernet, block, ready, settings, seed)
         spent += ready.macs + ready.teacher_macs + choosing.macs
         front = front_of(block, choosing, settings.front)
@@ -79,8 +85,25 @@ def students(studied: Studied, seed: int) -> dict[str, Any]:
     found, spent = fronts(studied, seed)
     for kind, measured_fronts in found.items():
         students[kind] = family.assemble(point.path for point in knapsack(measured_fronts, family.fixed, budget))
+    students["recovered"], probing = recovered(studied, found["blocks"], seed)
     students["random"] = choose_randomly(family, family.cost(students["blocks"]).macs, "macs", budget, seed)
-    return {"students": {**students, "uniform": uniform(family)}, "search_macs": spent}
+    return {"students": {**students, "uniform": uniform(family)}, "search_macs": spent, "probe_macs": probing}
+
+
+def recovered(studied: Studied, found: Sequence[Front], seed: int) -> tuple[Architecture, float]:
+    """The student that `BlockwiseLocalSearch` finds among candidates, and the multiply-accumulates of their probes."""
+    family, spent = studied.family, 0.0
+    strategy = BlockwiseLocalSearch(candidates=CANDIDATES, score_teacher=False, budget=budget_of(family), seed=seed)
+    search = Search(strategy, family.space, family, "choosing")
+    for trial, front in zip(search.ask(len(found)), found, strict=True):
+        rows = [[0, 0, -1.0, point.loss, *point.path] for point in front.points]
+        search.tell(trial.id, {UNRANKED: 1, "front": rows, "teacher_loss": front.teacher_loss})
+    while (trial := search.ask(1)[0]).settings["task"] == "probe":
+        metrics = retrained(studied, {}, seed, trial.architecture, trial.settings)
+        spent += metrics["train_macs"]
+        search.tell(trial.id, metrics)
+        print(f"  candidate {trial.id}, seed {seed}: gap {metrics['gap']:.4f}", file=sys.stderr, flush=True)
+    return trial.architecture, spent
 
 
 def thinner_network(studied: Studied, kind: str, seed: int, folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -106,8 +107,14 @@ def measured(judge: BlockwiseEvaluation, model: torch.nn.Module, teacher: torch.
     return {"held_out_loss": mean_loss(loss.levels(model)), "gap": mean_loss(gap.levels(model))}
 
 
-def retrained(studied: Studied, way: Mapping[str, Any], seed: int, architecture: Architecture) -> dict[str, Any]:
-    """Retrain a student for the case's share by these options of the evaluation, and measure it."""
+def retrained(
+    studied: Studied,
+    way: Mapping[str, Any],
+    seed: int,
+    architecture: Architecture,
+    task: Mapping[str, Any] = MappingProxyType({"task": "retrain"}),
+) -> dict[str, Any]:
+    """Retrain a student for the case's share by these options of the evaluation, and measure it; or do another task."""
     case, family = studied.case, studied.family
     named = {name: value for name, value in way.items() if name != "training"}
     training = {**case.student, **way.get("training", {})}
@@ -116,8 +123,9 @@ def retrained(studied: Studied, way: Mapping[str, Any], seed: int, architecture:
     judge.prepare()
     model = build_seeded(family, architecture, seed)
     with tempfile.TemporaryDirectory() as folder:
-        context = TrialContext(architecture, Path(folder), seed, settings={"task": "retrain"}, family=family)
-        metrics = judge.evaluate(model, context)
+        metrics = judge.evaluate(model, TrialContext(architecture, Path(folder), seed, settings=task, family=family))
+    if task["task"] != "retrain":
+        return metrics
     return {**metrics, **measured(judge, model, studied.network), **family.cost(architecture).as_metrics()}
 
 
