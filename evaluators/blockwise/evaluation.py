@@ -37,7 +37,7 @@ from .importance import IMAGES, kept_importance
 from .inherit import ends_of, fill_fitting
 from .joint import JointLoss, Retrained, Retraining, retrain
 from .kept_supernets import KeptSupernets, fresh_supernet
-from .probing import prediction_gap, shortened
+from .probing import gap_to_teacher, shortened
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
 from .swapping import swapped_losses
@@ -56,7 +56,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     per searched layer; ``teacher_loss`` is the loss of the teacher-shaped path. Such a trial is not ranked.
 
     ``probe`` (with ``share``): retrain the student for this part of its training, and return as ``gap`` how far its
-    predictions are from the teacher's, see `prediction_gap`. Such a trial is not ranked either.
+    predictions are from the teacher's, see `gap_to_teacher`. Such a trial is not ranked either.
 
     ``retrain`` (with ``beta``, else the option's; also without any task): train the student by the joint loss and score
     it as `DiffusionEvaluation` scores its networks. ``teacher``: score the teacher as it is.
@@ -266,7 +266,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         images, _ = self._ready(model, family, teacher, context)  # the students count what the importance took
         recipe = shortened(self.settings.training, share)
         result = self._retrain(model, images, context, recipe, self.settings.beta, lambda progress: None)
-        gap = prediction_gap(images, model.eval())
+        gap = gap_to_teacher(images, model.eval())
         return {
             UNRANKED: 1,
             "gap": gap,

@@ -11,7 +11,7 @@ from ..training.compute import autocast, in_batches
 from ..training.recipe import Recipe
 from .teacher_pipeline import NoisedImages
 
-__all__ = ["prediction_gap", "shortened"]
+__all__ = ["gap_to_teacher", "shortened"]
 
 SEED = 0x9A9
 """Keeps the noise that students are judged on apart from that which they were trained on."""
@@ -28,7 +28,7 @@ def shortened(recipe: Recipe, share: float) -> Recipe:
 
 
 @torch.no_grad()
-def prediction_gap(images: NoisedImages, student: nn.Module) -> float:
+def gap_to_teacher(images: NoisedImages, student: nn.Module) -> float:
     """Mean squared distance of a student's predictions to the teacher's, divided by the variance of these.
 
     The same `IMAGES` noised images for all students of one teacher.

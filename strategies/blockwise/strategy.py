@@ -25,10 +25,11 @@ APART = 1 / 3
 
 
 class BlockwiseLocalSearch(AskTellStrategy):
-    """First one trial per block, as many at once as there are workers; then one per chosen student.
+    """First one trial per block, as many at once as there are workers; then, where candidates are compared, short ones
+    of these; then one per chosen student.
 
-    The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose
-    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
+    The trials' settings (``task``, ``block``, ``share``, ``beta``) tell the evaluator ``blockwise`` what to do. A block
+    whose trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
     themselves is remembered, so that an experiment that was killed goes on with the blocks that are missing.
 
     Args:

@@ -14,7 +14,7 @@ from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
-from nni_diffnas.evaluators.blockwise.probing import prediction_gap, shortened
+from nni_diffnas.evaluators.blockwise.probing import gap_to_teacher, shortened
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
@@ -32,14 +32,14 @@ def test_the_gap_is_none_for_the_teacher_and_grows_with_the_distance(family: Blo
     images = NoisedImages(teacher, torch.rand(64, 1, 8, 8) * 2 - 1, None, 0)
     same = family.build(family.default).eval()
     fill_fitting(same, teacher.network.state_dict())
-    assert prediction_gap(images, same) == 0.0
+    assert gap_to_teacher(images, same) == 0.0
     gaps = []
     for size in (0.01, 0.1):
         with torch.no_grad():
             same.get_parameter("conv_out.weight").add_(size)
-        gaps.append(prediction_gap(images, same))
+        gaps.append(gap_to_teacher(images, same))
     assert 0.0 < gaps[0] < gaps[1]
-    assert prediction_gap(images, same) == gaps[1], "always the same noise"
+    assert gap_to_teacher(images, same) == gaps[1], "always the same noise"
 
 
 def test_a_probe_is_a_part_of_a_retraining_and_is_not_ranked(family: BlockwiseUNetFamily, tmp_path: Path) -> None:
