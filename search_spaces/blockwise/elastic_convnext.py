@@ -26,38 +26,42 @@ class ElasticConvNeXt(nn.Module):
     def __init__(self, residual: Any, shapes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         widths, kernels = (sorted({shape[part] for shape in shapes}) for part in range(2))
-        self.widest = convnext(residual, widths[-1], kernels[-1])
-        self.widest.depthwise = nn.ModuleDict(
-            {str(kernel): convnext(residual, widths[0], kernel).depthwise for kernel in kernels}
-        )
-        self.widest.response = nn.ModuleDict({str(width): ResponseNorm(width) for width in widths})
-        self.widest.conv_shortcut = nn.Identity()  # it is the residual block's
+        widest = convnext(residual, widths[-1], kernels[-1])
+        self.norm, self.time_emb_proj, self.gate = widest.norm, widest.time_emb_proj, widest.gate
+        self.expand, self.dropout, self.project = widest.expand, widest.dropout, widest.project
+        self.depthwise = nn.ModuleDict({str(kernel): convnext(residual, 1, kernel).depthwise for kernel in kernels})
+        self.response = nn.ModuleDict({str(width): ResponseNorm(width) for width in widths})
 
     def forward(self, x: Tensor, time: Tensor, around: Tensor, inner: int, kernel: int) -> Tensor:
         """`ConvNeXtBlock` with so many inner channels and this kernel; ``around`` is what the shortcut gives."""
-        block: Any = self.widest
         time = functional.silu(time)
-        scale, shift = per_channel(block.time_emb_proj(time)).chunk(2, dim=1)
-        h = block.norm(block.depthwise[str(kernel)](x)) * (1 + scale) + shift
-        h = functional.gelu(functional.conv2d(h, block.expand.weight[:inner], block.expand.bias[:inner]))
-        h = block.dropout(block.response[str(inner)](h))
-        h = functional.conv2d(h, block.project.weight[:, :inner], block.project.bias)
-        made: Tensor = around + per_channel(block.gate(time)) * h
+        scale, shift = per_channel(self.time_emb_proj(time)).chunk(2, dim=1)
+        h = self.norm(self.depthwise[str(kernel)](x)) * (1 + scale) + shift
+        h = functional.gelu(functional.conv2d(h, *self._expand(inner)))
+        h = self.dropout(self.response[str(inner)](h))
+        h = functional.conv2d(h, self.project.weight[:, :inner], self.project.bias)
+        made: Tensor = around + per_channel(self.gate(time)) * h
         return made
+
+    def _expand(self, inner: int) -> tuple[Tensor, Tensor]:
+        assert self.expand.bias is not None
+        return self.expand.weight[:inner], self.expand.bias[:inner]
 
     def state_of(self, inner: int, kernel: int) -> dict[str, Tensor]:
         """Weights of one shape under the names of `ConvNeXtBlock`."""
-        block: Any = self.widest
-        kept = {name: part for own in ("norm", "time_emb_proj", "gate") for name, part in _named(block, own).items()}
-        kept |= prefixed("depthwise", block.depthwise[str(kernel)]) | prefixed("response", block.response[str(inner)])
-        kept |= {"expand.weight": block.expand.weight[:inner], "expand.bias": block.expand.bias[:inner]}
-        return kept | {"project.weight": block.project.weight[:, :inner], "project.bias": block.project.bias}
+        kept = {
+            **prefixed("norm", self.norm),
+            **prefixed("time_emb_proj", self.time_emb_proj),
+            **prefixed("gate", self.gate),
+            **prefixed("depthwise", self.depthwise[str(kernel)]),
+            **prefixed("response", self.response[str(inner)]),
+            **prefixed("project", self.project),
+        }
+        kept["expand.weight"], kept["expand.bias"] = self._expand(inner)
+        kept["project.weight"] = self.project.weight[:, :inner]
+        return kept
 
 
 def prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:
     """The state of a module below another name."""
     return {f"{name}.{part}": tensor for part, tensor in module.state_dict().items()}
-
-
-def _named(block: nn.Module, name: str) -> dict[str, Tensor]:
-    return prefixed(name, block.get_submodule(name))

@@ -67,7 +67,7 @@ def searched(block: str, layer: TeacherLayer, offered: Offered) -> SearchedLayer
         if not offered.drop_attention:
             return None
         label = f"{prefix}.drop"
-        options = ({label: False}, {label: True})
+        options: tuple[Architecture, ...] = ({label: False}, {label: True})
         return SearchedLayer(layer.name, Layer((label,), options, (layer.cost, Cost(0, 0)), 0), ([], None))
     if len(offered.resample) == 1:
         return None

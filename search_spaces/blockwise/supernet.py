@@ -107,7 +107,8 @@ class ElasticResidual(_Remembering):
         if self.change[0] == "convnext":
             assert self.convnext is not None
             assert temb is not None
-            return self.convnext(hidden_states, temb, around, *map(int, self.change[1:]))
+            made: Tensor = self.convnext(hidden_states, temb, around, *map(int, self.change[1:]))
+            return made
         width, kernel1, kernel2 = map(int, self.change)
         first, second = self._convolutions(kernel1, kernel2)
         features = self.nonlinearity(self.norm1(hidden_states))

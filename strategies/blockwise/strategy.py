@@ -158,7 +158,7 @@ class BlockwiseLocalSearch(AskTellStrategy):
     @property
     def _probed(self) -> float:
         """What all short retrainings amount to, in those of a student."""
-        return sum(count * self.probe_share * 2**index for index, count in enumerate(self._probes))
+        return float(sum(count * self.probe_share * 2**index for index, count in enumerate(self._probes)))
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Blocks first; nothing while the last of them are under way; then candidates, in rounds; then the students."""
