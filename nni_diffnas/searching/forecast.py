@@ -39,7 +39,7 @@ class Forecast:
 
 
 def forecast_search(
-    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, seed: int = 0
+    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, whole: float | None = None
 ) -> Forecast:
     """Forecast from a few timed steps of networks that the search may try.
 
@@ -52,14 +52,15 @@ def forecast_search(
         budget: the windows from which architectures are drawn.
         trials: number of trials.
         concurrency: trials at once; they are taken not to slow each other down.
-        seed: of the architectures that stand for the search.
+        whole: trials of full length that these amount to; all of them where it is not given.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
     timed = [evaluation.forecast(family.build(each), family) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
     seconds, size = np.mean(timed, axis=0).tolist()
-    rounds = math.ceil(trials / max(concurrency, 1))
-    return Forecast(rounds * (seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
+    full, workers = trials if whole is None else whole, max(concurrency, 1)
+    waited = math.ceil(trials / workers) * NNI_SECONDS_PER_TRIAL
+    return Forecast(math.ceil(full / workers) * seconds + waited, full * size, trials)
 
 
 def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, concurrency: int) -> list[str]:
@@ -73,7 +74,8 @@ def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, c
     """
     lines = []
     if evaluation is not None and search.family is not None:
-        lines.append(str(forecast_search(search.family, evaluation, search.options.budget, trials, concurrency)))
+        whole = search.strategy.whole(trials)
+        lines.append(str(forecast_search(search.family, evaluation, search.options.budget, trials, concurrency, whole)))
     if spent := search.strategy.forecast(max(0, trials - len(search.first()))):
         lines.append(spent)
     return lines

@@ -46,3 +46,6 @@ def test_a_search_takes_as_long_as_the_networks_within_its_budget() -> None:
     assert len(set(clock.timed)) == 3
     assert max(clock.timed) <= whole.params / 2
     assert found.disk_bytes == pytest.approx(12 * 4 * sum(clock.timed) / 3)
+    short = forecast_search(family, Clock(), Budget(), 12, 2, whole=5.1)
+    assert short.seconds == 3 * 10.0 + 6 * NNI_SECONDS_PER_TRIAL
+    assert short.trials == 12
