@@ -31,7 +31,17 @@ from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
 from .yaml_file import read_yaml, walk
 
-__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
+__all__ = [
+    "Job",
+    "begun_by",
+    "carried",
+    "check_carried",
+    "data_resumed",
+    "data_source",
+    "load_job",
+    "refuse_missing",
+    "take_up",
+]
 
 FINGERPRINT = "fingerprint"
 """Setting of a trial: the first digits of `Evaluation.fingerprint`."""
@@ -301,6 +311,11 @@ def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
     path = folder / os.path.expanduser(content)
     # A source is a name or a path: a path where there is something of that name.
     return content if name == "source" and not os.path.exists(path) else str(path.resolve())
+
+
+def data_source(images: str) -> str:
+    """A data set's name, or the path of images from anywhere."""
+    return images if images in NAMED_SOURCES else str(Path(images).expanduser().resolve())
 
 
 def refuse_missing(job: Job) -> None:

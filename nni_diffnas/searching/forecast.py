@@ -10,10 +10,12 @@ import numpy as np
 from ..api.cost import Budget
 from ..api.evaluation import Evaluation
 from ..api.family import Family, sample_within
+from ..api.space import Architecture
 from .formats import format_bytes, format_seconds
+from .halving import Halving
 from .search import Search
 
-__all__ = ["Forecast", "forecast_lines", "forecast_search"]
+__all__ = ["Forecast", "forecast_lines", "forecast_search", "to_be_timed", "whole_trainings"]
 
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
@@ -38,13 +40,46 @@ class Forecast:
         )
 
 
-def forecast_search(
-    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, seed: int = 0
-) -> Forecast:
-    """Forecast from a few timed steps of networks that the search may try.
+def to_be_timed(family: Family, budget: Budget, seed: int = 0) -> list[Architecture]:
+    """Three networks that a search may try, spread over the MACs of those drawn.
 
-    Three are timed, spread over the MACs of those drawn: small networks spend most of their time not on MACs, so that
-    the seconds of one do not tell those of another.
+    Small networks spend most of their time not on MACs, so that the seconds of one do not tell those of another.
+
+    Args:
+        family: of the job.
+        budget: the windows from which they are drawn.
+        seed: of the draws.
+
+    Raises:
+        BudgetError: no network meets the budget.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
+    return drawn[_DRAWN // 6 :: _DRAWN // 3]
+
+
+def whole_trainings(trials: int, first: int, halving: Halving | None) -> float:
+    """To how many whole trainings so many trials amount, where halving ends some early.
+
+    Args:
+        trials: of the search.
+        first: of them, those that halving spares: the default and the networks by hand.
+        halving: of the strategy.
+    """
+    spared = min(first, trials)
+    return trials if halving is None else spared + halving.part * (trials - spared)
+
+
+def forecast_search(
+    family: Family,
+    evaluation: Evaluation,
+    budget: Budget,
+    trials: int,
+    concurrency: int,
+    seed: int = 0,
+    whole: float | None = None,
+) -> Forecast:
+    """Forecast from a few timed steps of the networks `to_be_timed`.
 
     Args:
         family: of the job.
@@ -53,13 +88,12 @@ def forecast_search(
         trials: number of trials.
         concurrency: trials at once; they are taken not to slow each other down.
         seed: of the architectures that stand for the search.
+        whole: trainings that the trials amount to, see `whole_trainings`; by default all are whole.
     """
-    rng = np.random.default_rng(seed)
-    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
-    timed = [evaluation.forecast(family.build(each), family) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
+    timed = [evaluation.forecast(family.build(each), family) for each in to_be_timed(family, budget, seed)]
     seconds, size = np.mean(timed, axis=0).tolist()
-    rounds = math.ceil(trials / max(concurrency, 1))
-    return Forecast(rounds * (seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
+    rounds, part = math.ceil(trials / max(concurrency, 1)), 1.0 if whole is None else whole / trials
+    return Forecast(rounds * (part * seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
 
 
 def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, concurrency: int) -> list[str]:
@@ -71,9 +105,11 @@ def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, c
         trials: number of trials.
         concurrency: trials at once.
     """
-    lines = []
+    lines, options, first = [], search.options, len(search.first())
     if evaluation is not None and search.family is not None:
-        lines.append(str(forecast_search(search.family, evaluation, search.options.budget, trials, concurrency)))
-    if spent := search.strategy.forecast(max(0, trials - len(search.first()))):
+        whole = whole_trainings(trials, first, options.halving)
+        found = forecast_search(search.family, evaluation, options.budget, trials, concurrency, whole=whole)
+        lines.append(str(found))
+    if spent := search.strategy.forecast(max(0, trials - first)):
         lines.append(spent)
     return lines
