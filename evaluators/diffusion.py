@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -329,12 +328,8 @@ class DiffusionEvaluation(Evaluation):
 
     def duration(self, model: nn.Module) -> Duration:
         """How long a trial of ``model`` takes on this device, from four timed steps of a copy of it."""
-        device = choose_device(self.settings.device)
-        trial = copy.deepcopy(model).to(device)
-        signals = len(self.signals_by_level)
-        return time_trial(
-            trial, self.settings, self._resident(device), lambda m, n: self.generate(m, n, 0), self.scoring, signals
-        )
+        data, signals = self._resident(choose_device(self.settings.device)), len(self.signals_by_level)
+        return time_trial(model, self.settings, data, lambda m, n: self.generate(m, n, 0), self.scoring, signals)
 
     def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
         """Seconds and bytes that `evaluate` of ``model`` will take: its `duration` by the recipe."""

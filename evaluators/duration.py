@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def time_trial(
     """How long a trial takes, judged from a few steps.
 
     Args:
-        model: of the trial, on its device; it is trained a little.
+        model: of the trial; a copy of it is trained a little.
         settings: of the evaluation.
         data: pixels and labels to train on, on the device.
         generate: makes so many images with a network.
@@ -65,6 +66,7 @@ def time_trial(
     """
     recipe = settings.training
     pixels, labels = data
+    model = copy.deepcopy(model).to(pixels.device)
     with threads(settings.threads), torch.random.fork_rng():
         train(model, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
         timed = train(model, pixels, labels, _steps(recipe, _TIMED), 0, lambda progress: None)

@@ -95,11 +95,12 @@ class Found:
         Raises:
             JobError: no trial has succeeded.
         """
-        from diffusers import DDPMPipeline
+        import diffusers
 
+        kind: Any = diffusers.DDPMPipeline
         found = self.findings
         folder = export_trial(found.folder, found.job, found.best, self.folder / "winner", found.trials)
-        return DDPMPipeline.from_pretrained(folder, trust_remote_code=True)
+        return kind.from_pretrained(folder, trust_remote_code=True)
 
 
 def search(

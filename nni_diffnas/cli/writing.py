@@ -86,7 +86,7 @@ def commented(content: Mapping[str, Any], notes: Mapping[str, str], at: str = ""
         if note := notes.get(f"{at}{name}"):
             yield f"{indent}# {note}\n"
         if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}:\n"
+            yield f"{indent}{yaml.safe_dump(name).splitlines()[0]}:\n"
             yield from commented(value, notes, f"{at}{name}.")
         else:
             yield from (

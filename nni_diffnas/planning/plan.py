@@ -100,7 +100,7 @@ def plan_search(
     _options(strategy, 0)
     shown = {"source": data_source(images), "size": size, "channels": channels}
     data = {name: value for name, value in shown.items() if value is not None}
-    known = find_plugin("evaluators", "diffusion")(data).images
+    known = find_plugin("evaluators", "diffusion")({**data, "held_out": 0.0}).images
     if len(known.pixels) < FEWEST_IMAGES:
         raise DataError(
             f"{images!r} holds {len(known.pixels)} images: give at least {FEWEST_IMAGES}, so that some can be held out "
@@ -110,7 +110,7 @@ def plan_search(
     space = unet.options_for(*known.shape, preset)
     family: Family = unet(**space)
     whole, machine = family.cost(family.default), Machine.here()
-    job = {
+    job: dict[str, Any] = {
         "space": {"type": "unet", **space},
         "data": {**data, "held_out": 0.25 if len(known.pixels) < _MANY_IMAGES else 0.1},
         "evaluator": _evaluator(known, images_per_trial or 1, machine.threads),

@@ -130,5 +130,5 @@ def _at_least(seconds: float) -> str:
 
 def _rounded(images: float) -> int:
     """The next number below that has two digits and zeros."""
-    unit = 10 ** max(math.floor(math.log10(max(images, 1.0))) - 1, 0)
+    unit = int(10 ** max(math.floor(math.log10(max(images, 1.0))) - 1, 0))
     return math.floor(images / unit) * unit

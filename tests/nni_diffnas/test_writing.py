@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_diffnas.cli.writing import commented
@@ -14,6 +14,7 @@ NAMES = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.text())
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(NAMES, st.recursive(VALUES, lambda inner: st.dictionaries(NAMES, inner), max_leaves=8)))
 def test_what_is_read_is_what_was_written(content: dict[str, Any]) -> None:
     notes = dict.fromkeys(content, "Said of it.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_diffnas.api.errors import JobError
@@ -32,6 +32,7 @@ def test_a_time_that_is_too_short_names_the_shortest_which_then_does() -> None:
     assert SHORTEST * 8 <= found.images < 1.2 * SHORTEST * 8
 
 
+@settings(deadline=None)
 @given(
     st.floats(1e-5, 10), st.floats(0.1, 1e3), st.integers(1, 16), st.floats(10, 1e6),
     st.integers(4, 128), st.integers(1, 5), st.sampled_from([None, 2.0, 3.0]),
