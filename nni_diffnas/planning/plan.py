@@ -123,7 +123,7 @@ def plan_search(
     evaluation = described.make_evaluation()
     evaluation.prepare()
     if trials and images_per_trial:
-        sizes = Sizes(trials, images_per_trial, machine.workers)
+        sizes = Sizes(trials, images_per_trial, min(trials, machine.workers))
     else:
         pace, side = measure_pace(described, machine), known.shape[-1]
         sizes = sizes_for(pace, seconds, side, _first(described), Halving(_HALVING), trials, images_per_trial)

@@ -21,12 +21,12 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    found = nni_diffnas.search(images, budget=0.5, trials=6, images_per_trial=128)
+    found = nni_diffnas.search(images, budget=1, strategy="RandomSearch", trials=2, images_per_trial=128)
     assert found.folder == images.parent / "waves-search"
-    assert "6 trials of 128 images" in capfd.readouterr().out
+    assert "2 trials of 128 images" in capfd.readouterr().out
     best = found.best
     assert best.cost is not None
-    assert best.cost.macs <= 734_464, "half of the default's 1,468,928 MACs at 4x4 pixels"
+    assert best.cost.macs <= 1_468_928, "the default's, at 4x4 pixels"
     assert "held_out_loss" in best.metrics
     assert "<html" in found.report().read_text()
     verdict = found.verdict(seeds=2)
@@ -34,7 +34,7 @@ def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.Cap
     assert "fresh seeds" in capfd.readouterr().out
     assert found.pipeline(batch_size=2, num_inference_steps=2).images[0].size == (4, 4)
 
-    again = nni_diffnas.search("waves.npz", trials=6, images_per_trial=128)
+    again = nni_diffnas.search("waves.npz")
     assert again.best.id == best.id, "the same call goes on with what is done"
     with pytest.raises(JobError, match=r"holds a search of '.*waves.npz', not of 'digits'"):
         nni_diffnas.search("digits", folder="waves-search")

@@ -35,7 +35,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def get(port: int, path: str = "/", host: str = "") -> tuple[http.client.HTTPResponse, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{port}"})
     answer = connection.getresponse()
     return answer, answer.read().decode()
@@ -56,7 +56,7 @@ def test_the_page_is_of_this_moment_and_ends_with_ctrl_c(
     assert int(after.headers["Refresh"]) > 0
     assert get(port, host=f"localhost:{port}")[0].status == 200
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     assert [file.name for file in tmp_path.iterdir()] == ["abc"], "no file is written"
 
