@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .lazy import lazy_names
+from .process.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .notebook import search as search

@@ -95,12 +95,11 @@ class Found:
         Raises:
             JobError: no trial has succeeded.
         """
-        import diffusers
+        from diffusers import DDPMPipeline
 
-        kind: Any = diffusers.DDPMPipeline
         found = self.findings
         folder = export_trial(found.folder, found.job, found.best, self.folder / "winner", found.trials)
-        return kind.from_pretrained(folder, trust_remote_code=True)
+        return DDPMPipeline.from_pretrained(folder, trust_remote_code=True)
 
 
 def search(

@@ -15,7 +15,7 @@ from .arguments import make_folder
 from .writing import write_search
 
 if TYPE_CHECKING:
-    from ..planning.plan import Plan
+    from ..planning.plan import SearchPlan
 
 __all__ = ["new"]
 
@@ -108,7 +108,7 @@ def _seconds(text: str) -> float:
     return 3600 * hours + 60 * minutes
 
 
-def _write(folder: Path, plan: Plan, share: str) -> Path:
+def _write(folder: Path, plan: SearchPlan, share: str) -> Path:
     from ..searching.formats import format_count
 
     budget = f"{share} of that" if "macs" in plan.job["budget"] else f"{share} on this machine"
@@ -127,7 +127,7 @@ def _write(folder: Path, plan: Plan, share: str) -> Path:
     )
 
 
-def _explain(plan: Plan, config: Path) -> None:
+def _explain(plan: SearchPlan, config: Path) -> None:
     from ..planning.sizes import RULE
 
     print(f"{plan.sizes}. {RULE}" if math.isfinite(plan.sizes.seconds) else plan.sizes)

@@ -19,7 +19,7 @@ from ..api.space import Value
 from ..api.trial import Trial
 from ..job import Job
 from ..memory.experiment_folder import ExperimentFolder
-from ..processes import worker_pool
+from ..process.workers import worker_pool
 from ..searching.formats import format_cost
 from ..searching.open import announce, open_job
 from ..searching.progress import score_line

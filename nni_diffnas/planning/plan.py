@@ -19,7 +19,7 @@ from ..searching.options import SearchOptions
 from .sizes import Sizes, sizes_for
 from .timing import Machine, measure_pace
 
-__all__ = ["STRATEGY", "Plan", "plan_search"]
+__all__ = ["STRATEGY", "SearchPlan", "plan_search"]
 
 STRATEGY = "DiffusionGuided"
 """Where the user names none."""
@@ -36,7 +36,7 @@ _HALVING = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """A search, ready to be written down or run.
 
     Args:
@@ -75,8 +75,8 @@ def plan_search(
     trials: int | None = None,
     images_per_trial: int | None = None,
     seed: int = 0,
-) -> Plan:
-    """Plan a search for the best network for these images, within this budget, in this time.
+) -> SearchPlan:
+    """SearchPlan a search for the best network for these images, within this budget, in this time.
 
     Preset, sample size and channels follow from the images; length and number of the trials follow from the time, by
     the rule of `planning.sizes`, once three networks have been timed side by side on this machine.
@@ -129,7 +129,7 @@ def plan_search(
         sizes = sizes_for(pace, seconds, side, _first(described), Halving(_HALVING), trials, images_per_trial)
     job["evaluator"]["training"]["images"] = sizes.images
     told = tuple(evaluation.describe_data())
-    return Plan(job, strategy, _options(strategy, sizes.trials), sizes, machine.gpus, told, whole.macs)
+    return SearchPlan(job, strategy, _options(strategy, sizes.trials), sizes, machine.gpus, told, whole.macs)
 
 
 def _evaluator(known: Any, images: int, threads: int) -> dict[str, Any]:

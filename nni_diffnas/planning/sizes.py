@@ -27,7 +27,7 @@ from ..searching.forecast import NNI_SECONDS_PER_TRIAL, whole_trainings
 from ..searching.formats import format_seconds
 from ..searching.halving import Halving
 
-__all__ = ["RULE", "Pace", "Sizes", "sizes_for"]
+__all__ = ["RULE", "Sizes", "TrialPace", "sizes_for"]
 
 SHORTEST = 2_000
 FEWEST = 12
@@ -42,7 +42,7 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrialPace:
     """How fast trials go when they train side by side.
 
     Args:
@@ -74,7 +74,7 @@ class Sizes:
 
 
 def sizes_for(
-    pace: Pace,
+    pace: TrialPace,
     seconds: float,
     side: int,
     first: int,

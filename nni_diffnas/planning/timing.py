@@ -9,9 +9,9 @@ from typing import Any
 
 from ..api.errors import TrialFailure
 from ..job import Job
-from ..processes import core_count, visible_gpus, worker_pool
+from ..process.workers import core_count, visible_gpus, worker_pool
 from ..searching.forecast import to_be_timed
-from .sizes import Pace
+from .sizes import TrialPace
 
 __all__ = ["Machine", "measure_pace"]
 
@@ -50,7 +50,7 @@ class Machine:
         return cls(workers, 1 if gpus else cores // workers, gpus)
 
 
-def measure_pace(job: Job, machine: Machine) -> Pace:
+def measure_pace(job: Job, machine: Machine) -> TrialPace:
     """Time a few training steps, samples and scores of three networks that the search may try, side by side.
 
     Where a process finds no memory, half as many are tried.
@@ -73,8 +73,8 @@ def measure_pace(job: Job, machine: Machine) -> Pace:
         except (BrokenProcessPool, TrialFailure):
             workers //= 2
         else:
-            return Pace(fmean(image for image, _ in timed), fmean(rest for _, rest in timed), workers)
-    return Pace(*_pace_here(job, batch), 1)
+            return TrialPace(fmean(image for image, _ in timed), fmean(rest for _, rest in timed), workers)
+    return TrialPace(*_pace_here(job, batch), 1)
 
 
 def _pace_here(job: Job, batch: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from command import command
 
 from nni_diffnas.doors.doctor import check_config
 from nni_diffnas.doors.in_process import run_search
@@ -29,9 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def new(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*NEW, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
-    )
+    return command(folder, "new", *arguments)
 
 
 def test_what_is_written_passes_the_doctor_and_runs_to_its_end(folder: Path) -> None:

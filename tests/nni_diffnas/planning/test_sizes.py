@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.planning.sizes import FEWEST, FOR_EACH_WORKER, SHORTEST, Pace, Sizes, sizes_for
+from nni_diffnas.planning.sizes import FEWEST, FOR_EACH_WORKER, SHORTEST, Sizes, TrialPace, sizes_for
 from nni_diffnas.searching.halving import Halving
 
-PACE = Pace(image=0.001, rest=10.0, workers=2)
+PACE = TrialPace(image=0.001, rest=10.0, workers=2)
 THIRD = Halving(3)
 
 
@@ -23,7 +23,7 @@ def test_more_time_goes_to_more_and_longer_trials_alike() -> None:
 
 
 def test_a_time_that_is_too_short_names_the_shortest_which_then_does() -> None:
-    slow = Pace(image=0.02, rest=100.0, workers=2)
+    slow = TrialPace(image=0.02, rest=100.0, workers=2)
     with pytest.raises(JobError, match=r"60 s are too short for 12 trials of 16,000 images, 2 at a time") as refused:
         sizes_for(slow, 60, 8, 5, THIRD)
     minutes = int(str(refused.value).split("which take ")[1].split("m")[0])
@@ -40,7 +40,7 @@ def test_a_time_that_is_too_short_names_the_shortest_which_then_does() -> None:
 def test_whatever_fits_fits(
     image: float, rest: float, workers: int, seconds: float, side: int, first: int, eta: float | None
 ) -> None:
-    pace, halving = Pace(image, rest, workers), Halving.of(eta)
+    pace, halving = TrialPace(image, rest, workers), Halving.of(eta)
     try:
         found = sizes_for(pace, seconds, side, first, halving)
     except JobError:

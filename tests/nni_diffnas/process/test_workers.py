@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from gpu_turns import gpu_of_a_process
 
-from nni_diffnas.processes import core_count, visible_gpus, worker_pool
+from nni_diffnas.process.workers import core_count, visible_gpus, worker_pool
 
 
 @pytest.mark.parametrize(("gpus", "shown"), [(["0", "5"], ["0", "0", "5"]), (["5"], ["all", "all", "all"])])
