@@ -99,7 +99,7 @@ class Found:
 
         found = self.findings
         folder = export_trial(found.folder, found.job, found.best, self.folder / "winner", found.trials)
-        return DDPMPipeline.from_pretrained(folder, trust_remote_code=True)
+        return DDPMPipeline.from_pretrained(folder, trust_remote_code=True)  # type: ignore[no-untyped-call]  # diffusers'
 
 
 def search(

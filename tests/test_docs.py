@@ -100,6 +100,13 @@ def commands_of(page: Path) -> Iterator[str]:
         yield from re.split(r"&&|\s#\s", " ".join(line.split()).removeprefix("$ "))
 
 
+def source_of(script: Path) -> str:
+    """A script's text, and that of the scripts beside it which it takes something from: its options, perhaps."""
+    text = script.read_text()
+    beside = (script.parent / f"{name}.py" for name in re.findall(r"^from (\w+) import", text, re.MULTILINE))
+    return text + "".join(file.read_text() for file in beside if file.is_file())
+
+
 def options_of(command: str) -> list[str]:
     return re.findall(r"(?<=\s)--[a-z][a-z-]*", command)
 
@@ -113,7 +120,7 @@ def test_options_in_commands_exist(page: Path) -> None:
     subcommands = getattr(typer.main.get_command(app), "commands", {})
     for command in commands_of(page):
         if script := re.match(r"(?:\w+=\S+ )*(?:time )?python ((?:benchmarks|examples|tests)/[\w/]+\.py)", command):
-            known = (ROOT / script[1]).read_text()
+            known = source_of(ROOT / script[1])
             assert all(f'"{option}"' in known for option in options_of(command)), command
         elif own := re.match(r"nni-diffnas ([a-z]+)", command):
             opts = {name for parameter in subcommands[own[1]].params for name in parameter.opts}
