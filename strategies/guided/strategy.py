@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from .transfer import Experience
 
 __all__ = ["DiffusionGuided"]
+
+_CLIMBERS = 4
+"""So many of the best candidates are changed choice by choice."""
 
 
 @contextmanager
@@ -312,21 +316,28 @@ class DiffusionGuided(AskTellStrategy):
     def _most_promising(
         self, found: Sequence[Architecture], taken: Sequence[Architecture], acquisition: Wish
     ) -> Architecture:
-        """The best of the candidates, changed in one choice after the other as long as that makes it better."""
+        """The best that can be had of the candidates by changing one choice after the other.
 
-        def values(of: Sequence[Architecture]) -> list[float]:
-            return self._values(of, acquisition)
+        The acquisition function has many peaks, and the best candidate need not stand below the highest: as many as
+        `_CLIMBERS` of the best go on until no change of any of them brings a better one.
+        """
 
-        highest, best = max(zip(values(found), found, strict=True), key=lambda pair: pair[0])
-        while steps := list(self.search.space.neighbours(best)):
-            ranked = sorted(zip(values(steps), steps, strict=True), key=lambda pair: pair[0], reverse=True)
-            better = (pair for pair in ranked if pair[0] > highest)
-            admitted = ((v, a) for v, a in better if a not in taken and not self.search.refusal(a))
-            step = next(admitted, None)
-            if step is None:
+        def best_of(of: Sequence[Architecture], known: Sequence[tuple[float, Architecture]]) -> Any:
+            worth = [*known, *zip(self._values(of, acquisition), of, strict=True)]
+            ranked = sorted(worth, key=lambda pair: pair[0], reverse=True)
+            held = [each for _, each in known]
+            fit = (p for p in ranked if p[1] in held or (p[1] not in taken and not self.search.refusal(p[1])))
+            return list(islice(fit, _CLIMBERS))
+
+        seen, climbers = {tuple(each.items()) for each in found}, best_of(found, [])
+        while True:
+            around = (step for _, each in climbers for step in self.search.space.neighbours(each))
+            steps = {key: step for step in around if (key := tuple(step.items())) not in seen}
+            if not steps:
                 break
-            highest, best = step
-        return best
+            seen.update(steps)
+            climbers = best_of(list(steps.values()), climbers)
+        return climbers[0][1]
 
     def _pull(self, known: Known, acquisition: Wish) -> Tilt:
         from .guidance import along_gradient
