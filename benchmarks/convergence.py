@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar16 import averaged
 from reporting import report
+from small_images import averaged
 from torch import nn
 
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation

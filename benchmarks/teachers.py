@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar16 import averaged
 from diffusers import DDIMScheduler, DDPMPipeline, LDMPipeline, UNet2DModel, VQModel
+from small_images import averaged
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.evaluation import TrialContext

@@ -15,7 +15,7 @@ from .halving import Halving
 
 __all__ = ["ConfiguredStrategy", "SearchArguments", "SearchOptions", "TrainFirst"]
 
-TrainFirst = Literal["default and by hand", "none"]
+TrainFirst = Literal["all", "default and by hand", "none"]
 
 
 class SearchArguments(TypedDict, total=False):
@@ -40,7 +40,7 @@ class SearchOptions:
     seed: int = 0
     memory: SearchMemory | None = None
     warm_start: tuple[Trial, ...] = ()
-    train_first: TrainFirst = "default and by hand"
+    train_first: TrainFirst = "all"
     halving: Halving | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class SearchOptions:
         if direction not in get_args(Direction):
             raise StrategyError(f"direction is {direction!r}: use 'minimize' or 'maximize'.")
         if train_first not in get_args(TrainFirst):
-            choices = " or ".join(map(repr, get_args(TrainFirst)))
+            choices = ", ".join(map(repr, get_args(TrainFirst)))
             raise StrategyError(f"train_first is {train_first!r}: use {choices}.")
         return cls(
             objective if isinstance(objective, Objective) else Objective(objective, direction),

@@ -23,6 +23,7 @@ from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
 from .presets import STOCK
 from .pricing import Layer
+from .recommended import recommended
 from .stock import stock_config
 
 if TYPE_CHECKING:
@@ -161,6 +162,10 @@ class UNetFamily(Family):
     def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
         """The default uniformly narrower, shallower, thinner inside, or wider and deeper: see `by_hand.by_hand`."""
         return by_hand(within or self, budget)
+
+    def recommended(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The kind of network that did best at equal MACs, scaled to the budget: see `recommended.recommended`."""
+        return recommended(within or self, budget)
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """Build the network (`network.UNet`): ``forward(sample, timestep, class_labels=None)`` returns a tensor.
