@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DiffusionGuided"]
 
-_CLIMBERS = 4
-"""So many of the best candidates are changed choice by choice."""
+_CLIMBERS, _MANY = 4, 1000
+"""So many of the best candidates are changed choice by choice; one, where so many trials are known: to look at a change
+takes time that grows with the square of their number."""
 
 
 @contextmanager
@@ -174,6 +175,7 @@ class DiffusionGuided(AskTellStrategy):
         prior = Prior(self.features, search.family)
         if (flow := prior.flow) is not None:
             self.features.known.append(lambda p: flow(p)[..., None])
+        self.features.guesses = len(self.features.known)
         # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
         # machine: only where it is asked for.
         names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
@@ -181,6 +183,8 @@ class DiffusionGuided(AskTellStrategy):
         if names and search.family is not None:
             cost_model = CostModel(self.features, search.family, names)
             self.features.known.append(cost_model.standard)
+            if prior.goes_by_costs:
+                self.features.guesses += len(names)
         exactly_known_last = sorted(settings.objectives, key=lambda name: name in COSTS)
         halving = self.options.halving
         compared = None if halving is None else halving.compared(search.objective)
@@ -318,16 +322,17 @@ class DiffusionGuided(AskTellStrategy):
     ) -> Architecture:
         """The best that can be had of the candidates by changing one choice after the other.
 
-        The acquisition function has many peaks, and the best candidate need not stand below the highest: as many as
-        `_CLIMBERS` of the best go on until no change of any of them brings a better one.
+        The acquisition function has many peaks, and the best candidate need not stand below the highest: several of the
+        best go on until no change of any of them brings a better one.
         """
+        count = _CLIMBERS if len(self.search.trials) < _MANY else 1
 
         def best_of(of: Sequence[Architecture], known: Sequence[tuple[float, Architecture]]) -> Any:
             worth = [*known, *zip(self._values(of, acquisition), of, strict=True)]
             ranked = sorted(worth, key=lambda pair: pair[0], reverse=True)
             held = [each for _, each in known]
             fit = (p for p in ranked if p[1] in held or (p[1] not in taken and not self.search.refusal(p[1])))
-            return list(islice(fit, _CLIMBERS))
+            return list(islice(fit, count))
 
         seen, climbers = {tuple(each.items()) for each in found}, best_of(found, [])
         while True:

@@ -22,9 +22,6 @@ __all__ = ["SURROGATES", "fit_ensemble", "fit_gp"]
 
 _logger = logging.getLogger(__name__)
 
-_KNOWN = 3
-"""Place among the views of what is known before training."""
-
 FIT_POINTS = 250
 """Hyper-parameters are fitted to at most so many trials; the posterior uses all of them."""
 
@@ -32,8 +29,8 @@ FIT_POINTS = 250
 def _kernel(features: Features) -> Any:
     """Sum of squared-exponential kernels, one for each view; a length scale for each column, but one for all the flow.
 
-    And a linear one of what is known before training: that larger is better, or worse, holds beyond the largest network
-    that has been trained, of which a squared exponential knows nothing.
+    And a linear one of what is thought of the score before training: the trend that it shows, up or down, holds beyond
+    the networks that have been trained, where a squared exponential falls back to the mean.
 
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
     can become alike. Architectures that differ in all labels, or are two deviations apart in all numbers, begin
@@ -70,11 +67,12 @@ def _kernel(features: Features) -> Any:
         )
         scale.outputscale = 1.0 / used
         parts.append(scale)
-        if view == _KNOWN:
+        if view == 3 and features.guesses:
             # Of mode 0.1 among random architectures, whose columns have deviation 1.
-            slopes = LogNormalPrior(math.log(0.1 / size) + 1.0, 1.0)
+            slopes = LogNormalPrior(math.log(0.1 / features.guesses) + 1.0, 1.0)
             constraint = GreaterThan(1e-5, transform=None, initial_value=slopes.mode)
-            parts.append(LinearKernel(active_dims=dims, variance_prior=slopes, variance_constraint=constraint))
+            guesses = dims[: features.guesses]
+            parts.append(LinearKernel(active_dims=guesses, variance_prior=slopes, variance_constraint=constraint))
         first += size
     kernel = parts[0]
     for part in parts[1:]:

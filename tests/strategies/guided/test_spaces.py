@@ -64,7 +64,7 @@ def test_a_table_that_states_neither_costs_nor_edges_is_searched(tmp_path: Path)
     np.savez(tmp_path / "table.npz", labels=list("abcd"), choices=choices, metrics=["score"], values=values)
     table = load_table(tmp_path / "table.npz")
     family = TableFamily.of(table)
-    assert (table.costs, table.space.edges, family.gains) == ({}, (), ())
+    assert (table.costs, family.gains) == ({}, ())
     search = Search(quick(), family.space, family)
     for _ in range(14):
         (trial,) = search.ask(1)
@@ -73,7 +73,7 @@ def test_a_table_that_states_neither_costs_nor_edges_is_searched(tmp_path: Path)
     assert max(trial.metrics["score"] for trial in search.trials) == 0
 
 
-def test_a_family_that_states_no_gains_starts_from_what_computes_most() -> None:
+def test_a_small_family_that_states_no_gains_is_searched() -> None:
     family = SmallFamily()
     assert not family.gains
     search = Search(quick(seed=1), family.space, family)
@@ -81,8 +81,6 @@ def test_a_family_that_states_no_gains_starts_from_what_computes_most() -> None:
         (trial,) = search.ask(1)
         search.tell(trial.id, {"score": score(trial.architecture)})
     assert [trial.origin.kind for trial in search.trials] == ["start"] * 4 + ["guided"] * 4
-    usual = [family.cost(family.space.sample(np.random.default_rng(seed))).macs for seed in range(200)]
-    assert min(trial.cost.macs for trial in search.trials[:4]) > np.median(usual)
 
 
 @pytest.mark.slow

@@ -88,10 +88,11 @@ def test_surrogates_see_the_costs_once_they_are_known() -> None:
     assert np.corrcoef(seen[:, blind].numpy(), macs)[0, 1] > 0.98
 
 
-def test_what_rises_with_what_is_known_goes_on_rising_beyond_the_trials() -> None:
+def test_what_rises_with_a_guess_goes_on_rising_beyond_the_trials() -> None:
     features = Features(ENCODING, FAMILY.cuts)
     flow = AnalyticFlow(features, FAMILY)
     features.known.append(lambda p: flow(p)[..., None])
+    features.guesses = 1
     drawn = ENCODING.one_hot(ENCODING.sample(400, np.random.default_rng(4)))
     drawn = drawn[flow(drawn).argsort()]
     small, largest = drawn[:200:10], drawn[-10:]
