@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DiffusionGuided"]
 
+Valued = tuple[float, Architecture]
+"""What the acquisition function says of an architecture, and the architecture."""
+
 _CLIMBERS, _MANY = 4, 1000
 """So many of the best candidates are changed choice by choice; one, where so many trials are known: to look at a change
 takes time that grows with the square of their number."""
@@ -327,12 +330,12 @@ class DiffusionGuided(AskTellStrategy):
         """
         count = _CLIMBERS if len(self.search.trials) < _MANY else 1
 
-        def best_of(of: Sequence[Architecture], known: Sequence[tuple[float, Architecture]]) -> Any:
-            worth = [*known, *zip(self._values(of, acquisition), of, strict=True)]
-            ranked = sorted(worth, key=lambda pair: pair[0], reverse=True)
-            held = [each for _, each in known]
-            fit = (p for p in ranked if p[1] in held or (p[1] not in taken and not self.search.refusal(p[1])))
-            return list(islice(fit, count))
+        def best_of(of: Sequence[Architecture], held: Sequence[Valued]) -> list[Valued]:
+            valued = [*held, *zip(self._values(of, acquisition), of, strict=True)]
+            ranked = sorted(valued, key=lambda pair: pair[0], reverse=True)
+            kept = [each for _, each in held]
+            admitted = ((v, a) for v, a in ranked if a in kept or (a not in taken and not self.search.refusal(a)))
+            return list(islice(admitted, count))
 
         seen, climbers = {tuple(each.items()) for each in found}, best_of(found, [])
         while True:
