@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about = (given.case, whole["train_macs"], case.block_steps, seed)
         chosen = journal.once(
             fingerprint("choosing", *about),
-            lambda seed=seed: {"case": given.case, "seed": seed, "students": students(case, family, seed)},  # type: ignore[misc]
+            lambda seed=seed: {"case": given.case, "seed": seed, "students": students(case, family, seed)},
         )["students"]
         for kind in KINDS:
             architecture = chosen[kind]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,13 +23,14 @@ from nni_diffnas.cache import cache_folder, fingerprint
 
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
+from ..images.settings import DataSettings
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
 from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
 from .answers import AnswerBank
-from .choosing import compare, front_of
+from .choosing import compare_paths, front_of
 from .duration import forecast_seconds
 from .importance import IMAGES, taylor_importance
 from .inherit import ends_of, fill_fitting
@@ -64,7 +66,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     settings_kind: ClassVar[type[Settings]] = BlockwiseSettings
     settings: BlockwiseSettings
 
-    def __init__(self, data: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        self, data: Annotated[Mapping[str, Any], DataSettings], **options: Annotated[Any, BlockwiseSettings]
+    ) -> None:
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
@@ -169,7 +173,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         images = NoisedImages(teacher, *self._clean(teacher), context.seed)
         trained = train_supernet(supernet, block, teacher, images, settings, context.seed, report)
         choosing_began = time.monotonic()
-        choosing = compare(supernet, block, trained, settings, context.seed)
+        choosing = compare_paths(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
         self._keep_supernet(supernet, family, block, context.seed)
         losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())

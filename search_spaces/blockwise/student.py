@@ -82,7 +82,7 @@ class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod
@@ -94,7 +94,7 @@ class BlockwiseUNet2DConditionModel(UNet2DConditionModel):  # type: ignore[misc,
     """A student of a ``UNet2DConditionModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod
