@@ -182,6 +182,10 @@ class StrategyHooks(ABC):
         """How many trials the search will be, of those that it may have; fewer where it ends by itself."""
         return trials
 
+    def whole(self, trials: int) -> float:
+        """How many trials of full length so many amount to; fewer where some are short by the strategy's own plan."""
+        return float(trials)
+
     def summary(self) -> str:
         """What the strategy has to say when the search ends, e.g. what it cost; empty means nothing."""
         return ""
