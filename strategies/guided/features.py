@@ -10,8 +10,8 @@ rows:
                value occurs among the labels that share their list of values, and each pair of values along the edges
                (Weisfeiler-Lehman colours of iterations 0 and 1, Shervashidze et al. 2011, counted edge by edge)
     numbers    of each label whose values are positive numbers, the logarithm: a width of 24 lies between 16 and 32
-    known      what can be said before training: what other data sets suggest (`TaskPredictor`), and last the logarithms
-               of costs (`CostModel`)
+    known      what can be said before training: what other data sets suggest (`TaskPredictor`), the analytic flow
+               (`Prior`), and last the logarithms of costs (`CostModel`)
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Features:
         self.encoding = encoding
         self.known: list[Callable[[torch.Tensor], torch.Tensor]] = []
         """``... x L x V`` matrices to ``... x d`` numbers, mean 0 and deviation about 1; added where there are any."""
+        self.guesses = 0
+        """So many of their first columns guess at the score, up to a factor of either sign."""
         space = encoding.space
         exists = encoding.exists.flatten()
         constant = (torch.as_tensor(encoding.sizes) == 1) & ~encoding.conditional

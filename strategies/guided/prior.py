@@ -65,6 +65,15 @@ class Prior:
             self.flow = AnalyticFlow(features, family)
         self._family = family
 
+    @property
+    def goes_by_costs(self) -> bool:
+        """Whether the family promises more of what computes more, and nothing else: costs then guess at the score."""
+        if self._family is None:
+            return False
+        drawn = [self._encoding.space.sample(rng) for rng in map(np.random.default_rng, range(64))]
+        costs = [self._family.cost(each) for each in drawn]
+        return [cost.macs or cost.params for cost in costs] == [self._family.promise(each) for each in drawn]
+
     def rank(self, architectures: Sequence[Architecture]) -> np.ndarray | None:
         """``n`` numbers, more is better; ``None`` where nothing is known that tells them apart."""
         if self.flow is not None:

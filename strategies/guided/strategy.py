@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from .transfer import Experience
 
 __all__ = ["DiffusionGuided"]
+
+Valued = tuple[float, Architecture]
+"""What the acquisition function says of an architecture, and the architecture."""
+
+_CLIMBERS, _MANY = 4, 1000
+"""So many of the best candidates are changed choice by choice; one, where so many trials are known: to look at a change
+takes time that grows with the square of their number."""
 
 
 @contextmanager
@@ -170,6 +178,7 @@ class DiffusionGuided(AskTellStrategy):
         prior = Prior(self.features, search.family)
         if (flow := prior.flow) is not None:
             self.features.known.append(lambda p: flow(p)[..., None])
+        self.features.guesses = len(self.features.known)
         # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
         # machine: only where it is asked for.
         names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
@@ -177,6 +186,8 @@ class DiffusionGuided(AskTellStrategy):
         if names and search.family is not None:
             cost_model = CostModel(self.features, search.family, names)
             self.features.known.append(cost_model.standard)
+            if prior.goes_by_costs:
+                self.features.guesses += len(names)
         exactly_known_last = sorted(settings.objectives, key=lambda name: name in COSTS)
         halving = self.options.halving
         compared = None if halving is None else halving.compared(search.objective)
@@ -312,21 +323,29 @@ class DiffusionGuided(AskTellStrategy):
     def _most_promising(
         self, found: Sequence[Architecture], taken: Sequence[Architecture], acquisition: Wish
     ) -> Architecture:
-        """The best of the candidates, changed in one choice after the other as long as that makes it better."""
+        """The best that can be had of the candidates by changing one choice after the other.
 
-        def values(of: Sequence[Architecture]) -> list[float]:
-            return self._values(of, acquisition)
+        The acquisition function has many peaks, and the best candidate need not stand below the highest: several of the
+        best go on until no change of any of them brings a better one.
+        """
+        count = _CLIMBERS if len(self.search.trials) < _MANY else 1
 
-        highest, best = max(zip(values(found), found, strict=True), key=lambda pair: pair[0])
-        while steps := list(self.search.space.neighbours(best)):
-            ranked = sorted(zip(values(steps), steps, strict=True), key=lambda pair: pair[0], reverse=True)
-            better = (pair for pair in ranked if pair[0] > highest)
-            admitted = ((v, a) for v, a in better if a not in taken and not self.search.refusal(a))
-            step = next(admitted, None)
-            if step is None:
+        def best_of(of: Sequence[Architecture], held: Sequence[Valued]) -> list[Valued]:
+            valued = [*held, *zip(self._values(of, acquisition), of, strict=True)]
+            ranked = sorted(valued, key=lambda pair: pair[0], reverse=True)
+            kept = [each for _, each in held]
+            admitted = ((v, a) for v, a in ranked if a in kept or (a not in taken and not self.search.refusal(a)))
+            return list(islice(admitted, count))
+
+        seen, climbers = {tuple(each.items()) for each in found}, best_of(found, [])
+        while True:
+            around = (step for _, each in climbers for step in self.search.space.neighbours(each))
+            steps = {key: step for step in around if (key := tuple(step.items())) not in seen}
+            if not steps:
                 break
-            highest, best = step
-        return best
+            seen.update(steps)
+            climbers = best_of(list(steps.values()), climbers)
+        return climbers[0][1]
 
     def _pull(self, known: Known, acquisition: Wish) -> Tilt:
         from .guidance import along_gradient

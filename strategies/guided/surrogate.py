@@ -29,13 +29,16 @@ FIT_POINTS = 250
 def _kernel(features: Features) -> Any:
     """Sum of squared-exponential kernels, one for each view; a length scale for each column, but one for all the flow.
 
+    And a linear one of what is thought of the score before training: the trend that it shows, up or down, holds beyond
+    the networks that have been trained, where a squared exponential falls back to the mean.
+
     On one-hot rows this is a Hamming kernel in which values have weights of their own, so that values that act alike
     can become alike. Architectures that differ in all labels, or are two deviations apart in all numbers, begin
     correlated by exp(-1/2) in that view: length scales grow with the root of the dimension, as in Hvarfner et al. 2024
     (arXiv 2402.02229).
     """
     from gpytorch.constraints import GreaterThan
-    from gpytorch.kernels import RBFKernel, ScaleKernel
+    from gpytorch.kernels import LinearKernel, RBFKernel, ScaleKernel
     from gpytorch.priors import LogNormalPrior
 
     probe = torch.zeros(1, features.encoding.labels, features.encoding.width)
@@ -45,6 +48,7 @@ def _kernel(features: Features) -> Any:
     for view, size in enumerate(sizes):
         if size == 0:
             continue
+        dims = tuple(range(first, first + size))
         # The mode of LogNormal(m + s^2, s) is exp(m). One-hot rows that differ lie sqrt(2) apart, and so do two random
         # architectures in the views that are neither labels nor numbers.
         mode, width = {
@@ -54,7 +58,7 @@ def _kernel(features: Features) -> Any:
         prior = LogNormalPrior(mode + width**2, width)
         base = RBFKernel(
             ard_num_dims=None if view == 1 else size,  # the flow has many columns: one length scale for all
-            active_dims=tuple(range(first, first + size)),
+            active_dims=dims,
             lengthscale_prior=prior,
             lengthscale_constraint=GreaterThan(0.025, transform=None, initial_value=prior.mode),
         )
@@ -63,6 +67,12 @@ def _kernel(features: Features) -> Any:
         )
         scale.outputscale = 1.0 / used
         parts.append(scale)
+        if view == 3 and features.guesses:
+            # Of mode 0.1 among random architectures, whose columns have deviation 1.
+            slopes = LogNormalPrior(math.log(0.1 / features.guesses) + 1.0, 1.0)
+            constraint = GreaterThan(1e-5, transform=None, initial_value=slopes.mode)
+            guesses = dims[: features.guesses]
+            parts.append(LinearKernel(active_dims=guesses, variance_prior=slopes, variance_constraint=constraint))
         first += size
     kernel = parts[0]
     for part in parts[1:]:

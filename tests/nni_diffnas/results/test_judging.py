@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,23 @@ def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     runs = [line.split()[0] for line in log.read_text().splitlines()[searched:]]
     assert len(set(runs)) == 9
     assert len(runs) <= 10, "only the one that was killed is trained again"
+
+
+def test_a_point_of_the_front_that_a_search_for_less_macs_has_found_is_judged(tmp_path: Path) -> None:
+    options = {"objectives": ["macs"], "unguided": 2, "training_steps": 5, "candidates": 16, "sampler_steps": 4}
+    trials = run_search(toy_job(tmp_path / "log"), "DiffusionGuided", tmp_path / "toys", 9, options)
+    assert any(trial.origin.kind == "guided" for trial in trials)
+    page = render_report(read_source(str(tmp_path / "toys")))
+    listed = re.search(r"On the front of rfid and MACs: ([^.]*)\.", page)
+    assert listed is not None
+    best = Outcome.of(trials, toy_job(tmp_path / "log").make_objective()).best
+    others = {t.id: t for t in trials if t.origin.kind != BY_HAND and best is not None and t.id != best.id}
+    chosen = next(others[each] for each in listed[1].split(", ") if each in others)
+    command = [sys.executable, "-m", "nni_diffnas.cli", "verdict", str(tmp_path / "toys"), "--trial", chosen.id]
+    done = subprocess.run([*command, "--seeds", "2", "--workers", "1"], capture_output=True, text=True, check=True)
+    found = Verdict.load(tmp_path / "toys" / "verdict" / VERDICT_FILE)
+    assert found.winner.trial == chosen.id
+    assert "of the default's MACs the network found has" in done.stdout.splitlines()[-1]
 
 
 def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> None:

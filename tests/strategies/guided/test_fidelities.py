@@ -1,6 +1,7 @@
 """Many networks trained up to the first rung, few of them to their end."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -22,18 +23,18 @@ def loss_of(trial: Trial) -> float:
     return 1.0 + sum(trial.architecture.values())
 
 
-def train(search: Search, trial: Trial) -> Trial:
+def train(search: Search, trial: Trial, loss: Callable[[Trial], float] = loss_of) -> Trial:
     """As an evaluator does: it ends at the first rung whose threshold it passes."""
     parameters, measured = search.parameters(trial), {}
     for at, more in ((25, 2.0), (50, 1.5)):
-        measured[f"loss@{at}"] = more * loss_of(trial)
+        measured[f"loss@{at}"] = more * loss(trial)
         if measured[f"loss@{at}"] > parameters.get(f"run.stop.loss@{at}", math.inf):
             return search.tell(trial.id, {**measured, UNRANKED: 1.0})
-    return search.tell(trial.id, {**measured, "loss": loss_of(trial)})
+    return search.tell(trial.id, {**measured, "loss": loss(trial)})
 
 
-def searched(search: Search, trials: int) -> list[Trial]:
-    return [train(search, trial) for _ in range(trials) for trial in search.ask(1)]
+def searched(search: Search, trials: int, loss: Callable[[Trial], float] = loss_of) -> list[Trial]:
+    return [train(search, trial, loss) for _ in range(trials) for trial in search.ask(1)]
 
 
 def test_one_of_four_is_trained_to_its_end_and_it_is_the_best_that_waits() -> None:
@@ -94,6 +95,11 @@ def test_a_small_space_is_trained_to_its_end_and_then_the_search_ends() -> None:
     assert len(trials) == 5
     assert sum("loss" in trial.metrics for trial in trials) == 3
     assert search.ask(1) == []
+
+
+def test_losses_that_are_all_the_same_do_not_stop_the_search() -> None:
+    trials = searched(Search(make(), SPACE), 22, lambda trial: 1.0)
+    assert sum("loss" in trial.metrics for trial in trials) == 5
 
 
 def test_promoting_without_halving_is_refused() -> None:

@@ -66,6 +66,13 @@ def test_starts_are_liked_spread_out_and_differ_by_seed() -> None:
     assert (prior.rank(usual_spread) > np.quantile(usual, 0.9)).mean() < 1
 
 
+def test_costs_guess_at_the_score_where_the_family_promises_by_them() -> None:
+    search = Search(guided(), CELLS.space, CELLS)
+    assert search.strategy.features.guesses == 3, "the flow, MACs and parameters"
+    unets = UNetFamily("digits")
+    assert not Prior(Features(Encoding(unets.space), unets.cuts), unets).goes_by_costs
+
+
 def test_beside_networks_by_hand_and_the_recommended_one_starts_bring_the_other_kinds() -> None:
     family = UNetFamily("pixels16")
     budget = Budget({"macs": Window(max=family.cost(family.default).macs / 2)})

@@ -56,6 +56,23 @@ def test_finds_the_best_of_243_in_a_few_trials(make) -> None:
     assert search.strategy.pool.generated > 100
 
 
+def test_candidates_below_the_highest_peak_reach_it_though_another_one_is_better(make) -> None:
+    search = Search(make(train_first="none"), SPACE)
+    encoding = search.strategy.generator.encoding
+    low, high = (dict.fromkeys("abcde", value) for value in (0, 2))
+
+    def peaks(p):
+        """A peak of 3 at all zeros, and one of 5 at all twos."""
+        agree = [(p * encoding.one_hot(encoding.indices([peak]))).sum((1, 2)) for peak in (low, high)]
+        return (agree[0] - 2.0).maximum(agree[1])
+
+    found = [low, {**high, "a": 0, "b": 0, "c": 1}, {**high, "a": 1, "b": 1, "c": 1}]
+    assert peaks(encoding.one_hot(encoding.indices(found))).tolist() == [3.0, 2.0, 2.0]
+    assert search.strategy._most_promising(found, [], peaks) == high
+    best = search.strategy._most_promising(found, [high], peaks)
+    assert sum(best[label] != high[label] for label in best) == 1, "what is taken is passed by"
+
+
 def test_same_history_same_suggestion_after_a_resume(make) -> None:
     one = Search(make(seed=3), SPACE)
     run(one, 6)

@@ -16,6 +16,7 @@ from nni_diffnas.strategies.guided.cost_model import CostModel
 from nni_diffnas.strategies.guided.encoding import Encoding
 from nni_diffnas.strategies.guided.features import Features
 from nni_diffnas.strategies.guided.observations import Known
+from nni_diffnas.strategies.guided.prior import AnalyticFlow
 from nni_diffnas.strategies.guided.surrogate import fit_gp
 
 FAMILY = NASBench201Family()
@@ -85,6 +86,23 @@ def test_surrogates_see_the_costs_once_they_are_known() -> None:
     assert seen.shape[1] == blind + 2
     macs = np.log([FAMILY.cost(a).macs for a in ENCODING.architectures(drawn)])
     assert np.corrcoef(seen[:, blind].numpy(), macs)[0, 1] > 0.98
+
+
+def test_what_rises_with_a_guess_goes_on_rising_beyond_the_trials() -> None:
+    features = Features(ENCODING, FAMILY.cuts)
+    flow = AnalyticFlow(features, FAMILY)
+    features.known.append(lambda p: flow(p)[..., None])
+    features.guesses = 1
+    drawn = ENCODING.one_hot(ENCODING.sample(400, np.random.default_rng(4)))
+    drawn = drawn[flow(drawn).argsort()]
+    small, largest = drawn[:200:10], drawn[-10:]
+    rising = flow(small).double()
+    for sign in (1, -1):  # nothing says beforehand that large is good
+        model = fit_gp(features, small, sign * (rising - rising.mean()) / rising.std(), 0)
+        with torch.no_grad():
+            believed = sign * model.posterior(features.inputs(largest)).mean[:, 0]
+        known = (rising - rising.mean()) / rising.std()
+        assert believed.min() > known.max() + 0.5
 
 
 def test_numbers_are_standard_logarithms_and_an_absent_one_is_the_mean() -> None:
