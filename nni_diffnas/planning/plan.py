@@ -11,6 +11,7 @@ import numpy as np
 from ..api.cost import Budget, Window
 from ..api.errors import DataError, JobError
 from ..api.family import Family, nearest_to_budget
+from ..api.trial import Suggestion
 from ..job import Job, data_source
 from ..plugins import find_plugin
 from ..searching.first import first_suggestions
@@ -143,10 +144,10 @@ def _evaluator(known: Any, images: int, threads: int) -> dict[str, Any]:
     return section | ({"threads": threads} if threads > 1 else {})
 
 
-def _first(job: Job) -> int:
-    """How many networks a search trains first: the default and those by hand."""
+def _first(job: Job) -> list[Suggestion]:
+    """What a search trains first."""
     family = job.make_family()
-    return len(first_suggestions(family.space, family, SearchOptions(budget=job.make_budget())))
+    return first_suggestions(family.space, family, SearchOptions(budget=job.make_budget()))
 
 
 def _options(strategy: str, trials: int) -> dict[str, Any]:

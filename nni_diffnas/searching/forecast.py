@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..api.cost import Budget
 from ..api.evaluation import Evaluation
 from ..api.family import Family, sample_within
 from ..api.space import Architecture
+from ..api.trial import Suggestion
+from .first import YARDSTICKS
 from .formats import format_bytes, format_seconds
 from .halving import Halving
 from .search import Search
@@ -58,15 +61,15 @@ def to_be_timed(family: Family, budget: Budget, seed: int = 0) -> list[Architect
     return drawn[_DRAWN // 6 :: _DRAWN // 3]
 
 
-def whole_trainings(trials: int, first: int, halving: Halving | None) -> float:
+def whole_trainings(trials: int, first: Sequence[Suggestion], halving: Halving | None) -> float:
     """To how many whole trainings so many trials amount, where halving ends some early.
 
     Args:
         trials: of the search.
-        first: of them, those that halving spares: the default and the networks by hand.
+        first: of them, what is trained first; the default and the networks by hand are spared.
         halving: of the strategy.
     """
-    spared = min(first, trials)
+    spared = min(sum(each.kind in YARDSTICKS for each in first), trials)
     return trials if halving is None else spared + halving.part * (trials - spared)
 
 
@@ -105,11 +108,11 @@ def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, c
         trials: number of trials.
         concurrency: trials at once.
     """
-    lines, options, first = [], search.options, len(search.first())
+    lines, options, first = [], search.options, search.first()
     if evaluation is not None and search.family is not None:
         whole = whole_trainings(trials, first, options.halving)
         found = forecast_search(search.family, evaluation, options.budget, trials, concurrency, whole=whole)
         lines.append(str(found))
-    if spent := search.strategy.forecast(max(0, trials - first)):
+    if spent := search.strategy.forecast(max(0, trials - len(first))):
         lines.append(spent)
     return lines
