@@ -11,10 +11,10 @@ import numpy as np
 from ..api.cost import Budget, Window
 from ..api.errors import DataError, JobError
 from ..api.family import Family, nearest_to_budget
+from ..api.trial import Suggestion
 from ..job import Job, data_source
 from ..plugins import find_plugin
 from ..searching.first import first_suggestions
-from ..searching.forecast import spared
 from ..searching.halving import Halving
 from ..searching.options import SearchOptions
 from .sizes import Sizes, sizes_for
@@ -144,10 +144,10 @@ def _evaluator(known: Any, images: int, threads: int) -> dict[str, Any]:
     return section | ({"threads": threads} if threads > 1 else {})
 
 
-def _first(job: Job) -> int:
-    """How many networks are spared by halving: the default and those by hand."""
+def _first(job: Job) -> list[Suggestion]:
+    """What a search trains first."""
     family = job.make_family()
-    return spared(first_suggestions(family.space, family, SearchOptions(budget=job.make_budget())))
+    return first_suggestions(family.space, family, SearchOptions(budget=job.make_budget()))
 
 
 def _options(strategy: str, trials: int) -> dict[str, Any]:

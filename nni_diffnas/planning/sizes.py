@@ -20,9 +20,11 @@ both alike: four times the time is twice as many trials, each of them twice as l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..api.errors import JobError
+from ..api.trial import Suggestion
 from ..searching.forecast import NNI_SECONDS_PER_TRIAL, whole_trainings
 from ..searching.formats import format_seconds
 from ..searching.halving import Halving
@@ -77,7 +79,7 @@ def sizes_for(
     pace: TrialPace,
     seconds: float,
     side: int,
-    first: int,
+    first: Sequence[Suggestion],
     halving: Halving | None,
     trials: int | None = None,
     images: int | None = None,
@@ -88,7 +90,7 @@ def sizes_for(
         pace: of the trials.
         seconds: for the whole search.
         side: of an image, in pixels.
-        first: trials that halving spares: the default and the networks by hand.
+        first: what the search trains first; halving spares the default and the networks by hand.
         halving: of the strategy.
         trials: their number, where the user says it and not the rule.
         images: that a trial trains on, likewise.

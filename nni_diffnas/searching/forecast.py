@@ -18,7 +18,7 @@ from .formats import format_bytes, format_seconds
 from .halving import Halving
 from .search import Search
 
-__all__ = ["Forecast", "forecast_lines", "forecast_search", "spared", "to_be_timed", "whole_trainings"]
+__all__ = ["Forecast", "forecast_lines", "forecast_search", "to_be_timed", "whole_trainings"]
 
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
@@ -61,21 +61,16 @@ def to_be_timed(family: Family, budget: Budget, seed: int = 0) -> list[Architect
     return drawn[_DRAWN // 6 :: _DRAWN // 3]
 
 
-def spared(first: Sequence[Suggestion]) -> int:
-    """How many of what is trained first halving lets train to their end, whatever they score."""
-    return sum(each.kind in YARDSTICKS for each in first)
-
-
-def whole_trainings(trials: float, first: int, halving: Halving | None) -> float:
+def whole_trainings(trials: float, first: Sequence[Suggestion], halving: Halving | None) -> float:
     """To how many whole trainings so many trials amount, where halving ends some early.
 
     Args:
         trials: of the search, those that are short by plan as the part that they are (`StrategyHooks.whole`).
-        first: of them, those that halving spares: the default and the networks by hand.
+        first: of them, what is trained first; the default and the networks by hand are spared.
         halving: of the strategy.
     """
-    whole = min(first, trials)
-    return trials if halving is None else whole + halving.part * (trials - whole)
+    spared = min(sum(each.kind in YARDSTICKS for each in first), trials)
+    return trials if halving is None else spared + halving.part * (trials - spared)
 
 
 def forecast_search(
@@ -115,7 +110,7 @@ def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, c
     """
     lines, options, first = [], search.options, search.first()
     if evaluation is not None and search.family is not None:
-        whole = whole_trainings(search.strategy.whole(trials), spared(first), options.halving)
+        whole = whole_trainings(search.strategy.whole(trials), first, options.halving)
         found = forecast_search(search.family, evaluation, options.budget, trials, concurrency, whole=whole)
         lines.append(str(found))
     if spent := search.strategy.forecast(max(0, trials - len(first))):

@@ -8,6 +8,7 @@ from torch import nn
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, REFERENCE, Suggestion
 from nni_diffnas.search_spaces import UNetFamily
 from nni_diffnas.searching.forecast import NNI_SECONDS_PER_TRIAL, Forecast, forecast_search, whole_trainings
 from nni_diffnas.searching.halving import Halving
@@ -53,10 +54,11 @@ def test_a_search_takes_as_long_as_the_networks_within_its_budget() -> None:
 
 
 def test_trials_that_halving_ends_early_count_as_what_they_train() -> None:
-    assert whole_trainings(24, 5, None) == 24
+    first = [Suggestion({}, kind) for kind in (REFERENCE, *[BY_HAND] * 4, RECOMMENDED)]
+    assert whole_trainings(24, first, None) == 24
     part = (1 + 1 / 3 + 1 / 9 + 1 / 27) / 4
-    assert whole_trainings(24, 5, Halving(3)) == pytest.approx(5 + 19 * part)
-    assert whole_trainings(3, 5, Halving(3)) == 3, "the default and the networks by hand are spared"
+    assert whole_trainings(24, first, Halving(3)) == pytest.approx(5 + 19 * part)
+    assert whole_trainings(3, first, Halving(3)) == 3, "the default and the networks by hand are spared"
     family, clock = UNetFamily("digits"), Clock()
     found = forecast_search(family, clock, Budget({}), 12, 2, whole=6.0)
     assert found.seconds == 6 * (0.5 * 10.0 + NNI_SECONDS_PER_TRIAL)
