@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -119,8 +118,7 @@ def judge(
     evaluation.prepare()
     keys = [_key(job, evaluation, contestant, longer) for contestant in judged]
     quantity, objective = next(iter(job.budget), "macs"), _compared(job, evaluation, metric)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for look in looks:
             seeds = [job.seed + FRESH_SEED + i for i in range(look)]
             folders = [[output / f"{key}-{seed}" for seed in seeds] for key in keys]
