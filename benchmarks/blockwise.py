@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 from reporting import machine
-from teachers import SHOWN, Case, budget_of, case_in, cases, evaluation, images_for, once, references
+from students import images_for
+from teachers import SHOWN, Case, budget_of, case_in, cases, evaluation, once, references
 
 from nni_diffnas.api.cost import Budget
 from nni_diffnas.search_spaces import BlockwiseUNetFamily

@@ -33,9 +33,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar16 import averaged
 from reporting import report
 from scipy.stats import t
+from small_images import averaged
 from workers import finish
 
 from nni_diffnas.api.evaluation import TrialContext

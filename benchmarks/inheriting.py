@@ -9,38 +9,30 @@ predictions for held-out images to the teacher's. The teacher is the one of ``re
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
 import torch
 from reporting import report
-from retraining import uniform
-from teachers import case_in, cases, evaluation, trained
+from students import opened, options, uniform
+from teachers import evaluation
 
 from nni_diffnas.evaluators.blockwise.importance import taylor_importance
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.scores.held_out_loss import HeldOutLoss, mean_loss
 from nni_diffnas.evaluators.training.recipe import Recipe
-from nni_diffnas.search_spaces import BlockwiseUNetFamily
 from nni_diffnas.trial.run import build_seeded
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", choices=[name for name, case in cases().items() if not case.latent], default="digits")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = options(__doc__)
     parser.add_argument("--students", type=int, default=5, help="drawn for each seed")
-    parser.add_argument("--teacher-images", type=int, help="that a teacher is trained on; the case's without it")
-    parser.add_argument("--folder", type=Path, default=Path("runs/retraining"), help="keeps the teacher")
     given = parser.parse_args(arguments)
-    case = case_in(given.folder, given.case, teacher_images=given.teacher_images)
-    pipeline, _ = trained(case, "teacher", tuple(case.unet["block_out_channels"]), 0, given.folder / given.case)
-    family = BlockwiseUNetFamily(pipeline)
-    judge, teacher = evaluation(case, 1), TeacherPipeline(family)
+    studied = opened(given)
+    family = studied.family
+    judge, teacher = evaluation(studied.case, 1), TeacherPipeline(family)
     state = teacher.network.state_dict()
     clean = teacher.encode(torch.from_numpy(judge.images.pixels[judge.images.training]))
     gap = HeldOutLoss(judge.images, judge.images.validation, Recipe(images=1), 128, 128, teacher.network)

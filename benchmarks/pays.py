@@ -3,12 +3,12 @@
     python benchmarks/pays.py search --strategy DiffusionGuided --seed 0 --folder FOLDER
     python benchmarks/pays.py judge --folder FOLDER
 
-CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is), preset ``pixels16``, at most half of the default's
-MACs. A search trains 24 networks, by
-held-out loss and with halving, the default and those by hand among them. `judge` trains the winner of each search, the
-networks by hand, the new kind of network scaled to the budget without a search (``--new``), and the full default with
-fresh seeds, and compares their distances from images that no search has seen. The guided search of seed 0 counts; the
-others show how much of it is luck.
+CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is; ``--images-of`` takes others), preset ``pixels16``, at
+most half of the default's MACs, or of its milliseconds on this CPU (``--budget latency_ms``). A search trains 24
+networks, by held-out loss and with halving, the default, those by hand and the recommended one among them. `judge`
+trains the winner of each search, the networks by hand, the recommended one, and the full default with fresh seeds, and
+compares their distances from images that no search has seen. The guided search of seed 0 counts; the others show how
+much of it is luck.
 
 Every training goes to the journal at once, with the device that it ran on: comparisons want one journal a device. A
 search is the same for the same seed, so one that was killed is replayed from the journal and goes on. ``--only-report``
@@ -18,7 +18,6 @@ reads the journal alone.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import sys
@@ -30,8 +29,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from cifar16 import averaged
 from reporting import report
+from small_images import NAMES, averaged
 from workers import finish
 
 from nni_diffnas.api.cost import Budget, Window
@@ -45,8 +44,9 @@ from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.evaluators.training.compute import choose_device, computing
 from nni_diffnas.evaluators.training.recipe import Recipe
+from nni_diffnas.latency import LatencyTable, TimedFamily
 from nni_diffnas.plugins import find_plugin
-from nni_diffnas.results.intervals import contrast
+from nni_diffnas.results.intervals import Interval, contrast
 from nni_diffnas.searching.search import Search
 from nni_diffnas.trial.parameters import split_parameters
 from nni_diffnas.trial.run import build_seeded
@@ -78,9 +78,15 @@ class Pays:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given, self.journal = given, Journal(given.journal)
-        self.family = find_plugin("spaces", "unet")(preset="pixels16", sample_size=given.size)
-        self.budget = Budget({"macs": Window(max=self.family.cost(self.family.default).macs / 2)})
-        self.source = Path() if given.only_report else averaged(given.folder, given.data, given.size)
+        shape = {"sample_size": given.size, "in_channels": 1 if given.images_of == "mnist" else 3}
+        self.family: Family = find_plugin("spaces", "unet")(preset="pixels16", **shape)
+        if given.budget == "latency_ms":
+            self.family = TimedFamily(self.family, LatencyTable(given.folder / "latency.json"))
+        default = self.family.cost(self.family.default).as_metrics()[given.budget]
+        self.budget = Budget({given.budget: Window(max=default / 2)})
+        self.source = Path()
+        if not given.only_report:
+            self.source = averaged(given.folder, given.data, given.size, given.images_of)
 
     def task(
         self, architecture: Architecture, seed: int, stage: str, factor: int = 1, **settings: Any
@@ -89,6 +95,7 @@ class Pays:
         given = self.given
         recipe = Recipe(images=factor * given.images, learning_rate=given.learning_rate)
         what = (self.family.space.key_of(architecture), sorted(settings.items()), seed, recipe.budget)
+        what = what if given.images_of == "cifar10" else (*what, given.images_of)
         key = fingerprint(stage, *what, recipe.fingerprint, given.size, given.samples, SAMPLED)
         return key, partial(made, given, self.source, self.family, architecture, seed, stage, factor, settings)
 
@@ -107,15 +114,21 @@ class Pays:
                 ended = search.tell(asked[0].id, {**record["metrics"], **standing(settings)})
                 said = record["metrics"].get(OBJECTIVE.metric, "stopped")
             number, origin = len(search.own), ended.origin.kind
-            told = {"stage": "trial", "search": [name, seed], "number": number, "origin": origin, "training": key}
-            self.journal.once(fingerprint("trial", name, seed, number, key), lambda told=told: told)  # type: ignore[misc]
+            told = {"stage": "trial", "search": self.named(name, seed), "number": number, "origin": origin}
+            told["training"] = key
+            self.journal.once(fingerprint("trial", *told["search"], number, key), lambda told=told: told)
             print(f"{name} {seed}, {number}: {origin}: {said}", file=sys.stderr, flush=True)
+
+    def named(self, name: str, seed: int) -> list[Any]:
+        """What tells a search from the others of a journal."""
+        further = [value for value in (self.given.images_of, self.given.budget) if value not in ("cifar10", "macs")]
+        return [name, seed, *further]
 
     def trials(self, name: str, seed: int) -> list[Found]:
         """What the journal has of a search, in order; the last search where there were several, of two versions."""
         records, found = self.journal.records, dict[int, Found]()
         for record in records.values():
-            if record["stage"] == "trial" and record["search"] == [name, seed]:
+            if record["stage"] == "trial" and record["search"] == self.named(name, seed):
                 training = records[record["training"]]
                 trial = Found(record["origin"], training["architecture"], training.get("metrics", {}))
                 found = {number: each for number, each in found.items() if number < record["number"]}
@@ -127,7 +140,9 @@ class Pays:
 def evaluation_of(rate: float, samples: int, images: int, source: Path, held_out: bool) -> DiffusionEvaluation:
     """How networks are trained and scored; one for each process, which prepares it once."""
     training = {"images": images, "learning_rate": rate}
-    options = {"training": training, "score_images": samples, "curve_images": 0, "loss_images": 512}
+    options: dict[str, Any] = {"training": training, "score_images": samples, "curve_images": 0, "loss_images": 512}
+    if source.name.startswith("twemoji"):  # which has no labels
+        options["extractor"] = "random"
     evaluation = DiffusionEvaluation({"source": str(source)}, **options)
     return evaluation.held_out() if held_out else evaluation
 
@@ -204,14 +219,13 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     family, networks = pays.family, dict[str, Architecture]()
     networks |= {f"by hand: {name}": each for name, each in family.scaled(pays.budget).items()}
     networks["default"] = family.space.validate(family.default)
-    if given.new is not None:
-        networks["new by hand"] = family.space.validate(given.new)
+    networks |= {f"recommended: {name}": each for name, each in family.recommended(pays.budget).items()}
     for name in STRATEGIES:
         for seed in range(3):
             trials = pays.trials(name, seed)
             if len(trials) == given.trials and (winner := winner_of(trials)):
                 networks[f"{name} {seed}"] = winner.architecture
-    most = ("by hand: shallower and narrower", "new by hand", "default", f"{COUNTS[0]} {COUNTS[1]}")
+    most = ("by hand: shallower and narrower", "recommended: ConvNeXt", "default", f"{COUNTS[0]} {COUNTS[1]}")
     keys = dict[tuple[int, str], list[str]]()
     tasks = dict[str, Task]()
     for factor, many in ((1, given.seeds), (4, 4)):
@@ -226,15 +240,22 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     for factor in (1, 4):
         scores = dict[str, list[float]]()
         for name in networks:
-            known = [records[key] for key in keys[factor, name] if key in records]
+            known = [records[key] for key in keys.get((factor, name), ()) if key in records]
             scores[name] = [record["metrics"]["rfid"] for record in known if "failure" not in record]
         told = {name: values for name, values in scores.items() if len(values) > 1}
         hands = {name: fmean(values) for name, values in told.items() if name.startswith("by hand")}
+        rivals = [min(hands, key=hands.__getitem__)] if hands else []
+        rivals += [name for name in told if name == "default" or name.startswith("recommended")]
         for name, values in told.items():
             row = [name, factor, family.cost(networks[name]).macs / 1e6, len(values), fmean(values), stdev(values)]
-            ratio = contrast(values, told[min(hands, key=hands.__getitem__)]).ratio if hands else None
-            rows.append([*row, *((ratio.value, ratio.low, ratio.high) if ratio else ("", "", ""))])
-    return ["network", "length", "MMACs", "seeds", "rFID", "spread", "/ best by hand", "low", "high"], rows
+            rows.append([*row, {rival: contrast(values, told[rival]).ratio for rival in rivals if rival != name}])
+    return ["network", "length", "MMACs", "seeds", "rFID", "spread", "times that of"], rows
+
+
+def in_words(ratios: Mapping[str, Interval | None]) -> str:
+    """Ratios with their intervals."""
+    known = {name.partition(":")[0]: ratio for name, ratio in ratios.items() if ratio is not None}
+    return ", ".join(f"{name} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" for name, ratio in known.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -246,18 +267,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, help="of the search; unset: all")
     parser.add_argument("--seed", type=int, help="of the search; unset: 0, 1 and 2")
     parser.add_argument("--size", type=int, choices=(16, 32), default=16, help="of the images, pixels")
+    parser.add_argument("--images-of", choices=NAMES, default="cifar10", help="data set")
+    parser.add_argument("--budget", choices=("macs", "latency_ms"), default="macs", help="half of the default's")
     parser.add_argument("--workers", type=int, default=1, help="processes that train at once")
     parser.add_argument("--trials", type=int, default=24, help="of a search")
     parser.add_argument("--images", type=int, default=30_000, help="of a trial's training")
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--samples", type=int, default=2000, help="of a distance")
     parser.add_argument("--seeds", type=int, default=12, help="of the networks that count")
-    parser.add_argument("--new", type=json.loads, help="JSON: the new kind of network at the budget, by hand")
     parser.add_argument("--few", action="store_true", help="judge only the networks that count")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = {"search": search, "judge": judge}[given.stage](Pays(given), given)
-    report(columns, rows, {"benchmark": "pays", "stage": given.stage, "images": given.images, "rows": rows})
+    shown = [[in_words(cell) if isinstance(cell, dict) else cell for cell in row] for row in rows]
+    report(columns, shown, {"benchmark": "pays", "stage": given.stage, "images": given.images, "rows": shown})
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from cifar16 import averaged
 from numpy.typing import NDArray
 from reporting import report
 from scipy.stats import t
+from small_images import averaged
 
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.cache import fingerprint

@@ -12,28 +12,16 @@ distance of samples, by seeds of the retraining. Every finished training is kept
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from reporting import report
-from teachers import Case, budget_of, case_in, cases, evaluation, images_for, trained
+from students import COLUMNS, opened, options, retrained, shown, uniform
 
-from nni_diffnas.api.evaluation import TrialContext
-from nni_diffnas.api.space import Architecture
 from nni_diffnas.cache import fingerprint
-from nni_diffnas.evaluators import BlockwiseEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
-from nni_diffnas.evaluators.scores.held_out_loss import HeldOutLoss, mean_loss
-from nni_diffnas.evaluators.training.recipe import Recipe
-from nni_diffnas.search_spaces import BlockwiseUNetFamily
-from nni_diffnas.trial.run import build_seeded
 
 JOURNAL = Path(__file__).parent / "journals" / "retraining.jsonl"
 OUTPUT: Mapping[str, Any] = {"beta": "constant1", "soft_target": 1.0, "bank": 0}
@@ -58,75 +46,23 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of the evaluation, by the name of the way."""
 
-COLUMNS = {"held_out_loss": "loss", "gap": "gap to the teacher", "rfid": "rFID", "train_macs": "training"}
-
-
-def uniform(family: BlockwiseUNetFamily) -> Architecture:
-    """The dearest student within the budget that makes the same choice in every residual block."""
-    budget, found = budget_of(family), []
-    for kernel1, kernel2, width in product(family.kernels, family.kernels, family.widths):
-        wanted = {"kernel1": kernel1, "kernel2": kernel2, "width": width}
-        chosen = {label: wanted[label.rpartition(".")[2]] for label in family.default}
-        if all(value in family.space.choices[label] for label, value in chosen.items()):
-            architecture = family.space.validate(chosen)
-            if budget.admits(cost := family.cost(architecture)):
-                found.append((cost.macs, architecture))
-    return max(found, key=lambda pair: pair[0])[1]
-
-
-def measured(judge: BlockwiseEvaluation, model: torch.nn.Module, teacher: torch.nn.Module) -> dict[str, float]:
-    """Loss of a network on images that no training has seen, and how far its predictions are from the teacher's."""
-    recipe, images = Recipe(images=1), judge.images
-    loss, gap = (HeldOutLoss(images, images.validation, recipe, 512, 256, other) for other in (None, teacher))
-    return {"held_out_loss": mean_loss(loss.levels(model)), "gap": mean_loss(gap.levels(model))}
-
-
-def retrained(
-    case: Case, way: str, seed: int, family: BlockwiseUNetFamily, teacher: torch.nn.Module, architecture: Architecture
-) -> dict[str, Any]:
-    """Retrain the student by one way."""
-    options = dict(WAYS[way])
-    training = {**case.student, **options.pop("training", {})}
-    settings = evaluation(case, 1, training, **options).settings
-    images = images_for(case, family, architecture, settings.beta, settings)
-    judge = evaluation(case, images, training, **options)
-    judge.prepare()
-    model = build_seeded(family, architecture, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        context = TrialContext(architecture, Path(folder), seed, settings={"task": "retrain"}, family=family)
-        metrics = judge.evaluate(model, context)
-    return {**metrics, **measured(judge, model, teacher)}
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--case", choices=[name for name, case in cases().items() if not case.latent], default="digits")
+    parser = options(__doc__, JOURNAL)
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--share", type=float, default=0.13, help="of the teacher's training, in MACs")
-    parser.add_argument("--teacher-images", type=int, help="that a teacher is trained on; the case's without it")
-    parser.add_argument("--samples", type=int, default=1000, help="of the distance")
-    parser.add_argument("--folder", type=Path, default=Path("runs/retraining"), help="keeps the teacher")
-    parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
     given = parser.parse_args(arguments)
-    changes = {"student_share": given.share, "score_images": given.samples, "teacher_images": given.teacher_images}
-    case, journal = case_in(given.folder, given.case, **changes), Journal(given.journal)
-    pipeline, whole = trained(case, "teacher", tuple(case.unet["block_out_channels"]), 0, given.folder / given.case)
-    family = BlockwiseUNetFamily(pipeline)
-    teacher = family.teacher()
-    architecture = uniform(family)
-    cost, of = family.cost(architecture), family.teacher_cost
-    judge = evaluation(case, 1)
-    own = {**whole, **measured(judge, teacher, teacher)}
-    rows: list[list[Any]] = [["teacher", 1, *[shown([own[name]]) for name in COLUMNS]]]
+    studied, journal = opened(given), Journal(given.journal)
+    architecture = uniform(studied.family)
+    cost, of = studied.family.cost(architecture), studied.family.teacher_cost
+    rows: list[list[Any]] = [["teacher", 1, *[shown([studied.metrics[name]]) for name in COLUMNS]]]
     for way in given.ways:
         found = []
         for seed in range(given.seeds):
-            about = (own["train_macs"], sorted(architecture.items()), given.share, given.samples)
+            about = (studied.metrics["train_macs"], sorted(architecture.items()), given.share, given.samples)
             key = fingerprint("retraining", given.case, *about, way, seed)
 
             def make(way: str = way, seed: int = seed) -> dict[str, Any]:
-                metrics = retrained(case, way, seed, family, teacher, architecture)
+                metrics = retrained(studied, WAYS[way], seed, architecture)
                 kept = {name: metrics[name] for name in (*COLUMNS, "trained_images", "seconds")}
                 return {"case": given.case, "share": given.share, "way": way, "seed": seed, "metrics": kept}
 
@@ -137,11 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     share = {"macs": cost.macs / of.macs, "params": cost.params / of.params}
     body = {"benchmark": "retraining", "case": given.case, "share": given.share, "student": share, "rows": rows}
     report(["way", "seeds", *COLUMNS.values()], rows, body)
-
-
-def shown(values: Sequence[float]) -> str:
-    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{fmean(values):.4g}{spread}"
 
 
 if __name__ == "__main__":

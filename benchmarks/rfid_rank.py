@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cifar16 import averaged
 from rank_signals import with_derived
 from reporting import report
+from small_images import averaged
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.family import Family, sample_within

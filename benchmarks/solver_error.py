@@ -25,8 +25,8 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from choices import BY_HAND, EVERYTHING, FRESH, scaled
-from cifar16 import averaged
 from reporting import report
+from small_images import averaged
 from torch import Tensor
 
 from nni_diffnas.api.evaluation import TrialContext

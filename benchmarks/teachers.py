@@ -1,32 +1,28 @@
-"""Teachers of the block-wise benchmarks: data, networks, how they are trained, and students at equal compute."""
+"""Teachers of the block-wise benchmarks: data, networks, how they are trained and judged."""
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cifar16 import averaged
 from diffusers import DDIMScheduler, DDPMPipeline, LDMPipeline, UNet2DModel, VQModel
+from long_training import train_whole
+from small_images import averaged
 
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
-from nni_diffnas.evaluators.blockwise.joint import JointLoss
-from nni_diffnas.evaluators.blockwise.settings import BETAS, BlockwiseSettings
-from nni_diffnas.results.export import export_pipeline
-from nni_diffnas.search_spaces import BlockwiseUNetFamily
+from nni_diffnas.search_spaces import BlockwiseUNetFamily, UNetFamily
+from nni_diffnas.search_spaces.unet.stock import stock_config
 from nni_diffnas.trial.run import build_seeded
 
-__all__ = [
-    "SHOWN", "Case", "budget_of", "case_in", "cases", "evaluation", "images_for", "once", "references", "trained",
-]  # fmt: skip
+__all__ = ["SHOWN", "Case", "budget_of", "case_in", "cases", "evaluation", "once", "references", "thinner", "trained"]
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 MACS_KEPT, PARAMS_KEPT = 0.55, 0.60
@@ -75,6 +71,14 @@ def levels(
     }
 
 
+def preset(name: str) -> dict[str, Any]:
+    """The default network of a preset of the UNet space, as a ``UNet2DModel``."""
+    family = UNetFamily(name)
+    config = stock_config(family.config(family.default))
+    assert config is not None, "defaults are stock"
+    return config
+
+
 def cases() -> dict[str, Case]:
     """All cases by name."""
     mnist = {"source": str(SHARED / "mnist.npz"), "key": "train_images", "channels": 1}
@@ -101,8 +105,7 @@ def cases() -> dict[str, Case]:
             cifar, levels((128, 256, 256), 2, 32, 3, 32, 2), 10_000_000, 4000, score_images=5000
         ),
         "cifar16": Case(
-            cifar, levels((16, 32, 32), 1, 16, 3, 4, 1, None), 300_000, 200,
-            optimizer="muon", student={"batch_size": 16}, **short,
+            cifar, preset("pixels16"), 300_000, 200, optimizer="muon", student={"batch_size": 16}, **short,
         ),
     }  # fmt: skip
 
@@ -117,10 +120,12 @@ def case_in(folder: Path, name: str, **changes: float | None) -> Case:
     return replace(case, data={"source": str(averaged(folder, SHARED))}) if name == "cifar16" else case
 
 
-def untrained(case: Case, widths: tuple[int, ...], folder: Path, seed: int) -> Path:
+def untrained(case: Case, widths: Sequence[int], folder: Path, seed: int) -> Path:
     """Save a pipeline with fresh weights (and, in latents, the case's trained autoencoder)."""
     torch.manual_seed(seed)
-    unet = UNet2DModel(**{**case.unet, "block_out_channels": widths})
+    head = case.unet["attention_head_dim"]
+    head = head and head * widths[-1] // case.unet["block_out_channels"][-1]  # as many heads
+    unet = UNet2DModel(**{**case.unet, "block_out_channels": tuple(widths), "attention_head_dim": head})
     scheduler = DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -208,24 +213,33 @@ def once(
 SHOWN = ("rfid", "teacher_loss", "loss", "seconds", "macs", "params")
 
 
-def trained(case: Case, name: str, widths: tuple[int, ...], seed: int, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Train a whole UNet by the noise loss for the teacher's number of images; return its pipeline and metrics."""
-    raw = untrained(case, widths, folder / f"{name}-untrained", seed)
-    family = BlockwiseUNetFamily(raw)
-    judge = evaluation(case, case.teacher_images, inherit="nothing", beta="constant1", soft_target=0.0)
-    judge.prepare()
-    judge.check(family)
-    metrics = once(family, judge, family.default, {"task": "retrain"}, seed, folder / name)
-    pipeline = folder / f"{name}-pipeline"
+def trained(
+    case: Case, name: str, widths: Sequence[int], seed: int, folder: Path, teacher: BlockwiseUNetFamily | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Train a whole UNet, by the noise for the teacher's number of images, or by a teacher for a student's share of
+    that compute; return its pipeline and metrics.
+    """
+    pipeline, raw = folder / f"{name}-pipeline", folder / f"{name}-untrained"
+    family = BlockwiseUNetFamily(untrained(case, widths, raw, seed))
+    images, an_image, training = case.teacher_images, 3.0 * family.teacher_cost.macs, None
+    if teacher is not None:
+        an_image, training = an_image + teacher.teacher_cost.macs, case.student
+        images = round(case.student_share * case.teacher_images * 3.0 * teacher.teacher_cost.macs / an_image)
+    judge = evaluation(case, images, training)
     if not pipeline.is_dir():
-        export_pipeline(family, family.default, folder / name / "model.safetensors", {}, pipeline)
-    return pipeline, metrics
+        whole = folder / f"{name}-whole"
+        shutil.copytree(raw, whole, dirs_exist_ok=True)
+        train_whole(family, judge, teacher, seed, folder / f"{name}.state").save_pretrained(whole / "unet")
+        whole.rename(pipeline)
+    family = BlockwiseUNetFamily(pipeline)
+    judge.prepare()
+    metrics = once(family, judge, family.default, {"task": "teacher"}, seed, folder / f"{name}-by-{case.score_images}")
+    return pipeline, {**metrics, "train_macs": an_image * images, "trained_images": float(images)}
 
 
 def thinner(case: Case, budget: Budget, folder: Path) -> tuple[int, ...]:
     """Widths, all by one factor, of the largest stock UNet within the students' budget."""
     widths, step = tuple(case.unet["block_out_channels"]), int(case.unet["norm_num_groups"])
-    step = math.lcm(step, 8) if case.unet["attention_head_dim"] == 8 else step
     for percent in range(99, 10, -1):
         scaled = tuple(max(step, round(width * percent / 100 / step) * step) for width in widths)
         probe = BlockwiseUNetFamily(untrained(case, scaled, folder / "probe", 0)).teacher_cost
@@ -239,18 +253,6 @@ def references(case: Case, seed: int, folder: Path) -> tuple[Path, dict[str, dic
     pipeline, teacher = trained(case, "teacher", tuple(case.unet["block_out_channels"]), seed, folder)
     slim = thinner(case, budget_of(BlockwiseUNetFamily(pipeline)), folder)
     return pipeline, {"teacher": teacher, "uniformly thinner": trained(case, "thinner", slim, seed, folder)[1]}
-
-
-def images_for(
-    case: Case, family: BlockwiseUNetFamily, architecture: Mapping[str, Any], beta: str, settings: BlockwiseSettings
-) -> int:
-    """Images of a retraining that takes the case's share of the teacher's training, counted in MACs."""
-    student, joint = family.cost(architecture).macs, JointLoss(BETAS[beta], settings.soft_target, settings.features)
-    passes = settings.bank_passes if settings.bank else 1
-    an_image = statistics.fmean(
-        joint.macs_per_image(family, student, joint.beta((step + 0.5) / 1000), passes) for step in range(1000)
-    )
-    return round(case.student_share * case.teacher_images * 3.0 * family.teacher_cost.macs / an_image)
 
 
 def budget_of(family: BlockwiseUNetFamily) -> Budget:

@@ -213,10 +213,10 @@ class FamilyCases:
             each = [family.cost(family.space.at(row)).as_metrics()[name] for row in rows]
             assert values.tolist() == each, name
 
-    def test_what_is_scaled_by_hand_meets_the_budget(self) -> None:
+    def test_what_is_scaled_by_hand_or_recommended_meets_the_budget(self) -> None:
         family = self.make()
         budget = Budget({"macs": Window(max=max(family.cost(family.default).macs // 2, 1))})
-        for architecture in family.scaled(budget).values():
+        for architecture in (*family.scaled(budget).values(), *family.recommended(budget).values()):
             assert family.space.validate(architecture) == architecture
             assert budget.admits(family.cost(architecture))
 

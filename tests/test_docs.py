@@ -138,10 +138,16 @@ def test_every_claim_has_a_study_or_a_test() -> None:
             assert re.search(r"\]\(studies/[\w.-]+\.md\)|`(?:pytest|python) ", last), row
 
 
+HISTORY = r"until now|earlier version|no part of the repository|was the default then|used to be|formerly|previously"
+
+
 @pytest.mark.parametrize("page", sorted({*PAGES} - {*STUDIES}), ids=lambda page: str(page.relative_to(ROOT)))
 def test_history_is_for_studies_and_the_changelog(page: Path) -> None:
-    words = r"until now|earlier version|no part of the repository|was the default then|used to be"
-    assert page.name == "CHANGELOG.md" or not (found := re.search(words, page.read_text())), found
+    assert page.name == "CHANGELOG.md" or not (found := re.search(HISTORY, page.read_text())), found
+
+
+def test_docstrings_and_messages_tell_no_history() -> None:
+    assert not (found := re.search(HISTORY, messages())), found
 
 
 def test_pages_that_the_code_names_exist() -> None:
@@ -160,6 +166,7 @@ def test_all_runs_every_benchmark() -> None:
     import all as everything
 
     scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
-    others = {"all", "cifar16", "guided_picture", "rank_signals", "reporting", "stand_ins", "teachers", "workers"}
+    others = {"all", "guided_picture", "rank_signals", "reporting", "small_images", "stand_ins", "workers"}
+    others |= {"long_training", "students", "teachers"}
     others |= {"ablation", "language_model", "unet_table"}  # of a journal; with a model; hours of training
     assert {benchmark.script for benchmark in everything.BENCHMARKS} == scripts - others

@@ -1,46 +1,52 @@
-"""`BlockwiseEvaluation`: three kinds of trial: a block's supernet, a student's retraining, the teacher as it is."""
+"""`BlockwiseEvaluation`: a block's supernet, a student's retraining in short or in full, the teacher as it is."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nni_diffnas.api.blocks import Block, BlockFamily
-from nni_diffnas.api.errors import JobError, TrialFailure
+from nni_diffnas.api.blocks import BlockFamily
+from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
-from nni_diffnas.cache import cache_folder, fingerprint
+from nni_diffnas.cache import fingerprint
 
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
+from ..images.settings import DataSettings
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
 from ..settings import Settings
 from ..training.compute import Team, autocast, choose_device, computing, threads
+from ..training.loop import Progress
+from ..training.recipe import Recipe
 from .answers import AnswerBank
-from .choosing import compare, front_of
+from .choosing import compare_paths, front_of
 from .duration import forecast_seconds
-from .importance import IMAGES, taylor_importance
+from .importance import IMAGES, kept_importance
 from .inherit import ends_of, fill_fitting
-from .joint import JointLoss, Retraining, retrain
+from .joint import JointLoss, Retrained, Retraining, retrain
+from .kept_supernets import KeptSupernets, fresh_supernet
+from .probing import gap_to_teacher, shortened
 from .settings import BETAS, BlockwiseSettings
 from .supernet import train_supernet
 from .swapping import swapped_losses
-from .teacher_pipeline import NoisedImages, TeacherPipeline, weights_hash
+from .teacher_pipeline import NoisedImages, TeacherPipeline
 
 __all__ = ["BlockwiseEvaluation"]
 
-TASKS = ("block", "retrain", "teacher")
+TASKS = ("block", "probe", "retrain", "teacher")
 
 
 class BlockwiseEvaluation(DiffusionEvaluation):
@@ -49,6 +55,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     ``block`` (with ``block``, e.g. ``down0``): train the block's supernet, compare its paths, and return the front of
     cost and loss as ``front``, rows of MACs, parameters, milliseconds (-1: not measured), loss, and one option index
     per searched layer; ``teacher_loss`` is the loss of the teacher-shaped path. Such a trial is not ranked.
+
+    ``probe`` (with ``share``): retrain the student for this part of its training, and return as ``gap`` how far its
+    predictions are from the teacher's, see `gap_to_teacher`. Such a trial is not ranked either.
 
     ``retrain`` (with ``beta``, else the option's; also without any task): train the student by the joint loss and score
     it as `DiffusionEvaluation` scores its networks. ``teacher``: score the teacher as it is.
@@ -64,7 +73,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     settings_kind: ClassVar[type[Settings]] = BlockwiseSettings
     settings: BlockwiseSettings
 
-    def __init__(self, data: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        self, data: Annotated[Mapping[str, Any], DataSettings], **options: Annotated[Any, BlockwiseSettings]
+    ) -> None:
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
@@ -129,10 +140,12 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 if Team.number() > 0:
                     return {}
                 metrics = self._block(family, teacher, context, log)
+            elif task == "probe":
+                metrics = self._probe(model, family, teacher, context)
             else:
                 metrics = self._student(model, family, teacher, context, log, trains=task == "retrain")
         metrics["seconds"] = time.monotonic() - began
-        if task == "block":
+        if task in ("block", "probe") and Team.number() == 0:
             result = {"protocol": self.protocol, "metrics": metrics, "settings": dict(context.settings)}
             (context.output / "evaluation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         return metrics
@@ -148,7 +161,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         weights = 4.0 * blocks.teacher_cost.params + 64 * math.prod(self.images.shape) + 20_000
         return seconds, weights / (len(blocks.blocks) + 1)
 
-    # The three tasks -------------------------------------------------------------------------------------------------
+    # The tasks -------------------------------------------------------------------------------------------------------
 
     def _block(
         self, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext, log: TensorBoardLog
@@ -159,8 +172,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         if block is None:
             raise JobError(f"Block {name!r} is unknown: the teacher has {', '.join(b.name for b in family.blocks)}.")
         torch.manual_seed(context.seed)
-        supernet: Any = family.supernet(block.name, teacher.network.cpu()).to(teacher.device)
-        teacher.network.to(teacher.device)
+        supernet = fresh_supernet(teacher, block).to(teacher.device)
 
         def report(loss: float, step: int) -> None:
             log.scalar(f"loss of {block.name}", loss, step)
@@ -169,9 +181,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         images = NoisedImages(teacher, *self._clean(teacher), context.seed)
         trained = train_supernet(supernet, block, teacher, images, settings, context.seed, report)
         choosing_began = time.monotonic()
-        choosing = compare(supernet, block, trained, settings, context.seed)
+        choosing = compare_paths(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
-        self._keep_supernet(supernet, family, block, context.seed)
+        self.supernets(teacher).keep(supernet, block, context.seed)
         losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())
         if settings.swap_images:
             with autocast(teacher.device):
@@ -216,15 +228,10 @@ class BlockwiseEvaluation(DiffusionEvaluation):
             beta = str(context.settings.get("beta", self.settings.beta))
             if beta not in BETAS:
                 raise JobError(f"The trial's beta is {beta!r}: choose one of {', '.join(BETAS)}.")
-            images = NoisedImages(teacher, *self._clean(teacher), context.seed)
-            started = self._start(model, family, images, context)
-            model.to(teacher.device)
-            macs = family.cost(context.architecture).macs
-            curve, joint = self.curve(model, context, log), self._joint(beta)
-            bank = self._bank(images, context.output, context.seed)
-            retraining = Retraining(model, macs, teacher, images, recipe, joint, bank)
+            images, started = self._ready(model, family, teacher, context)
+            curve = self.curve(model, context, log)
             try:
-                result = retrain(retraining, context.seed, curve)
+                result = self._retrain(model, images, context, recipe, beta, curve)
             except Stopped as stopped:
                 return self._stopped(str(stopped), context, curve, began)
             metrics |= {
@@ -250,6 +257,27 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         if self.settings.reference == "held_out":
             self._show_nearest(pixels, context)
         return metrics
+
+    def _probe(
+        self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext
+    ) -> dict[str, Any]:
+        share = float(context.settings.get("share", 0.0))
+        if not 0.0 < share <= 1.0:
+            raise JobError(
+                f"The trial's share is {share:g}: it is a part of the student's training, above 0, at most 1."
+            )
+        images, _ = self._ready(model, family, teacher, context)  # the students count what the importance took
+        recipe = shortened(self.settings.training, share)
+        result = self._retrain(model, images, context, recipe, self.settings.beta, lambda progress: None)
+        gap = gap_to_teacher(images, model.eval())
+        return {
+            UNRANKED: 1,
+            "gap": gap,
+            "loss": result.loss,
+            "train_seconds": result.seconds,
+            "train_macs": result.macs,
+            "trained_images": float(result.images),
+        }
 
     # Helpers ---------------------------------------------------------------------------------------------------------
 
@@ -295,8 +323,28 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         classes = None if numbers is None else torch.from_numpy(numbers).to(teacher.device)
         return teacher.encode(pixels), classes
 
-    def _joint(self, beta: str) -> JointLoss:
-        return JointLoss(BETAS[beta], self.settings.soft_target, self.settings.features)
+    def _ready(
+        self, model: nn.Module, family: BlockFamily, teacher: TeacherPipeline, context: TrialContext
+    ) -> tuple[NoisedImages, float]:
+        """The student on the device with the weights that it inherits; what it learns from, and what that took."""
+        images = NoisedImages(teacher, *self._clean(teacher), context.seed)
+        spent = self._start(model, family, images, context)
+        model.to(teacher.device)
+        return images, spent
+
+    def _retrain(
+        self,
+        model: nn.Module,
+        images: NoisedImages,
+        context: TrialContext,
+        recipe: Recipe,
+        beta: str,
+        report: Callable[[Progress], None],
+    ) -> Retrained:
+        teacher, macs = images.teacher, images.teacher.family.cost(context.architecture).macs
+        joint = JointLoss(BETAS[beta], self.settings.soft_target, self.settings.features)
+        bank = self._bank(images, context.output, context.seed)
+        return retrain(Retraining(model, macs, teacher, images, recipe, joint, bank), context.seed, report)
 
     def _bank(self, images: NoisedImages, folder: Path, seed: int) -> AnswerBank | None:
         settings = self.settings
@@ -306,56 +354,38 @@ class BlockwiseEvaluation(DiffusionEvaluation):
 
     def _start(self, model: nn.Module, family: BlockFamily, images: NoisedImages, context: TrialContext) -> float:
         """Give the student the weights that it inherits; return the multiply-accumulates that this takes."""
-        inherit, state = self.settings.inherit, images.teacher.network.state_dict()
-        if inherit == "teacher" and self.settings.importance == "taylor":
-            fill_fitting(model, state, taylor_importance(images))
-            return 3.0 * IMAGES * family.teacher_cost.macs
+        inherit, teacher, spent = self.settings.inherit, images.teacher, 0.0
+        state, filled = teacher.network.state_dict(), set[str]()
         if inherit == "teacher":
-            fill_fitting(model, state)
+            important = None
+            if self.settings.importance == "taylor":
+                important = kept_importance(images, context.seed, [self.images.split, self.settings.prompts])
+                spent = 3.0 * IMAGES * family.teacher_cost.macs  # of whichever student comes first
+            filled = fill_fitting(model, state, important)
         elif inherit != "nothing":
             fill_fitting(model, ends_of(state, [family.block_path(block.name) for block in family.blocks]))
-        if inherit == "supernet":
-            for block in family.blocks:
-                supernet = self._kept_supernet(family, block, context.seed)
-                part = supernet.path_state(block.path(context.architecture))
-                model.get_submodule(family.block_path(block.name)).load_state_dict(part)
-        return 0.0
+        if inherit in ("teacher", "supernet"):
+            self._fill_from_supernets(model, teacher, context, filled)
+        return spent
 
-    def _supernet_file(self, family: BlockFamily, block: Block, seed: int) -> Path:
-        settings = self.settings.supernet.model_dump_json(
-            exclude={"choosing_share", "first_images", "candidates", "front"}
-        )
-        options = [layer.options for layer in block.layers]
-        key = fingerprint(weights_hash(family.folder), settings, options, self.images.split)
-        return cache_folder() / "blockwise" / f"{block.name}-{key}-{seed}.safetensors"
+    def _fill_from_supernets(
+        self, model: nn.Module, teacher: TeacherPipeline, context: TrialContext, filled: set[str]
+    ) -> None:
+        """Give the student's blocks what is not filled; where the teacher gave most, a supernet may be missing."""
+        supernets, family = self.supernets(teacher), teacher.family
+        for block in family.blocks:
+            path = family.block_path(block.name)
+            module = model.get_submodule(path)
+            fresh = [name for name in module.state_dict() if f"{path}.{name}" not in filled]
+            if fresh:
+                look = supernets.find if filled else supernets.get
+                if (supernet := look(block, context.seed)) is not None:
+                    part = supernet.path_state(block.path(context.architecture))
+                    module.load_state_dict({name: part[name] for name in fresh}, strict=False)
 
-    def _keep_supernet(self, supernet: nn.Module, family: BlockFamily, block: Block, seed: int) -> None:
-        """Leave the weights where a retraining on this machine finds them; whole or not at all."""
-        from safetensors.torch import save_file
-
-        file = self._supernet_file(family, block, seed)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{time.monotonic_ns()}")
-        save_file({name: value.contiguous().cpu() for name, value in supernet.state_dict().items()}, unfinished)
-        unfinished.replace(file)
-
-    def _kept_supernet(self, family: BlockFamily, block: Block, seed: int) -> Any:
-        from safetensors.torch import load_file
-
-        file = self._supernet_file(family, block, seed)
-        if not file.is_file():  # a student that is trained again with a fresh seed takes those of the search
-            name = f"{file.stem.rpartition('-')[0]}-*.safetensors"
-            file = min(file.parent.glob(name), default=file, key=lambda found: (len(found.name), found.name))
-        if not file.is_file():
-            raise TrialFailure(
-                f"The supernet of block {block.name} was not trained on this machine with these settings: set "
-                f"evaluator.inherit to teacher, or run all trials on one machine."
-            )
-        assert self._teacher is not None
-        supernet: Any = family.supernet(block.name, self._teacher.network.cpu())
-        self._teacher.network.to(self._teacher.device)
-        supernet.load_state_dict(load_file(file))
-        return supernet
+    def supernets(self, teacher: TeacherPipeline) -> KeptSupernets:
+        """Those that this machine has trained as these settings say."""
+        return KeptSupernets(teacher, self.settings.supernet, self.images.split)
 
 
 def _block_family(family: Family | None) -> BlockFamily:

@@ -7,18 +7,44 @@ Diffusion Models" (2023), equation 7, without its choice of timesteps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from ..training.compute import autocast, in_batches
-from .teacher_pipeline import NoisedImages
+from nni_diffnas.cache import cached_folder, fingerprint
 
-__all__ = ["IMAGES", "INNER", "taylor_importance"]
+from ..training.compute import autocast, in_batches
+from .teacher_pipeline import NoisedImages, weights_hash
+
+__all__ = ["IMAGES", "INNER", "kept_importance", "taylor_importance"]
 
 INNER = ("conv1.weight", "conv1.bias", "norm2.weight", "norm2.bias", "conv2.weight")
 """Weights of a residual block that belong to its inner channels; the last has them second."""
 
 IMAGES, BATCH = 512, 32
+
+
+def kept_importance(images: NoisedImages, seed: int, about: Sequence[object]) -> dict[str, Tensor]:
+    """`taylor_importance`, computed once on this machine, with noise of its own.
+
+    Args:
+        images: what it is computed on; nothing is drawn from them.
+        seed: of the noise.
+        about: what tells these images and their conditions from others.
+    """
+    from safetensors.torch import load_file, save_file
+
+    teacher = images.teacher
+
+    def make(folder: Path) -> None:
+        own = NoisedImages(teacher, images.clean, images.labels, seed)
+        found = {name: value.cpu() for name, value in taylor_importance(own).items()}
+        save_file(found, folder / "importance.safetensors")
+
+    key = fingerprint(weights_hash(teacher.family.folder), seed, *about)
+    return load_file(cached_folder(f"blockwise/importance-{key}", make) / "importance.safetensors")
 
 
 def taylor_importance(images: NoisedImages) -> dict[str, Tensor]:
@@ -38,7 +64,7 @@ def taylor_importance(images: NoisedImages) -> dict[str, Tensor]:
         with autocast(teacher.device):
             prediction = teacher.predict(network, part.noised, part.times, part.condition)
         errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-        errors.sum().backward()  # type: ignore[no-untyped-call]
+        errors.sum().backward()
         return errors.detach()
 
     network = teacher.network.requires_grad_(True)

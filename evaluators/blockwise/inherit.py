@@ -2,7 +2,9 @@
 
 Where a layer of the student has another shape, what it can of the teacher's is kept (ours, no paper's): of fewer
 inner channels the most important, group by group of the normalisation; of a smaller kernel its centre; a larger one is
-padded with zeros, and added channels start without an effect, so that such a layer starts as the teacher's.
+padded with zeros, and added channels start without an effect, so that such a layer starts as the teacher's. What
+resamples without a 3x3 convolution starts as it on even surfaces. Of a block of another kind, only the shortcut is the
+teacher's.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from .importance import INNER
 __all__ = ["ends_of", "fill_fitting"]
 
 
-def fill_fitting(model: nn.Module, state: Mapping[str, Tensor], importance: Mapping[str, Tensor] | None = None) -> int:
-    """Copy every weight that fits, whole or in part; return how many numbers were copied.
+def fill_fitting(
+    model: nn.Module, state: Mapping[str, Tensor], importance: Mapping[str, Tensor] | None = None
+) -> set[str]:
+    """Copy every weight that fits, whole or in part; return the names of all that were.
 
     Args:
         model: the student, with fresh weights.
@@ -28,18 +32,26 @@ def fill_fitting(model: nn.Module, state: Mapping[str, Tensor], importance: Mapp
             incoming, scaling and outgoing weights.
     """
     own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    copied = sum(value.numel() for value in fitting.values())
+    others = tuple(
+        f"{name.removesuffix('conv2.weight')}time_emb_proj."
+        for name in state
+        if name.endswith("conv2.weight") and name not in own
+    )
+    fitting = {
+        name: value
+        for name, value in state.items()
+        if name in own and own[name].shape == value.shape and not name.startswith(others)
+    }
     for name in own:
         prefix = name.removesuffix("conv2.weight")
         if prefix != name and name in state and f"{prefix}conv1.weight" in state:
             groups: int = model.get_submodule(f"{prefix}norm2").num_groups  # type: ignore[assignment]
             important = importance[prefix].to(state[name].device) if importance else _strength(prefix, state)
-            resized = _resized(prefix, own, state, groups, important)
-            copied += sum(value.numel() for part, value in resized.items() if part not in fitting)
-            fitting |= resized
+            fitting |= _resized(prefix, own, state, groups, important)
+        elif "samplers." in name and name in state and name not in fitting:
+            fitting[name] = state[name].sum(dim=(2, 3), keepdim=True)
     model.load_state_dict(fitting, strict=False)
-    return copied
+    return set(fitting)
 
 
 def _resized(

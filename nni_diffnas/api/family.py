@@ -90,6 +90,18 @@ class Family(ABC):
         """
         return {}
 
+    def recommended(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """Networks that are known to do well at a budget, so that no search has to find them; none by default.
+
+        Args:
+            budget: which all of them meet.
+            within: this family as it is searched, with another space, default or cost; itself by default.
+
+        Returns:
+            Name, such as ``ConvNeXt``, to the architecture.
+        """
+        return {}
+
     def describe(self, label: str) -> str:
         """One line on what the label means, for people and language models."""
         return label

@@ -55,6 +55,10 @@ class FamilyView(Family):
         """The family's, with the space, default and costs of this view."""
         return self.family.scaled(budget, within or self)
 
+    def recommended(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The family's, with the space, default and costs of this view."""
+        return self.family.recommended(budget, within or self)
+
     def describe(self, label: str) -> str:
         """The family's."""
         return self.family.describe(label)

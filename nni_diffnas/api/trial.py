@@ -14,6 +14,7 @@ from .space import Architecture, Value
 
 __all__ = [
     "BY_HAND",
+    "RECOMMENDED",
     "REFERENCE",
     "UNRANKED",
     "Direction",
@@ -39,6 +40,9 @@ budget forbids it, the teacher of students."""
 
 BY_HAND = "by hand"
 """Origin of a trial of the default network scaled to the budget, as a person would do it in a minute."""
+
+RECOMMENDED = "recommended"
+"""Origin of a trial of a network that the family knows to do well at the budget."""
 
 _LAST_PLACE = 1e9
 """What NNI is told of an unranked trial: it wants a number, and this one must not win."""

@@ -31,7 +31,8 @@ class AskTellStrategy(ConfiguredStrategy, Strategy):
             may be trained again.
         train_first: ``default and by hand`` trains the space's default network first, so that every search knows what
             it has to beat; where the budget excludes it, it is a `REFERENCE`, which is no candidate, and its versions
-            scaled to the budget by hand follow (`Family.scaled`). ``none`` leaves all to the strategy.
+            scaled to the budget by hand follow (`Family.scaled`). ``all`` trains, after these, what the space is known
+            to do well with at the budget (`Family.recommended`). ``none`` leaves all to the strategy.
         halving: let trials end themselves that are not among the best 1/halving at a rung of their training (the
             evaluator's curve points), by the objective, or, given as ``{eta: 3, metric: held_out_loss}``, by another
             metric; ``None``: all train to the end. See `Halving`.

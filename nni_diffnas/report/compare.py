@@ -16,7 +16,8 @@ import numpy as np
 from ..api.errors import JobError
 from ..api.trial import Objective
 from ..results.intervals import contrast
-from .charts import Band, Level, draw_curves, number
+from .charts import Band, ReferenceLine, draw_curves, number
+from .page import drawn, render
 from .source import Source, start_body
 from .statistics import best_so_far
 
@@ -147,13 +148,11 @@ class Comparison:
 
     def render(self) -> str:
         """The comparison as one self-contained HTML page."""
-        from .page import drawn, render
-
         bands = [arm.band(STYLES[i % len(STYLES)]) for i, arm in enumerate(self.arms)]
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)
         shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
-        levels = [Level("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
+        levels = [ReferenceLine("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
         return render(
             "compare.html",
             metric=self.objective.metric,
@@ -219,7 +218,8 @@ def compare(sources: Sequence[Source]) -> Comparison:
         sources: at least two searches, in one or several memories.
 
     Raises:
-        JobError: fewer than two searches, one that is named twice, other objectives, spaces or protocols, or a search without an ended trial.
+        JobError: fewer than two searches, one that is named twice, other objectives, spaces or protocols, or a search
+            without an ended trial.
     """
     searches = [search for source in sources for search in _searches(source)]
     if len(searches) < 2:
@@ -229,8 +229,8 @@ def compare(sources: Sequence[Source]) -> Comparison:
         named = {trial.id for trial in search.trials}
         if named & seen:
             raise JobError(
-                f"{search.name!r} is named twice (NNI's '_latest' is a link to an experiment, a copy is no other): name "
-                f"each search once."
+                f"{search.name!r} is named twice (NNI's '_latest' is a link to an experiment, a copy is no other): "
+                f"name each search once."
             )
         seen |= named
         for what, ours, theirs in (

@@ -7,7 +7,6 @@ goes on by the same command, and one that takes more seeds keeps those that it h
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +22,10 @@ from ..api.errors import DataError, JobError, TrialFailure
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
-from ..api.trial import BY_HAND, Objective, Trial
+from ..api.trial import BY_HAND, RECOMMENDED, Objective, Trial
 from ..cache import fingerprint
 from ..job import Job, refuse_missing
+from ..process.workers import worker_pool
 from ..searching.halving import rung_setting
 from ..searching.progress import progress_bar
 from ..searching.ranking import Outcome
@@ -47,7 +47,7 @@ class Contestant:
     """A network before it is judged.
 
     Args:
-        name, kind, cost, trial: as of `Judged`.
+        name, kind, cost, trial, recommended: as of `Judged`.
         architecture: canonical.
         settings: of its trainings.
     """
@@ -58,6 +58,7 @@ class Contestant:
     cost: Cost
     settings: Mapping[str, Value] = field(default_factory=dict)
     trial: str = ""
+    recommended: bool = False
 
 
 _Run = tuple[Job, Contestant, int, float, Path]
@@ -95,7 +96,7 @@ def judge(
         output: folder for samples and weights; what an earlier verdict has finished there is not trained again.
         looks: numbers of seeds, rising; after each the verdict ends if the winner and what it has to beat are told
             apart. One number is a fixed number of seeds; `intervals.LOOKS` is what ``--seeds auto`` takes.
-        workers: processes that train at once.
+        workers: processes that train at once, of several GPUs each on one.
         trials: of the search, where a network by hand may be.
         also: further networks by name, judged beside.
         longer: training as a multiple of a trial's.
@@ -118,7 +119,7 @@ def judge(
     evaluation.prepare()
     keys = [_key(job, evaluation, contestant, longer) for contestant in judged]
     quantity, objective = next(iter(job.budget), "macs"), _compared(job, evaluation, metric)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for look in looks:
             seeds = [job.seed + FRESH_SEED + i for i in range(look)]
             folders = [[output / f"{key}-{seed}" for seed in seeds] for key in keys]
@@ -208,7 +209,8 @@ def _of(family: Family, name: str, kind: str, architecture: Architecture, **know
 def _of_search(family: Family, name: str, kind: str, trial: Trial) -> Contestant:
     # Thresholds of halving are of the search's own distances: they would end a training that is scored on others.
     settings = {name: value for name, value in trial.settings.items() if not name.startswith(rung_setting(""))}
-    return _of(family, name, kind, trial.architecture, settings=settings, trial=trial.id)
+    recommended = trial.origin.kind == RECOMMENDED
+    return _of(family, name, kind, trial.architecture, settings=settings, trial=trial.id, recommended=recommended)
 
 
 def _key(job: Job, evaluation: Evaluation, contestant: Contestant, longer: float) -> str:
@@ -230,7 +232,8 @@ def _judged(contestant: Contestant, folders: Sequence[Path], metric: str) -> Jud
     metrics = [json.loads((folder / _RESULT).read_text())["metrics"] for folder in folders]
     scores = tuple(float(measured[metric]) for measured in metrics)
     runs = tuple(folder.name for folder in folders)
-    return Judged(contestant.name, contestant.kind, scores, contestant.cost, contestant.trial, runs)
+    name, kind, cost = contestant.name, contestant.kind, contestant.cost
+    return Judged(name, kind, scores, cost, contestant.trial, runs, contestant.recommended)
 
 
 def _train_all(pool: ProcessPoolExecutor, runs: Sequence[_Run], workers: int) -> None:

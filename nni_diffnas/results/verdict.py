@@ -41,6 +41,7 @@ class Judged:
         cost: where it is known.
         trial: its id in the search; empty where it is none of its trials.
         runs: names of the folders of its trainings, within the verdict's.
+        recommended: the space recommends it, so that no search had to find it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Judged:
     cost: Cost | None = None
     trial: str = ""
     runs: tuple[str, ...] = ()
+    recommended: bool = False
 
     @property
     def mean(self) -> float:

@@ -79,9 +79,12 @@ def look_in_words(verdict: Verdict) -> str:
 def gain_in_words(verdict: Verdict) -> str:
     """What the search gained over doing it by hand, at what share of the default's cost, and how sure."""
     yardstick, default, share = verdict.yardstick, verdict.default, verdict.share
-    metric, subject = verdict.objective.metric, "The network found"
-    if share is not None and default is not None:
-        subject = f"At {100 * share:.0f} % of the {default.name}'s {verdict.cost_words} the network found"
+    metric = verdict.objective.metric
+    subject = "network that the space recommends" if verdict.winner.recommended else "network found"
+    if share is None or default is None:
+        subject = f"The {subject}"
+    else:
+        subject = f"At {100 * share:.0f} % of the {default.name}'s {verdict.cost_words} the {subject}"
     if yardstick is None:
         return f"{subject} has {verdict.winner.mean:.4g} {metric}; there was nothing to compare it with."
     found = verdict.against(yardstick)
@@ -116,6 +119,8 @@ def _conclusion(verdict: Verdict, yardstick: Judged, found: Contrast) -> str:
     if found.ratio is not None:
         percent = 100 * abs(found.ratio.value - 1)
         amount = f"{percent:.0f} %" if percent >= 1 else f"{percent:.1g} %"
+    if better and verdict.winner.recommended:
+        return f"it is {amount} better, which was known without a search"
     return f"the search gained {amount}" if better else f"the search lost {amount}, it has not paid"
 
 

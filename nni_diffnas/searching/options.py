@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from ..api.cost import Budget
 from ..api.errors import StrategyError
@@ -15,7 +15,7 @@ from .halving import Halving
 
 __all__ = ["ConfiguredStrategy", "SearchArguments", "SearchOptions", "TrainFirst"]
 
-TrainFirst = Literal["default and by hand", "none"]
+TrainFirst = Literal["all", "default and by hand", "none"]
 
 
 class SearchArguments(TypedDict, total=False):
@@ -40,7 +40,7 @@ class SearchOptions:
     seed: int = 0
     memory: SearchMemory | None = None
     warm_start: tuple[Trial, ...] = ()
-    train_first: TrainFirst = "default and by hand"
+    train_first: TrainFirst = "all"
     halving: Halving | None = None
 
     @classmethod
@@ -60,7 +60,7 @@ class SearchOptions:
         if direction not in get_args(Direction):
             raise StrategyError(f"direction is {direction!r}: use 'minimize' or 'maximize'.")
         if train_first not in get_args(TrainFirst):
-            choices = " or ".join(map(repr, get_args(TrainFirst)))
+            choices = ", ".join(map(repr, get_args(TrainFirst)))
             raise StrategyError(f"train_first is {train_first!r}: use {choices}.")
         return cls(
             objective if isinstance(objective, Objective) else Objective(objective, direction),
@@ -77,6 +77,3 @@ class ConfiguredStrategy(StrategyHooks):
     """A strategy that knows what is wanted of its search."""
 
     options: SearchOptions
-
-    takes: ClassVar[tuple[type, ...]] = (SearchArguments,)
-    """Classes whose fields it takes as arguments, beside those that its constructor and its bases' name."""

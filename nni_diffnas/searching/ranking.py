@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..api.trial import BY_HAND, REFERENCE, Objective, Trial, ranked_together
+from ..api.trial import BY_HAND, RECOMMENDED, REFERENCE, Objective, Trial, ranked_together
 from .formats import format_cost
 
 __all__ = ["Outcome", "why_broken"]
@@ -123,6 +123,8 @@ class Outcome:
                 f"No trial beat {beaten_by}; the next best is {next_best.id} ({next_best.metrics[name]:.4g}). "
                 f"Search longer: raise maxTrialNumber, or start from these trials with warm_start in the job."
             )
+        if self.best.origin.kind == RECOMMENDED:
+            lines.append("The best is the network that the space recommends for this budget: no trial beat it.")
         for trial in self.ahead_of(self.best):
             if trial.origin.kind == REFERENCE:
                 score = f"{name} ({trial.metrics[name]:.4g})"

@@ -25,7 +25,7 @@ from ..api.trial import Metrics, Origin, Suggestion, Trial, ranked_together
 from ..memory import SearchMemory
 from ..trial.parameters import SETTING_PREFIX, parameters_of
 from .earlier import Earlier
-from .first import YARDSTICKS, first_suggestions
+from .first import FIRST, YARDSTICKS, first_suggestions
 from .history import History
 from .jobs import Jobs
 from .options import ConfiguredStrategy
@@ -233,7 +233,7 @@ class Search:
     def first(self) -> list[Suggestion]:
         """What is still to be trained before the strategy is asked; nothing once it has suggested something."""
         tried = self.history.trials.values()
-        if any(trial.origin.kind not in YARDSTICKS for trial in tried):
+        if any(trial.origin.kind not in FIRST for trial in tried):
             return []
         return [each for each in self._first if not self.view.repetition(each.architecture, each.settings)]
 

@@ -15,12 +15,13 @@ from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.space import Architecture, Condition, Space, Value
 from nni_diffnas.results.export import WEIGHTS_NAME
 
-from .teacher import AttentionLayer, ResidualLayer, TeacherBlock, TeacherUNet
+from .layers import KINDS, RESAMPLE, Offered, SearchedLayer, factors_of, searched
+from .teacher import AttentionLayer, ResidualLayer, TeacherUNet
 
 if TYPE_CHECKING:
     import torch
 
-    from .supernet import Shape
+    from .student import Change
 
 __all__ = ["BlockwiseUNetFamily"]
 
@@ -30,16 +31,22 @@ CODE_FILE = "diffnas_student"
 class BlockwiseUNetFamily(BlockFamily):
     """Students of a teacher: per residual block the kernels of both convolutions and the width between them.
 
-    Labels, in forward order of the network: ``BLOCK.resI.drop`` and ``BLOCK.attnI.drop`` where asked for, and
-    ``BLOCK.resI.kernel1``, ``.kernel2``, ``.width``, where BLOCK is ``down0``, ..., ``middle``, ``up0``, ... and I
-    counts from 0 as in diffusers. A width is a factor of the teacher's; the channels are rounded to a multiple of the
-    normalisation's groups, and factors that round to the same channels are one choice. Attention, samplers, shortcuts,
-    time embedding, stem and head stay the teacher's. The teacher's own architecture is the default.
+    Labels, in forward order of the network: ``BLOCK.resI.kernel1``, ``.kernel2``, ``.width``, and where asked for
+    ``BLOCK.resI.drop`` and ``.kind``, ``BLOCK.attnI.drop`` and ``BLOCK.sampler.resample``, where BLOCK is ``down0``,
+    ..., ``middle``, ``up0``, ... and I counts from 0 as in diffusers. A width is a factor of the teacher's; the
+    channels are rounded to a multiple of the normalisation's groups, and factors that round to the same channels are
+    one choice. Shortcuts, time embedding, stem and head stay the teacher's, and so does all that is not asked for. The
+    teacher's own architecture is the default.
 
     Args:
         teacher: folder of a pipeline with a ``UNet2DModel`` or ``UNet2DConditionModel``.
         kernels: odd sizes to choose from; 3, the teacher's, among them.
         widths: factors to choose from; 1.0, the teacher's, among them.
+        kinds: of blocks in a residual block's place: ``residual``, the teacher's, and ``convnext``, a depthwise
+            convolution of ``kernel1`` and two 1x1 convolutions with four times the channels of ``width`` between them.
+            Offered where the teacher's block has a time embedding and divides its output by nothing.
+        resample: what leads from level to level: ``convolution``, the teacher's 3x3, and ``pool``, the mean of 2x2
+            pixels or their repetition with a 1x1 convolution.
         drop_residual: whether residual branches may be left out (their shortcut stays).
         drop_attention: whether attention layers may be left out.
         latency: measure the layers on this machine, once, so that budgets may bound ``latency_ms``.
@@ -53,6 +60,8 @@ class BlockwiseUNetFamily(BlockFamily):
         teacher: str | Path,
         kernels: Sequence[int] = (1, 3, 5),
         widths: Sequence[float] = (0.5, 0.8, 1.0, 1.2),
+        kinds: Sequence[str] = ("residual",),
+        resample: Sequence[str] = ("convolution",),
         drop_residual: bool = False,
         drop_attention: bool = False,
         latency: bool = False,
@@ -63,7 +72,15 @@ class BlockwiseUNetFamily(BlockFamily):
             raise SpaceError(f"The space's kernels are {list(kernels)}: give odd sizes, 3 among them.")
         if any(width <= 0 for width in self.widths):
             raise SpaceError(f"The space's widths are {list(widths)}: give positive factors, 1.0 among them.")
-        self.drop_residual, self.drop_attention, self.latency = bool(drop_residual), bool(drop_attention), bool(latency)
+        self.offered = Offered(
+            self.kernels,
+            self.widths,
+            _named("kinds", kinds, KINDS),
+            _named("resample", resample, RESAMPLE),
+            bool(drop_residual),
+            bool(drop_attention),
+        )
+        self.latency = bool(latency)
         self.unet = TeacherUNet(Path(teacher))
 
     @property
@@ -81,70 +98,32 @@ class BlockwiseUNetFamily(BlockFamily):
         """Channels, height and width of what the network denoises: pixels or latents."""
         return self.unet.sample_shape
 
-    def _inner(self, residual: ResidualLayer, factor: float) -> int:
-        if factor == 1.0:
-            return residual.inner
-        return max(residual.groups, round(residual.inner * factor / residual.groups) * residual.groups)
-
-    def _factors(self, residual: ResidualLayer) -> tuple[float, ...]:
-        """Factors that give different channels; the teacher's own width keeps its factor 1.0."""
-        first = {residual.inner: 1.0}
-        for factor in self.widths:
-            first.setdefault(self._inner(residual, factor), factor)
-        return tuple(factor for factor in self.widths if factor in first.values())
-
     @cached_property
-    def _residuals(self) -> list[ResidualLayer]:
-        return [layer for block in self.unet.measured[1] for layer in block.layers if isinstance(layer, ResidualLayer)]
-
-    @cached_property
-    def _layers(self) -> dict[str, tuple[Layer, ...]]:
+    def _searched(self) -> dict[str, tuple[SearchedLayer, ...]]:
         """Searched layers of each block."""
-        if not self._residuals:
+        listed = [layer for block in self.unet.measured[1] for layer in block.layers]
+        residuals = [layer for layer in listed if isinstance(layer, ResidualLayer)]
+        if not residuals:
             raise SpaceError(f"The UNet of {str(self.folder)!r} has no plain residual blocks: nothing can be searched.")
-        if len(self.widths) > 1 and all(len(self._factors(residual)) == 1 for residual in self._residuals):
-            widest = max(self._residuals, key=lambda residual: residual.inner)
+        if len(self.widths) > 1 and all(len(factors_of(residual, self.widths)) == 1 for residual in residuals):
+            widest = max(residuals, key=lambda residual: residual.inner)
             offered = ", ".join(f"{widest.inner * factor:g}" for factor in self.widths)
             raise SpaceError(
                 f"The teacher's normalisation has {widest.groups} groups, which divide none of the offered widths "
                 f"({offered} of {widest.inner} channels): set widths: [1.0], or offer factors further apart."
             )
-        listed = {block.name: [self._layer(block, layer) for layer in block.layers] for block in self.unet.measured[1]}
-        return {name: tuple(layer for layer in layers if layer is not None) for name, layers in listed.items()}
-
-    def _layer(self, block: TeacherBlock, layer: ResidualLayer | AttentionLayer) -> Layer | None:
-        prefix = _prefix(block.name, layer.name)
-        if isinstance(layer, AttentionLayer):
-            if not self.drop_attention:
-                return None
-            label = f"{prefix}.drop"
-            return Layer((label,), ({label: False}, {label: True}), (layer.cost, Cost(0, 0)), 0)
-        drop, factors = f"{prefix}.drop", self._factors(layer)
-        options: list[Architecture] = []
-        costs: list[Cost] = []
-        for width in factors:
-            for kernel1 in self.kernels:
-                for kernel2 in self.kernels:
-                    option: Architecture = {drop: False} if self.drop_residual else {}
-                    option |= {f"{prefix}.kernel1": kernel1, f"{prefix}.kernel2": kernel2, f"{prefix}.width": width}
-                    options.append(option)
-                    inner = self._inner(layer, width)
-                    cost = layer.cost(inner, kernel1, kernel2)
-                    costs.append(Cost(cost.macs, cost.params + layer.norm1_params))
-        teacher = factors.index(1.0) * len(self.kernels) ** 2
-        teacher += self.kernels.index(3) * len(self.kernels) + self.kernels.index(3)
-        labels = tuple(options[0])
-        if self.drop_residual:
-            options.append({drop: True})
-            costs.append(Cost(0, 0))
-        return Layer(labels, tuple(options), tuple(costs), teacher)
+        found = {}
+        for block in self.unet.measured[1]:
+            layers = [searched(block.name, layer, self.offered) for layer in block.layers]
+            found[block.name] = tuple(layer for layer in layers if layer is not None)
+        return found
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The searched blocks in forward order."""
         found = []
         for block in self.unet.measured[1]:
-            layers = self._layers[block.name]
+            layers = tuple(entry.layer for entry in self._searched[block.name])
             searched = [layer.costs[layer.teacher] for layer in layers]
             macs = block.cost.macs - sum(cost.macs for cost in searched)
             found.append(Block(block.name, layers, Cost(macs, block.cost.params - sum(c.params for c in searched))))
@@ -181,9 +160,7 @@ class BlockwiseUNetFamily(BlockFamily):
                 for label in layer.labels:
                     values = [option[label] for option in layer.options if label in option]
                     choices[label] = tuple(dict.fromkeys(values))
-                    drop = f"{label.rpartition('.')[0]}.drop"
-                    if label != drop and drop in layer.labels:
-                        conditions[label] = ((drop, (False,)),)
+                    conditions[label] = _condition(label, layer)
             labels = list(choices)
             ends[block.name] = (labels[before], labels[-1])
         labels = list(choices)
@@ -200,25 +177,20 @@ class BlockwiseUNetFamily(BlockFamily):
         """The teacher's own architecture."""
         return self.assemble(block.teacher for block in self.blocks)
 
-    def changes(self, architecture: Mapping[str, Value]) -> dict[str, list[int] | None]:
+    def changes(self, architecture: Mapping[str, Value]) -> dict[str, Change]:
         """What a student does differently, see `student`; empty for the teacher's architecture.
 
         Raises:
             SpaceError: the architecture is not of this space.
         """
-        chosen: dict[str, Any] = self.space.validate(architecture)
-        changes: dict[str, list[int] | None] = {}
-        for block in self.unet.measured[1]:
-            for layer in block.layers:
-                prefix, name = _prefix(block.name, layer.name), f"{block.path}.{layer.name}"
-                if chosen.get(f"{prefix}.drop"):
-                    changes[name] = None
-                elif isinstance(layer, ResidualLayer):
-                    kernels = [chosen[f"{prefix}.kernel1"], chosen[f"{prefix}.kernel2"]]
-                    shape = [self._inner(layer, chosen[f"{prefix}.width"]), *kernels]
-                    if shape != [layer.inner, 3, 3]:
-                        changes[name] = shape
-        return changes
+        chosen = self.space.validate(architecture)
+        paths = {block.name: block.path(chosen) for block in self.blocks}
+        return {
+            f"{self.block_path(name)}.{entry.name}": entry.changes[option]
+            for name, path in paths.items()
+            for entry, option in zip(self._searched[name], path, strict=True)
+            if option != entry.layer.teacher
+        }
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """Build the student, weights fresh.
@@ -245,20 +217,10 @@ class BlockwiseUNetFamily(BlockFamily):
         from .supernet import BlockSupernet
 
         found = next(entry for entry in self.unet.measured[1] if entry.name == block)
-        searched: list[tuple[str, list[Shape | None] | None]] = []
-        for layer in found.layers:
-            if isinstance(layer, ResidualLayer):
-                shapes: list[Shape | None] = [
-                    (self._inner(layer, width), kernel1, kernel2)
-                    for width in self._factors(layer)
-                    for kernel1 in self.kernels
-                    for kernel2 in self.kernels
-                ]
-                searched.append((layer.name, [*shapes, None] if self.drop_residual else shapes))
-            elif self.drop_attention:
-                searched.append((layer.name, None))
-        fixed = [layer.name for layer in found.layers if isinstance(layer, AttentionLayer) and not self.drop_attention]
-        return BlockSupernet(teacher.get_submodule(found.path), searched, fixed)
+        entries = [(entry.name, entry.changes) for entry in self._searched[block]]
+        named = {name for name, _ in entries}
+        fixed = [layer.name for layer in found.layers if isinstance(layer, AttentionLayer) and layer.name not in named]
+        return BlockSupernet(teacher.get_submodule(found.path), entries, fixed)
 
     def save_diffusers(
         self, architecture: Mapping[str, Value], state: Mapping[str, torch.Tensor], folder: Path
@@ -271,12 +233,15 @@ class BlockwiseUNetFamily(BlockFamily):
         import diffusers
         from safetensors.torch import save_file
 
+        from ..unet import modules
+        from ..unet.one_file import joined_source
+
         changes = self.changes(architecture)
         entry = (CODE_FILE, f"Blockwise{self.unet.class_name}") if changes else ("diffusers", self.unet.class_name)
         body = {"_class_name": entry[1], "_diffusers_version": diffusers.__version__, **self.unet.config}
         if changes:
             body["changes"] = changes
-            source = Path(__file__).with_name("student.py").read_text(encoding="utf-8")
+            source = joined_source([Path(modules.__file__), Path(__file__).with_name("student.py")])
             (folder / f"{CODE_FILE}.py").write_text(source, encoding="utf-8")
         (folder / "config.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
         save_file(
@@ -293,6 +258,8 @@ class BlockwiseUNetFamily(BlockFamily):
         if label not in self.space.choices:
             raise SpaceError(f"Unknown label {label!r}: the space has {', '.join(self.space.labels)}.")
         block, layer, what = label.split(".")
+        if layer == "sampler":
+            return f"{_MEANINGS[what]} {block}"
         part = "attention layer" if layer.startswith("attn") else "residual block"
         return f"{_MEANINGS[what]} of {part} {layer.lstrip('resatn')} in {block}"
 
@@ -302,12 +269,21 @@ _MEANINGS = {
     "kernel2": "kernel size of the second convolution",
     "width": "channels between the convolutions, as a factor of the teacher's,",
     "drop": "leaving out",
+    "kind": "what stands in the place",
+    "resample": "what leads to the level behind",
 }
 
 
-def _prefix(block: str, layer: str) -> str:
-    kind, _, index = layer.rpartition(".")
-    return f"{block}.{'attn' if kind == 'attentions' else 'res'}{index}"
+def _condition(label: str, layer: Layer) -> tuple[Condition, ...]:
+    """What the layer's kind, or else its being there, has to be for this label to count."""
+    prefix, _, what = label.rpartition(".")
+    for other in (f"{prefix}.kind", f"{prefix}.drop")[what == "kind" :]:
+        if other in layer.labels and other != label:
+            every = {option[other] for option in layer.options if other in option}
+            values = {option.get(other): None for option in layer.options if label in option}
+            if set(values) < every:
+                return ((other, tuple(option for option in values if option is not None)),)
+    return ()
 
 
 def _listed(name: str, values: Sequence[Any], own: Any) -> tuple[Any, ...]:
@@ -316,3 +292,12 @@ def _listed(name: str, values: Sequence[Any], own: Any) -> tuple[Any, ...]:
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
         raise SpaceError(f"The space's {name} are {values!r}: give numbers.")
     return tuple(dict.fromkeys(type(own)(v) if type(own) is float else v for v in values))
+
+
+def _named(name: str, values: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or known[0] not in values:
+        raise SpaceError(f"The space's {name} are {values!r}: give a list with {known[0]!r}, the teacher's own, in it.")
+    for value in values:
+        if value not in known:
+            raise SpaceError(f"The space's {name} have {value!r}: {' and '.join(known)} are known.")
+    return tuple(dict.fromkeys(values))

@@ -1,9 +1,13 @@
-"""The student network: a diffusers UNet whose residual blocks have other kernels and inner widths.
+"""The student network: a diffusers UNet some of whose layers are smaller, of another kind, or left out.
 
-This module is shipped as the single code file of an exported student: it imports nothing of ours.
+This module is shipped behind `unet.modules` as the single code file of an exported student: it imports nothing else of
+ours.
 
 Notation
-    changes    module name to ``[inner, kernel1, kernel2]`` of a residual block, or to ``None``: left out
+    change     what takes a layer's place: ``[inner, kernel1, kernel2]``, a residual block of other convolutions;
+               ``["convnext", inner, kernel]``, a `ConvNeXtBlock`; ``["pool"]``, resampling without a 3x3 convolution;
+               ``None``, nothing
+    changes    module name to change
 """
 
 from __future__ import annotations
@@ -15,8 +19,15 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from torch import nn
+from torch.nn import functional
+
+from ..unet.modules import ConvNeXtBlock
+
+Change = Sequence[int | str] | None
 
 
 class Shortcut(nn.Module):
@@ -60,20 +71,69 @@ def resize(residual: Any, inner: int, kernel1: int, kernel2: int) -> None:
     residual.out_channels = inner
 
 
-def apply_changes(network: Any, changes: Mapping[str, Sequence[int] | None]) -> None:
+class PooledDownsample(nn.Module):
+    """Half the side: the mean of 2x2 pixels, then a 1x1 convolution; an odd side is rounded up, as the stride does."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(convolution.in_channels, convolution.out_channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """``batch x channels x height x width``."""
+        made: torch.Tensor = self.conv(functional.avg_pool2d(hidden_states, 2, ceil_mode=True))
+        return made
+
+
+class PooledUpsample(nn.Module):
+    """Twice the side, or the one that is asked for: a 1x1 convolution, then each pixel repeated."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(convolution.in_channels, convolution.out_channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor, output_size: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """``batch x channels x height x width``."""
+        scale = 2.0 if output_size is None else None
+        return functional.interpolate(self.conv(hidden_states), size=output_size, scale_factor=scale, mode="nearest")
+
+
+def pooled(sampler: Any) -> PooledDownsample | PooledUpsample:
+    """What resamples without a 3x3 convolution, weights fresh."""
+    return PooledDownsample(sampler.conv) if isinstance(sampler, Downsample2D) else PooledUpsample(sampler.conv)
+
+
+def convnext(residual: Any, inner: int, kernel: int) -> ConvNeXtBlock:
+    """A `ConvNeXtBlock` in the place of a residual block, of which it keeps the shortcut; it starts as that alone."""
+    norm, time = residual.norm1, residual.time_emb_proj.in_features
+    inputs, outputs, dropout = residual.in_channels, residual.conv2.out_channels, residual.dropout.p
+    block = ConvNeXtBlock(inputs, inner, outputs, kernel, time, norm.num_groups, norm.eps, dropout)
+    block.conv_shortcut = nn.Identity() if residual.conv_shortcut is None else residual.conv_shortcut
+    return block
+
+
+def changed(layer: Any, change: Change) -> nn.Module:
+    """What takes the place of a teacher's layer."""
+    if change is None:
+        if isinstance(layer, ResnetBlock2D):
+            return Shortcut(layer)
+        return NoAttention(as_tuple=not isinstance(layer, Attention))
+    if isinstance(layer, Downsample2D | Upsample2D):
+        return pooled(layer)
+    if change[0] == "convnext":
+        return convnext(layer, *map(int, change[1:]))
+    resize(layer, *map(int, change))
+    kept: nn.Module = layer
+    return kept
+
+
+def apply_changes(network: Any, changes: Mapping[str, Change]) -> None:
     """Turn the teacher's network into the student's."""
     for name, change in changes.items():
         parent, _, child = name.rpartition(".")
-        layer = network.get_submodule(name)
-        if change is not None:
-            resize(layer, *change)
-        elif isinstance(layer, ResnetBlock2D):
-            setattr(network.get_submodule(parent), child, Shortcut(layer))
-        else:
-            setattr(network.get_submodule(parent), child, NoAttention(as_tuple=not isinstance(layer, Attention)))
+        setattr(network.get_submodule(parent), child, changed(network.get_submodule(name), change))
 
 
-def _register(network: Any, changes: Mapping[str, Sequence[int] | None] | None) -> None:
+def _register(network: Any, changes: Mapping[str, Change] | None) -> None:
     network.register_to_config(changes=dict(changes or {}))
     apply_changes(network, changes or {})
 
@@ -81,8 +141,8 @@ def _register(network: Any, changes: Mapping[str, Sequence[int] | None] | None) 
 class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DModel``; the arguments are the teacher's, and the changes."""
 
-    def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+    def __init__(self, changes: Mapping[str, Change] | None = None, **teacher: Any) -> None:
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod
@@ -93,8 +153,8 @@ class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc,unused-ignore]
 class BlockwiseUNet2DConditionModel(UNet2DConditionModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DConditionModel``; the arguments are the teacher's, and the changes."""
 
-    def __init__(self, changes: Mapping[str, Sequence[int] | None] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+    def __init__(self, changes: Mapping[str, Change] | None = None, **teacher: Any) -> None:
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod

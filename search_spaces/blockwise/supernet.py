@@ -1,4 +1,4 @@
-"""The supernet of one block: independent kernels, sliced widths, a normalisation for each width."""
+"""The supernet of one block: independent kernels and kinds, sliced widths, a normalisation for each width."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .student import NoAttention
+from .elastic_convnext import ElasticConvNeXt, prefixed
+from .student import Change, NoAttention, pooled
 
-__all__ = ["BlockSupernet", "ElasticAttention", "ElasticResidual"]
-
-Shape = tuple[int, int, int]
-"""``(inner width, first kernel, second kernel)`` of a residual block."""
+__all__ = ["BlockSupernet", "ElasticAttention", "ElasticResidual", "ElasticSampler"]
 
 
 class _Remembering(nn.Module):
@@ -49,18 +50,19 @@ class _Remembering(nn.Module):
 
 
 class ElasticResidual(_Remembering):
-    """All shapes of one residual block; ``None`` among the shapes stands for leaving the residual branch out.
+    """All that a residual block may become.
 
     Kernels have weights of their own; a smaller width uses the first channels of the widest; each width has its own
-    normalisation, since the statistics differ.
+    normalisation, since the statistics differ. Other kinds have weights of their own, but for the shortcut.
     """
 
-    def __init__(self, residual: Any, shapes: Sequence[Shape | None]) -> None:
+    def __init__(self, residual: Any, changes: Sequence[Change]) -> None:
         super().__init__()
-        present = [shape for shape in shapes if shape is not None]
+        kinds = [change for change in changes if change is not None and change[0] == "convnext"]
+        present = [[int(size) for size in c] for c in changes if c is not None and c[0] != "convnext"]
         widest, inputs, outputs = max(s[0] for s in present), residual.in_channels, residual.conv2.out_channels
-        self.shapes = list(shapes)
-        self.shape: Shape | None = self.shapes[0]
+        self.changes = list(changes)
+        self.change = self.changes[0]
         self.norm1 = copy.deepcopy(residual.norm1)
         self.conv_shortcut = copy.deepcopy(residual.conv_shortcut)
         self.nonlinearity, self.dropout = residual.nonlinearity, copy.deepcopy(residual.dropout)
@@ -78,10 +80,12 @@ class ElasticResidual(_Remembering):
         )
         self.chunks = 0 if residual.time_emb_proj is None else 2 if self.scale_shift else 1
         self.time = nn.Linear(residual.time_emb_proj.in_features, self.chunks * widest) if self.chunks else None
+        shapes = [(int(inner), int(kernel)) for _, inner, kernel in kinds]
+        self.convnext = ElasticConvNeXt(residual, shapes) if shapes else None
 
     def take(self, option: int) -> None:
-        """Choose a shape by its index."""
-        self.shape = self.shapes[option]
+        """Choose by index."""
+        self.change = self.changes[option]
 
     def _convolutions(self, kernel1: int, kernel2: int) -> tuple[nn.Conv2d, nn.Conv2d]:
         first, second = self.first[str(kernel1)], self.second[str(kernel2)]
@@ -95,12 +99,17 @@ class ElasticResidual(_Remembering):
         return weight, self.time.bias.view(self.chunks, -1)[:, :width].flatten()
 
     def compute(self, hidden_states: Tensor, temb: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
-        """The formula of diffusers' ``ResnetBlock2D``, along the chosen shape."""
+        """The formula of diffusers' ``ResnetBlock2D`` in the chosen shape, or what stands in its place."""
         around = hidden_states if self.conv_shortcut is None else self.conv_shortcut(hidden_states)
-        if self.shape is None:
+        if self.change is None:
             scaled: Tensor = around / self.output_scale_factor
             return scaled
-        width, kernel1, kernel2 = self.shape
+        if self.change[0] == "convnext":
+            assert self.convnext is not None
+            assert temb is not None
+            made: Tensor = self.convnext(hidden_states, temb, around, *map(int, self.change[1:]))
+            return made
+        width, kernel1, kernel2 = map(int, self.change)
         first, second = self._convolutions(kernel1, kernel2)
         features = self.nonlinearity(self.norm1(hidden_states))
         features = functional.conv2d(features, first.weight[:width], _rows(first, width), padding=kernel1 // 2)
@@ -121,14 +130,17 @@ class ElasticResidual(_Remembering):
         return result
 
     def option_state(self, option: int) -> dict[str, Tensor]:
-        """Weights of one shape under the names of ``ResnetBlock2D``."""
-        shape = self.shapes[option]
-        kept = {} if self.conv_shortcut is None else _prefixed("conv_shortcut", self.conv_shortcut)
-        if shape is None:
+        """Weights of one option under the names that they have in a student."""
+        change = self.changes[option]
+        kept = {} if self.conv_shortcut is None else prefixed("conv_shortcut", self.conv_shortcut)
+        if change is None:
             return kept
-        width, kernel1, kernel2 = shape
+        if change[0] == "convnext":
+            assert self.convnext is not None
+            return kept | self.convnext.state_of(*map(int, change[1:]))
+        width, kernel1, kernel2 = map(int, change)
         first, second = self._convolutions(kernel1, kernel2)
-        kept |= _prefixed("norm1", self.norm1) | _prefixed("norm2", self.norms[str(width)])
+        kept |= prefixed("norm1", self.norm1) | prefixed("norm2", self.norms[str(width)])
         kept |= {"conv1.weight": first.weight[:width], "conv1.bias": _rows(first, width)}
         kept |= {"conv2.weight": second.weight[:, :width], "conv2.bias": _rows(second)}
         if self.time is not None:
@@ -158,29 +170,58 @@ class ElasticAttention(_Remembering):
         return {} if option == 1 else dict(self.attention.state_dict())
 
 
+class ElasticSampler(_Remembering):
+    """What leads to another level, by a 3x3 convolution or without."""
+
+    def __init__(self, sampler: Any, changes: Sequence[Change]) -> None:
+        super().__init__()
+        self.kinds = [str(change[0]) for change in changes if change is not None]
+        self.convolution, self.pool = copy.deepcopy(sampler), pooled(sampler)
+        self.convolution.conv.reset_parameters()
+        self.pools = False
+
+    def take(self, option: int) -> None:
+        """Choose by index."""
+        self.pools = self.kinds[option] == "pool"
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        """Resample."""
+        return self.pool(*args, **kwargs) if self.pools else self.convolution(*args, **kwargs)
+
+    def option_state(self, option: int) -> dict[str, Tensor]:
+        """The teacher's names."""
+        return dict((self.pool if self.kinds[option] == "pool" else self.convolution).state_dict())
+
+
+def _elastic(layer: nn.Module, changes: Sequence[Change]) -> _Remembering:
+    if isinstance(layer, ResnetBlock2D):
+        return ElasticResidual(layer, changes)
+    if isinstance(layer, Downsample2D | Upsample2D):
+        return ElasticSampler(layer, changes)
+    return ElasticAttention(layer)
+
+
 class BlockSupernet(nn.Module):
     """A teacher's block whose searched layers hold all their options; see `nni_diffnas.api.blocks.PathSupernet`.
 
     Args:
         block: the teacher's; copied, never changed.
-        layers: name within the block to the shapes of a residual block, or to ``None`` for an attention layer that may
-            be dropped; in forward order.
+        layers: name within the block to what each option changes, see `student`; in forward order.
         fixed_attentions: names of the attention layers that are not searched.
     """
 
     def __init__(
         self,
         block: nn.Module,
-        layers: Sequence[tuple[str, Sequence[Shape | None] | None]],
+        layers: Sequence[tuple[str, Sequence[Change]]],
         fixed_attentions: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.block = copy.deepcopy(block)
         self.searched: list[tuple[str, _Remembering]] = []
         self._following: list[tuple[int, _Remembering]] = []
-        for name, shapes in layers:
-            layer = self.block.get_submodule(name)
-            elastic = ElasticAttention(layer) if shapes is None else ElasticResidual(layer, shapes)
+        for name, changes in layers:
+            elastic = _elastic(self.block.get_submodule(name), changes)
             self._replace(name, elastic)
             self.searched.append((name, elastic))
         for name in fixed_attentions:
@@ -246,12 +287,10 @@ def _rows(convolution: nn.Conv2d, count: int | None = None) -> Tensor:
     return convolution.bias[:count]
 
 
-def _prefixed(name: str, module: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{part}": tensor for part, tensor in module.state_dict().items()}
-
-
 def _runs_before(searched: str, attention: str, block: nn.Module) -> bool:
     """Whether a layer runs before an attention layer of the block: in the middle, attention ``i`` follows residual
-    ``i`` and precedes ``i + 1``; on the levels it follows residual ``i`` too.
+    ``i`` and precedes ``i + 1``; on the levels it follows residual ``i`` too, and samplers follow all.
     """
+    if "samplers" in searched:
+        return False
     return int(searched.rpartition(".")[2]) <= int(attention.rpartition(".")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError, SpaceError
-from nni_diffnas.pipeline_parts import load_part
+from nni_diffnas.files.pipeline_parts import load_part
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["AttentionLayer", "ResidualLayer", "TeacherBlock", "TeacherUNet"]
+__all__ = ["AttentionLayer", "ResidualLayer", "Sampler", "TeacherBlock", "TeacherLayer", "TeacherUNet"]
 
 CLASSES = ("UNet2DModel", "UNet2DConditionModel")
 DEFAULT_TOKENS = 77
@@ -26,7 +27,8 @@ DEFAULT_TOKENS = 77
 class ResidualLayer:
     """Sizes of one residual block; ``pixels`` is height times width of its feature maps.
 
-    ``time`` counts the numbers that the time embedding gives to each inner channel: 0 (none), 1 or 2.
+    ``time`` counts the numbers that the time embedding gives to each inner channel: 0 (none), 1 or 2; ``scale`` is what
+    the output is divided by.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ResidualLayer:
     time_features: int
     time: int
     pixels: int
+    scale: float
 
     def cost(self, inner: int, kernel1: int, kernel2: int) -> Cost:
         """What changes with the shape: both convolutions, the second normalisation, the time projection."""
@@ -45,6 +48,16 @@ class ResidualLayer:
         return Cost(
             macs=(first + second) * self.pixels + time,
             params=first + inner + second + self.outputs + 2 * inner + time + self.time * inner,
+        )
+
+    def convnext_cost(self, inner: int, kernel: int) -> Cost:
+        """What a `ConvNeXtBlock` in its place costs, the shortcut left out."""
+        depthwise, dense = self.inputs * kernel**2, inner * (self.inputs + self.outputs)
+        time = self.time_features * (2 * self.inputs + self.outputs)
+        biases = self.inputs + inner + self.outputs + 2 * self.inputs + self.outputs
+        return Cost(
+            macs=(depthwise + dense) * self.pixels + time,
+            params=depthwise + dense + time + biases + 2 * self.inputs + 2 * inner,
         )
 
     @property
@@ -62,12 +75,35 @@ class AttentionLayer:
 
 
 @dataclass(frozen=True)
+class Sampler:
+    """What leads to another level: a 3x3 convolution, with stride 2 or behind the repetition of each pixel.
+
+    ``pixels`` is height times width of the smaller map.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    pixels: int
+    cost: Cost
+
+    @property
+    def pooled_cost(self) -> Cost:
+        """That of a 1x1 convolution of the smaller map."""
+        weights = self.inputs * self.outputs
+        return Cost(weights * self.pixels, weights + self.outputs)
+
+
+TeacherLayer = ResidualLayer | AttentionLayer | Sampler
+
+
+@dataclass(frozen=True)
 class TeacherBlock:
     """One block of the teacher: its module's name, all layers that could be searched in forward order, its cost."""
 
     name: str
     path: str
-    layers: tuple[ResidualLayer | AttentionLayer, ...]
+    layers: tuple[TeacherLayer, ...]
     cost: Cost
 
 
@@ -180,16 +216,19 @@ class TeacherUNet:
             SpaceError: the sample size does not fit the levels.
         """
         import torch
+        from diffusers.models.downsampling import Downsample2D
         from diffusers.models.resnet import ResnetBlock2D
+        from diffusers.models.upsampling import Upsample2D
         from torch.utils.flop_counter import FlopCounterMode
 
         network = self.skeleton()
         pixels: dict[nn.Module, int] = {}
 
         def see(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            pixels[module] = output.shape[-1] * output.shape[-2]
+            pixels[module] = min(math.prod(map_.shape[-2:]) for map_ in (inputs[0], output))
 
-        hooks = [m.conv1.register_forward_hook(see) for m in network.modules() if isinstance(m, ResnetBlock2D)]
+        watched = (ResnetBlock2D, Downsample2D, Upsample2D)
+        hooks = [m.register_forward_hook(see) for m in network.modules() if isinstance(m, watched)]
         inputs, named = self.example("meta")
         try:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -210,13 +249,16 @@ class TeacherUNet:
 
         blocks = []
         for name, path, block in _blocks(network):
-            layers: list[ResidualLayer | AttentionLayer] = []
+            layers: list[TeacherLayer] = []
             for child, layer in _layers(block):
                 if isinstance(layer, ResnetBlock2D) and type(layer) is ResnetBlock2D:
                     if not (layer.up or layer.down):
-                        layers.append(_residual(child, layer, pixels[layer.conv1]))
+                        layers.append(_residual(child, layer, pixels[layer]))
                 elif child.startswith("attentions"):
                     layers.append(AttentionLayer(child, price(f"{path}.{child}", layer)))
+                elif _is_plain_sampler(layer):
+                    sizes = layer.conv.in_channels, layer.conv.out_channels, pixels[layer]
+                    layers.append(Sampler(child, *sizes, price(f"{path}.{child}", layer)))
             blocks.append(TeacherBlock(name, path, tuple(layers), price(path, block)))
         total = Cost(flops["Global"] // 2, sum(parameter.numel() for parameter in network.parameters()))
         return total, tuple(blocks)
@@ -233,6 +275,7 @@ def _residual(name: str, layer: Any, pixels: int) -> ResidualLayer:
         time_features=0 if time is None else time.in_features,
         time=0 if time is None else time.out_features // inner,
         pixels=pixels,
+        scale=layer.output_scale_factor,
     )
 
 
@@ -245,13 +288,28 @@ def _blocks(network: Any) -> Iterator[tuple[str, str, Any]]:
         yield f"up{index}", f"up_blocks.{index}", block
 
 
+def _is_plain_sampler(layer: Any) -> bool:
+    """Whether it is a 3x3 convolution that halves the side, rounding up, or one behind the repetition of pixels."""
+    from diffusers.models.downsampling import Downsample2D
+    from diffusers.models.upsampling import Upsample2D
+
+    if not isinstance(layer, Downsample2D | Upsample2D) or layer.norm is not None or not layer.use_conv:
+        return False
+    if layer.conv.kernel_size != (3, 3) or layer.conv.padding != (1, 1) or layer.conv.bias is None:
+        return False
+    return isinstance(layer, Downsample2D) or (layer.interpolate and not layer.use_conv_transpose)
+
+
 def _layers(block: Any) -> Iterator[tuple[str, Any]]:
-    """Residual and attention layers in forward order: in every block of diffusers, attention i follows residual i."""
+    """All layers in forward order: in every block of diffusers, attention i follows residual i, and the sampler all."""
     attentions = list(getattr(block, "attentions", []))
     for index, residual in enumerate(block.resnets):
         yield f"resnets.{index}", residual
         if index < len(attentions) and attentions[index] is not None:
             yield f"attentions.{index}", attentions[index]
+    for name in ("downsamplers", "upsamplers"):
+        for index, sampler in enumerate(getattr(block, name, None) or ()):
+            yield f"{name}.{index}", sampler
 
 
 def _read(file: Path, problem: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A path is a row of changes of the default that grow apart from it: widths, depths or the inner width, scaled by one
 factor for all levels and rounded to what the space offers. Where several widths are rounded otherwise at the same
-factor, they follow one after the other: upper levels shrink first and grow last. Along a path the cost falls or rises,
-so that what is nearest below an upper bound is where it crosses the bound.
+factor, they follow one after the other; by hand the upper levels shrink first and grow last. Along a path the cost
+falls or rises, so that what is nearest below an upper bound is where it crosses the bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nni_diffnas.api.cost import Budget
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
 
-__all__ = ["by_hand"]
+__all__ = ["Hand", "by_hand"]
 
 Changes = dict[str, Value]
 
@@ -40,7 +40,7 @@ def by_hand(family: Family, budget: Budget) -> dict[str, Architecture]:
     """
     if not budget.windows:
         return {}
-    hand = _Hand(family, budget)
+    hand = Hand(family, budget, family.default)
     found = hand.larger() if hand.fits(hand.default) else hand.smaller()
     distinct: dict[str, Architecture] = {}
     for name, architecture in found:
@@ -49,13 +49,20 @@ def by_hand(family: Family, budget: Budget) -> dict[str, Architecture]:
     return distinct
 
 
-class _Hand:
-    """The default of a family, and what can be done to it under a budget."""
+class Hand:
+    """What can be done to a network under a budget.
 
-    def __init__(self, family: Family, budget: Budget) -> None:
-        self.family, self.budget = family, budget
+    Args:
+        family: as it is searched.
+        budget: to be met.
+        default: the network; names every label that is present in what may be made of it.
+        wide_above: whether upper levels grow first and shrink last; otherwise they shrink first and grow last.
+    """
+
+    def __init__(self, family: Family, budget: Budget, default: Architecture, wide_above: bool = False) -> None:
+        self.family, self.budget, self.wide_above = family, budget, wide_above
         self.space: Space = family.space
-        self.default = self.space.complete(family.default)
+        self.default = self.space.complete(default)
         self.narrower, self.wider = (list(self._scaled("width", up)) for up in (False, True))
         self.shallower, self.deeper = (list(self._scaled("depth", up)) for up in (False, True))
         self.thinner, self.thicker = (list(self._inside(up)) for up in (False, True))
@@ -67,7 +74,8 @@ class _Hand:
         for step in range(1, _STEPS + 1):
             factor = _RANGE ** ((1 if up else -1) * step / _STEPS)
             moved = [label for label in labels if self._nearest(label, factor) != last[label]]
-            groups = [[label] for label in (reversed(moved) if up else moved)] if what == "width" else [moved]
+            one_by_one = moved if up == self.wide_above else moved[::-1]
+            groups = [[label] for label in one_by_one] if what == "width" else [moved]
             for group in filter(None, groups):
                 last = last | {label: self._nearest(label, factor) for label in group}
                 yield last
@@ -76,7 +84,8 @@ class _Hand:
         """The value nearest to the default's times the factor, the larger one of two."""
         wanted = float(self.default[label]) * factor
         values: Any = self.space.choices[label]
-        return min(values, key=lambda value: (abs(value - wanted), -value))  # type: ignore[no-any-return]
+        nearest: Value = min(values, key=lambda value: (abs(value - wanted), -value))
+        return nearest
 
     def _inside(self, up: bool) -> Iterator[Changes]:
         """The path along which the inside of the blocks grows or shrinks, where the default has one."""
@@ -89,7 +98,7 @@ class _Hand:
                 yield {"inner_width": value}
 
     def made(self, *changes: Changes) -> Architecture:
-        """The default with these changes."""
+        """The network with these changes."""
         together = dict(self.default)
         for each in changes:
             together |= each
@@ -121,6 +130,12 @@ class _Hand:
     @property
     def _bounded(self) -> bool:
         return any(window.max is not None for window in self.budget.windows.values())
+
+    def widest(self, *base: Changes) -> Architecture | None:
+        """The network with these changes, as wide as the budget allows."""
+        if self.fits(made := self.made(*base)):
+            return self.last(self.wider, *base) or made
+        return self.first(self.narrower, *base)
 
     def smaller(self) -> list[tuple[str, Architecture]]:
         """Where the default is above the budget."""

@@ -12,7 +12,7 @@ from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
-from nni_diffnas.lazy import absent, listing_deferred
+from nni_diffnas.process.lazy import absent, listing_deferred
 from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .by_hand import by_hand
@@ -22,8 +22,10 @@ from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
 from .presets import STOCK
-from .pricing import Layer
+from .pricing import PlannedLayer
+from .recommended import recommended
 from .stock import stock_config
+from .suiting import options_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +60,8 @@ class UNetFamily(Family):
     Raises:
         SpaceError: an unknown preset or option, or a value that no UNet can have.
     """
+
+    options_for = staticmethod(options_for)
 
     def __init__(self, preset: str = "cifar10", **options: Any) -> None:
         self.options: UNetOptions = read_options(preset, options)
@@ -131,7 +135,7 @@ class UNetFamily(Family):
         """
         return plan_of(self.config(architecture))
 
-    def parts(self, architecture: Mapping[str, Value]) -> tuple[Layer, ...]:
+    def parts(self, architecture: Mapping[str, Value]) -> tuple[PlannedLayer, ...]:
         """All layers of a network, for a latency table.
 
         Raises:
@@ -161,6 +165,10 @@ class UNetFamily(Family):
     def scaled(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
         """The default uniformly narrower, shallower, thinner inside, or wider and deeper: see `by_hand.by_hand`."""
         return by_hand(within or self, budget)
+
+    def recommended(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
+        """The kind of network that did best at equal MACs, scaled to the budget: see `recommended.recommended`."""
+        return recommended(within or self, budget)
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:
         """Build the network (`network.UNet`): ``forward(sample, timestep, class_labels=None)`` returns a tensor.

@@ -1,8 +1,9 @@
-"""The network's source as one self-contained file, for pipelines that leave the house."""
+"""A network's source as one self-contained file, for pipelines that leave the house."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 
 MODULES = ("pricing", "modules", "residuals", "attentions", "layers", "plan", "network", "exported")
@@ -16,9 +17,14 @@ from __future__ import annotations
 
 
 def one_file_source() -> str:
-    """Put the modules one after the other, without the imports by which they find each other."""
+    """The source of a network of the UNet space."""
     folder = Path(__file__).parent
-    return _HEADER + "\n\n".join(_body((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES) + "\n"
+    return joined_source([folder / f"{name}.py" for name in MODULES])
+
+
+def joined_source(files: Sequence[Path]) -> str:
+    """Put modules one after the other, without the imports by which they find each other."""
+    return _HEADER + "\n\n".join(_body(file.read_text(encoding="utf-8")) for file in files) + "\n"
 
 
 def _body(source: str) -> str:

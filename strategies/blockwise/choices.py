@@ -21,7 +21,7 @@ from nni_diffnas.api.space import Architecture
 
 from .fronts import Front, Point, total
 
-__all__ = ["choose_globally", "choose_locally", "choose_randomly", "knapsack"]
+__all__ = ["choose_globally", "choose_locally", "choose_randomly", "knapsack", "knapsack_best"]
 
 
 def choose_locally(fronts: Sequence[Front], tolerance: float, quantity: str) -> list[Point]:
@@ -37,14 +37,34 @@ def choose_locally(fronts: Sequence[Front], tolerance: float, quantity: str) -> 
 def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point]:
     """Minimise the sum of loss(b, p) over one point per block, with the network within ``budget``: exactly.
 
-    A multiple-choice knapsack with one row per window, solved as an integer program by branch and bound (HiGHS). The
-    solver takes a network for within budget that misses it by up to a millionth: such a one is left out, by a row that
-    forbids just this combination, and the rest is solved again.
+    Args:
+        fronts: of all blocks.
+        fixed: cost outside the blocks.
+        budget: windows on the whole network.
+
+    Raises:
+        BudgetError: no combination of points is within budget; the message states the nearest.
+    """
+    return knapsack_best(fronts, fixed, budget, 1)[0]
+
+
+def knapsack_best(
+    fronts: Sequence[Front], fixed: Cost, budget: Budget, count: int, apart: int = 1
+) -> list[list[Point]]:
+    """The ``count`` least sums of loss(b, p) with the network within ``budget``, the least first; fewer where there are
+    no more.
+
+    A multiple-choice knapsack with one row per window, solved as an integer program by branch and bound (HiGHS), again
+    for each of them, with a row that forbids what is too near to one that was found. The solver takes a network for
+    within budget that misses it by up to a millionth: such a one is left out, by a row that forbids just this
+    combination.
 
     Args:
         fronts: of all blocks.
         fixed: cost outside the blocks.
         budget: windows on the whole network.
+        count: how many are wanted, at least 1.
+        apart: blocks, at least, in which each differs from all before it.
 
     Raises:
         BudgetError: no combination of points is within budget; the message states the nearest.
@@ -61,7 +81,8 @@ def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point
         low = -np.inf if window.min is None else (window.min - outside) / scale
         high = np.inf if window.max is None else (window.max - outside) / scale
         constraints.append(LinearConstraint(row, low, high))
-    while True:
+    found: list[list[Point]] = []
+    while len(found) < count:
         result = milp(
             np.array([point.loss for _, point in points]),
             constraints=constraints,
@@ -69,6 +90,8 @@ def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point
             bounds=Bounds(0, 1),
             options={"mip_rel_gap": 0.0},
         )
+        if result.x is None and found:
+            break
         if result.x is None:
             raise BudgetError(
                 f"No choice over the blocks' fronts is within budget: they reach {_reach(fronts, fixed, budget)}."
@@ -76,9 +99,12 @@ def knapsack(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> list[Point
         taken = result.x > 0.5
         chosen = [point for (_, point), kept in zip(points, taken, strict=True) if kept]
         assert len(chosen) == len(fronts)
-        if budget.admits(sum((point.cost for point in chosen), fixed)):
-            return chosen
-        constraints.append(LinearConstraint(taken[None].astype(float), -np.inf, len(fronts) - 1.0))
+        admitted = budget.admits(sum((point.cost for point in chosen), fixed))
+        if admitted:
+            found.append(chosen)
+        kept = len(fronts) - (min(apart, len(fronts)) if admitted else 1.0)
+        constraints.append(LinearConstraint(taken[None].astype(float), -np.inf, kept))
+    return found
 
 
 def _reach(fronts: Sequence[Front], fixed: Cost, budget: Budget) -> str:

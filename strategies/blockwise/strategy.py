@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,19 +13,23 @@ from nni_diffnas.api.space import Architecture, Value
 from nni_diffnas.api.trial import REFERENCE, Suggestion, Trial
 from nni_diffnas.doors.strategy import AskTellStrategy
 
-from .choices import choose_globally, choose_locally, choose_randomly, knapsack
+from .choices import choose_globally, choose_locally, choose_randomly, knapsack, knapsack_best
 from .fronts import Front, read_front, teacher_only, total
 
 __all__ = ["BlockwiseLocalSearch"]
 
 CHOICES = ("auto", "local", "knapsack", "global", "random")
+HALVINGS = 2
+APART = 1 / 3
+"""Part of the blocks in which candidates differ: near ones would recover alike."""
 
 
 class BlockwiseLocalSearch(AskTellStrategy):
-    """First one trial per block, as many at once as there are workers; then one per chosen student.
+    """First one trial per block, as many at once as there are workers; then, where candidates are compared, short ones
+    of these; then one per chosen student.
 
-    The trials' settings (``task``, ``block``, ``beta``) tell the evaluator ``blockwise`` what to do. A block whose
-    trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
+    The trials' settings (``task``, ``block``, ``share``, ``beta``) tell the evaluator ``blockwise`` what to do. A block
+    whose trial fails is tried again; where it fails `max_attempts` times it stays the teacher's. Nothing but the trials
     themselves is remembered, so that an experiment that was killed goes on with the blocks that are missing.
 
     Args:
@@ -36,6 +41,11 @@ class BlockwiseLocalSearch(AskTellStrategy):
         tolerance: s, one value or a list; at least 0. Used by local and, without a budget, global choice.
         quantity: what is made cheap without a budget: ``macs``, ``params`` or ``latency_ms``.
         betas: schedules to retrain each chosen network with; the evaluator's own where the list is empty.
+        candidates: how many choices of the knapsack are retrained for a moment, before the one whose predictions come
+            nearest to the teacher's becomes the student; 1: the best by the blocks' losses is taken as it is. With
+            more, each retraining is ``probe_share`` of a student's, and twice that for the better half. They differ in
+            a third of the blocks.
+        probe_share: part of a student's training by which candidates are judged first, above 0, at most 0.25.
         score_teacher: score the teacher too, for comparison; it is no candidate for the winner.
         **options: of `AskTellStrategy`.
 
@@ -52,6 +62,8 @@ class BlockwiseLocalSearch(AskTellStrategy):
         tolerance: float | Sequence[float] = 1.0,
         quantity: str = "macs",
         betas: Sequence[str] = (),
+        candidates: int = 1,
+        probe_share: float = 0.01,
         score_teacher: bool = True,
         **options: Any,
     ) -> None:
@@ -59,6 +71,17 @@ class BlockwiseLocalSearch(AskTellStrategy):
         self.choices = [choice] if isinstance(choice, str) else list(choice)
         self.tolerances = [float(tolerance)] if isinstance(tolerance, int | float) else [float(s) for s in tolerance]
         self.quantity, self.betas, self.score_teacher = quantity, tuple(betas), score_teacher
+        self.candidates, self.probe_share = candidates, probe_share
+        if candidates < 1 or not 0.0 < probe_share <= 0.25:
+            raise StrategyError(
+                f"candidates is {candidates} and probe_share {probe_share:g}: give at least 1, and a part above 0, at "
+                f"most 0.25."
+            )
+        if candidates > 1 and not self.options.budget.windows:
+            raise StrategyError(
+                f"candidates is {candidates}, and there is no budget by which the knapsack could choose them: give the "
+                f"job one on one of {', '.join(COSTS)}."
+            )
         for name in self.choices:
             if name not in CHOICES:
                 raise StrategyError(f"choice is {name!r}: use one of {', '.join(CHOICES)}.")
@@ -110,10 +133,35 @@ class BlockwiseLocalSearch(AskTellStrategy):
     def planned(self, trials: int) -> int:
         """The teacher, every block, every student by every schedule: where none fails and no two students are alike."""
         students = len(self.choices) * len(self.tolerances) * max(1, len(self.betas))
-        return min(trials, self.score_teacher + len(self.blocks.blocks) + students)
+        return min(trials, self.score_teacher + len(self.blocks.blocks) + sum(self._probes) + students)
+
+    @property
+    def _probes(self) -> list[int]:
+        """Candidates that each round of short retrainings begins with."""
+        if self.candidates == 1 or not {"auto", "knapsack"} & set(self.choices):
+            return []
+        return [count for r in range(HALVINGS) if (count := self.candidates >> r) > 1]
+
+    def forecast(self, suggestions: int) -> str:
+        """What the short retrainings of candidates amount to."""
+        if not self._probes:
+            return ""
+        return (
+            f"{sum(self._probes)} of these trials are short retrainings of {self.candidates} candidates, together "
+            f"{self._probed:.0%} of a student's training"
+        )
+
+    def whole(self, trials: int) -> float:
+        """Short retrainings count by their part of a student's."""
+        return max(0, trials - sum(self._probes)) + self._probed
+
+    @property
+    def _probed(self) -> float:
+        """What all short retrainings amount to, in those of a student."""
+        return float(sum(count * self.probe_share * 2**index for index, count in enumerate(self._probes)))
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
-        """Blocks first; nothing while the last of them are under way; then the students."""
+        """Blocks first; nothing while the last of them are under way; then candidates, in rounds; then the students."""
         default = self.blocks.space.validate(self.blocks.default)
         wanted: list[Suggestion | None] = []
         if self.score_teacher:
@@ -121,14 +169,18 @@ class BlockwiseLocalSearch(AskTellStrategy):
         for block in self.blocks.blocks:
             wanted.append(self._attempt(default, "block", {"task": "block", "block": block.name}))
         now = [suggestion for suggestion in wanted if suggestion is not None]
-        if not now and not any(trial.settings.get("task") == "block" for trial in self.search.pending):
+        if now or any(trial.settings.get("task") == "block" for trial in self.search.pending):
+            return now[:count]
+        living, settings = self._living(self.fronts())
+        if settings:
+            wanted = [self._attempt(architecture, "probe", settings) for architecture in living]
+        else:
             wanted = [
                 self._attempt(architecture, kind, {"task": "retrain", **({"beta": beta} if beta else {})})
                 for kind, architecture in self.chosen().items()
                 for beta in self.betas or ("",)
             ]
-            now = [suggestion for suggestion in wanted if suggestion is not None]
-        return now[:count]
+        return [suggestion for suggestion in wanted if suggestion is not None][:count]
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Nothing to remember: `suggest` reads the trials."""
@@ -137,17 +189,44 @@ class BlockwiseLocalSearch(AskTellStrategy):
         """The next attempt at something, unless it has succeeded, is under way, or has failed too often."""
         for attempt in range(self.max_attempts):
             tried = {**settings, **({"attempt": attempt} if attempt else {})}
-            status = self._ended_as(architecture, tried)
-            if status is None:
+            trial = self._last(architecture, tried)
+            if trial is None:
                 # Only students have to keep the budget.
                 return Suggestion(architecture, kind, settings=tried, candidate=settings["task"] == "retrain")
-            if status != "failed":
+            if trial.status != "failed":
                 return None
         return None
 
-    def _ended_as(self, architecture: Architecture, settings: Mapping[str, Value]) -> str | None:
-        found = [t.status for t in self.search.trials if t.settings == settings and t.architecture == architecture]
+    def _last(self, architecture: Architecture, settings: Mapping[str, Value]) -> Trial | None:
+        found = [t for t in self.search.trials if t.settings == settings and t.architecture == architecture]
         return found[-1] if found else None
+
+    def _living(self, fronts: list[Front]) -> tuple[list[Architecture], dict[str, Value]]:
+        """Candidates of the knapsack that are left, and how those are probed that have to be; one in the end."""
+        family, apart = self.blocks, math.ceil(APART * len(fronts))
+        if not self._probes:
+            return [], {}
+        best = knapsack_best(fronts, family.fixed, self.search.budget, self.candidates, apart)
+        living = [family.assemble(point.path for point in points) for points in best]
+        for index in range(HALVINGS):
+            if len(living) == 1:
+                break
+            settings: dict[str, Value] = {"task": "probe", "share": self.probe_share * 2**index}
+            gaps = [self._gap(architecture, settings) for architecture in living]
+            if None in gaps:
+                return living, settings
+            order = sorted(range(len(living)), key=lambda i: (gaps[i], i))
+            living = [living[i] for i in order[: len(living) // 2]]
+        return living[:1], {}
+
+    def _gap(self, architecture: Architecture, settings: Mapping[str, Value]) -> float | None:
+        """What a candidate's probe found; infinite where it failed too often, ``None`` where it is not done."""
+        for attempt in range(self.max_attempts):
+            tried = {**settings, **({"attempt": attempt} if attempt else {})}
+            trial = self._last(architecture, tried)
+            if trial is None or trial.status != "failed":
+                return None if trial is None or not trial.metrics else float(trial.metrics["gap"])
+        return math.inf
 
     # Choosing --------------------------------------------------------------------------------------------------------
 
@@ -193,6 +272,8 @@ class BlockwiseLocalSearch(AskTellStrategy):
         if name == "global":
             points = choose_globally(fronts, fixed, self.search.budget, tolerance, self.quantity, self.options.seed)
         elif name == "knapsack" or self.search.budget.windows:
+            if living := self._living(fronts)[0]:
+                return living[0]
             points = knapsack(fronts, fixed, self.search.budget)
         else:
             points = choose_locally(fronts, tolerance, self.quantity)

@@ -63,7 +63,7 @@ class DiffusionGuided(AskTellStrategy):
 
     Args:
         unguided: trials before the first guided one, at least 2; the default network and those by hand, which are all
-            of one kind, do not count, but those of a warm start do.
+            of one kind, do not count, but what the space recommends and those of a warm start do.
         starts: what these are: ``prior``, drawn from the networks that the prior likes, and spread out; ``spread``, as
             far from each other as random draws allow; ``random``.
         strength: of the guidance, in nats for each standard deviation of the acquisition function among random

@@ -20,7 +20,7 @@ from nni_diffnas.evaluators.blockwise.forward_hooks import Call, block_loss
 from nni_diffnas.evaluators.blockwise.importance import taylor_importance
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
 from nni_diffnas.evaluators.blockwise.joint import JointLoss, Retraining
-from nni_diffnas.evaluators.blockwise.settings import Features
+from nni_diffnas.evaluators.blockwise.settings import FeatureSource
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.job import load_job
@@ -88,6 +88,46 @@ def test_of_fewer_channels_the_strongest_of_each_group_stay(family: BlockwiseUNe
     assert torch.equal(made[f"{block}.norm2.weight"], torch.ones(8))
 
 
+def test_what_resamples_without_a_3x3_convolution_starts_as_it_on_even_surfaces(tmp_path: Path) -> None:
+    family = BlockwiseUNetFamily(save_teacher(tmp_path), resample=["convolution", "pool"])
+    teacher, architecture = family.teacher(), dict(family.default)
+    architecture |= {label: "pool" for label in architecture if label.endswith("resample")}
+    student = family.build(architecture)
+    assert fill_fitting(student, teacher.state_dict()) == set(student.state_dict())
+    for name, channels in (("down_blocks.0.downsamplers.0", 8), ("up_blocks.0.upsamplers.0", 16)):
+        even = torch.randn(2, channels, 1, 1).expand(-1, -1, 6, 6)
+        with torch.no_grad():
+            wanted, made = (network.get_submodule(name)(even)[..., 1:-1, 1:-1] for network in (teacher, student))
+        assert torch.allclose(wanted, made, atol=1e-5), "but for the border, where the convolution sees zeros"
+
+
+def test_a_block_of_another_kind_starts_as_the_machines_supernet_has_it_or_as_its_shortcut(tmp_path: Path) -> None:
+    folder = save_teacher(tmp_path / "teacher", resnet_time_scale_shift="scale_shift")
+    family = BlockwiseUNetFamily(folder, kinds=["residual", "convnext"])
+    architecture = {**family.default, "middle.res0.kind": "convnext"}
+    evaluation = BlockwiseEvaluation(
+        {"source": "digits"}, **{**QUICK, "training": {"images": 1, "learning_rate": 1e-9}}
+    )
+    evaluation.prepare()
+
+    def started(name: str, **settings: Any) -> nn.Module:
+        (tmp_path / name).mkdir()
+        student = build_seeded(family, architecture, 0)
+        chosen = family.space.validate(architecture)
+        evaluation.evaluate(student, TrialContext(chosen, tmp_path / name, 0, settings=settings, family=family))
+        return student.get_submodule("mid_block.resnets.0")
+
+    features, time = torch.randn(2, 16, 4, 4), torch.randn(2, 32)
+    fresh = started("fresh", task="probe", share=1.0)
+    assert torch.allclose(fresh(features, time), features, atol=1e-3)
+    started("block", task="block", block="middle")
+    trained = started("trained", task="probe", share=1.0)
+    assert not torch.allclose(trained(features, time), features, atol=1e-2)
+    supernet = evaluation.supernets(TeacherPipeline(family)).get(family.blocks[2], 0)
+    state = supernet.path_state(family.blocks[2].path(family.space.validate(architecture)))
+    assert torch.allclose(trained.get_parameter("expand.weight"), state["resnets.0.expand.weight"], atol=1e-5)
+
+
 def test_channels_that_the_loss_needs_are_important_however_small_their_weights(family: BlockwiseUNetFamily) -> None:
     teacher, block = TeacherPipeline(family), "mid_block.resnets.0."
     clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -114,7 +154,7 @@ def retraining(
     soft_target: float,
     beta: float,
     batch: int = 32,
-    features: Features = "own",
+    features: FeatureSource = "own",
 ) -> Retraining:
     teacher = TeacherPipeline(family)
     clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -125,7 +165,7 @@ def retraining(
 
 @pytest.mark.parametrize(("features", "passes"), [("own", 1), ("teacher", 2)])
 def test_a_student_is_run_once_unless_its_blocks_are_fed_by_the_teacher(
-    family: BlockwiseUNetFamily, features: Features, passes: int
+    family: BlockwiseUNetFamily, features: FeatureSource, passes: int
 ) -> None:
     student, ran = build_seeded(family, everywhere(family, width=0.5), 1), []
     student.get_submodule("mid_block").register_forward_hook(lambda *seen: ran.append(seen[0]))
@@ -150,7 +190,7 @@ def test_a_few_huge_activations_do_not_teach() -> None:
 
 
 @pytest.mark.parametrize("features", ["own", "teacher"])
-def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily, features: Features) -> None:
+def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily, features: FeatureSource) -> None:
     def loss(soft_target: float, beta: float = 1.0) -> float:
         learner = retraining(family, family.teacher(), soft_target, beta, features=features)
         return float(learner.gradient(learner.draw(0.0)))

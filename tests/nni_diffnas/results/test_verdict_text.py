@@ -65,6 +65,15 @@ def test_one_sentence_says_what_the_search_gained(found: Verdict, said: str) -> 
     assert "\n" not in sentence
 
 
+def test_a_recommended_network_is_no_gain_of_the_search() -> None:
+    found = verdict(LOW, HIGH)
+    recommended = replace(found.winner, recommended=True)
+    said = gain_in_words(replace(found, networks=(recommended, *found.networks[1:])))
+    assert said.startswith("At 45 % of the default's MACs the network that the space recommends has 0.84 times")
+    assert "it is 16 % better, which was known without a search" in said
+    assert "gained" not in said
+
+
 def test_a_winner_alone_has_nothing_to_be_compared_with() -> None:
     alone = replace(verdict(LOW, None), networks=verdict(LOW, None).networks[:1])
     assert gain_in_words(alone) == "The network found has 21 rfid; there was nothing to compare it with."

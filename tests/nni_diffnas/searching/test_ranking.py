@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from nni_diffnas.api.trial import BY_HAND, REFERENCE, UNRANKED, Objective, Origin, Trial
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, REFERENCE, UNRANKED, Objective, Origin, Trial
 from nni_diffnas.searching.ranking import Outcome
 
 
@@ -47,6 +47,14 @@ def test_the_best_network_by_hand_has_its_own_line() -> None:
     ]  # fmt: skip
     assert "No trial beat" not in outcome.describe()
     assert "by hand" not in Outcome.of(trials[2:], Objective()).describe()
+
+
+def test_a_recommended_network_that_stays_ahead_is_said() -> None:
+    trials = [trial(0, 9.0, BY_HAND), trial(1, 4.0, RECOMMENDED), trial(2, 5.0)]
+    outcome = Outcome.of(trials, Objective())
+    assert outcome.challenger is trials[1]
+    assert "The best is the network that the space recommends for this budget" in outcome.describe()
+    assert "recommends" not in Outcome.of([*trials, trial(3, 3.0)], Objective()).describe()
 
 
 def test_what_is_behind_the_network_by_hand_is_not_called_best_without_saying_so() -> None:

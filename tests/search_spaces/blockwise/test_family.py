@@ -18,7 +18,7 @@ from nni_diffnas.api.errors import JobError, SpaceError
 from nni_diffnas.latency import Latency
 from nni_diffnas.results.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily, BlockwiseUNetSpace
-from nni_diffnas.search_spaces.blockwise import block_latency
+from nni_diffnas.search_spaces.blockwise import block_latency, student
 
 CONDITIONAL = {
     "sample_size": 8,
@@ -32,6 +32,10 @@ CONDITIONAL = {
     "cross_attention_dim": 12,
     "attention_head_dim": 4,
 }
+
+
+DROPS: dict[str, Any] = {"drop_residual": True, "drop_attention": True}
+EVERYTHING: dict[str, Any] = {**DROPS, "kinds": ["residual", "convnext"], "resample": ["convolution", "pool"]}
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +74,11 @@ def test_labels_say_block_layer_and_choice(pixels: Path) -> None:
 
 def test_the_default_is_the_teacher_to_the_last_digit(teacher: Path) -> None:
     family = BlockwiseUNetFamily(teacher)
-    own, student = family.teacher(), family.build(family.default)
-    student.load_state_dict(own.state_dict())
+    own, network = family.teacher(), family.build(family.default)
+    network.load_state_dict(own.state_dict())
     arguments, named = inputs(family)
     with torch.no_grad():
-        assert torch.equal(student.eval()(*arguments, **named).sample, own(*arguments, **named).sample)
+        assert torch.equal(network.eval()(*arguments, **named).sample, own(*arguments, **named).sample)
 
 
 @pytest.mark.parametrize(
@@ -89,14 +93,37 @@ def test_a_text_is_as_long_as_the_tokenizer_makes_it(
     assert BlockwiseUNetFamily(tmp_path).unet.example("cpu")[1]["encoder_hidden_states"].shape == (1, tokens, 12)
 
 
-@pytest.mark.parametrize("drops", [False, True])
-def test_costs_are_those_of_the_built_network(teacher: Path, drops: bool) -> None:
-    family = BlockwiseUNetFamily(teacher, drop_residual=drops, drop_attention=drops)
+@pytest.mark.parametrize("options", [{}, DROPS, EVERYTHING])
+def test_costs_are_those_of_the_built_network(teacher: Path, options: dict[str, Any]) -> None:
+    family = BlockwiseUNetFamily(teacher, **options)
     arguments, named = inputs(family)
     rng = np.random.default_rng(0)
     for architecture in [family.default, *(family.space.sample(rng) for _ in range(4))]:
         assert family.cost(architecture) == count_cost(family.build(architecture).eval(), *arguments, **named)
-    assert ("down0.res0.drop" in family.space.labels) == drops
+    assert ("down0.res0.drop" in family.space.labels) == ("drop_residual" in options)
+
+
+def test_a_label_counts_where_the_layer_is_there_and_of_its_kind(pixels: Path) -> None:
+    family = BlockwiseUNetFamily(pixels, **EVERYTHING)
+    layers = {"kernel1": 5, "kernel2": 1, "width": 1.0, "kind": "convnext", "drop": False}
+    whole = {**family.default, **{f"down0.res0.{what}": value for what, value in layers.items()}}
+    assert "down0.res0.kernel2" not in family.space.validate(whole)
+    assert family.changes(whole) == {"down_blocks.0.resnets.0": ["convnext", 32, 5]}
+    gone = family.space.validate({**whole, "down0.res0.drop": True})
+    assert [label for label in gone if label.startswith("down0.res0")] == ["down0.res0.drop"]
+    assert family.changes({**family.default, "up0.sampler.resample": "pool"}) == {"up_blocks.0.upsamplers.0": ["pool"]}
+    assert family.describe("up0.sampler.resample") == "what leads to the level behind up0"
+
+
+@pytest.mark.parametrize("side", [8, 7])
+def test_samplers_without_a_3x3_convolution_make_maps_of_the_same_size(pixels: Path, side: int) -> None:
+    network = BlockwiseUNetFamily(pixels).teacher()
+    features = torch.randn(2, 8, side, side)
+    down, up = network.down_blocks[0].downsamplers[0], network.up_blocks[0].upsamplers[0]
+    assert student.pooled(down)(features).shape == down(features).shape
+    small = torch.randn(2, 16, side, side)
+    assert student.pooled(up)(small).shape == up(small).shape
+    assert student.pooled(up)(small, (9, 9)).shape == up(small, (9, 9)).shape
 
 
 def test_the_cheapest_network_is_the_cheapest(pixels: Path) -> None:
@@ -109,7 +136,7 @@ def test_the_cheapest_network_is_the_cheapest(pixels: Path) -> None:
 
 
 def test_a_supernet_path_computes_what_the_student_with_its_weights_computes(teacher: Path) -> None:
-    family = BlockwiseUNetFamily(teacher, drop_residual=True, drop_attention=True)
+    family = BlockwiseUNetFamily(teacher, **EVERYTHING)
     own, rng = family.teacher(), np.random.default_rng(2)
     for block in family.blocks:
         supernet: Any = family.supernet(block.name, own).eval()
@@ -120,14 +147,16 @@ def test_a_supernet_path_computes_what_the_student_with_its_weights_computes(tea
         with torch.no_grad():
             own(*arguments, **named)
             hook.remove()
+            for parameter in supernet.parameters():  # what starts at zero has to count
+                parameter.add_(0.1 * torch.randn_like(parameter))
             for _ in range(3):
                 paths = [tuple(int(rng.integers(len(x.options))) for x in b.layers) for b in family.blocks]
                 path = paths[family.blocks.index(block)]
-                student = family.build(family.assemble(paths)).eval().get_submodule(family.block_path(block.name))
-                student.load_state_dict(supernet.path_state(path))
+                built = family.build(family.assemble(paths)).eval().get_submodule(family.block_path(block.name))
+                built.load_state_dict(supernet.path_state(path))
                 supernet.choose(path)
                 args, kwargs = calls[0]
-                ours, theirs = supernet(*args, **kwargs), student(*args, **kwargs)
+                ours, theirs = supernet(*args, **kwargs), built(*args, **kwargs)
                 first = (ours[0], theirs[0]) if isinstance(ours, tuple) else (ours, theirs)
                 assert torch.allclose(*first, atol=1e-5)
 
@@ -175,15 +204,19 @@ def test_the_model_space_freezes_to_the_student(pixels: Path) -> None:
 def test_an_exported_student_loads_in_plain_diffusers_and_keeps_the_scheduler(pixels: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_model
 
-    family = BlockwiseUNetFamily(pixels)
-    architecture = family.space.sample(np.random.default_rng(1))
-    student = family.build(architecture).eval()
-    save_model(student, str(tmp_path / "weights.safetensors"))
+    family = BlockwiseUNetFamily(pixels, **EVERYTHING)
+    architecture = {**family.space.sample(np.random.default_rng(1)), "up0.sampler.resample": "pool"}
+    made = list(family.changes(architecture).values())
+    assert None in made
+    assert ["pool"] in made
+    assert any(change[0] == "convnext" for change in made if change)
+    network = family.build(architecture).eval()
+    save_model(network, str(tmp_path / "weights.safetensors"))
     folder = export_pipeline(family, architecture, tmp_path / "weights.safetensors", {}, tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(folder, trust_remote_code=True)
     arguments, named = inputs(family)
     with torch.no_grad():
-        theirs, ours = pipeline.unet(*arguments, **named).sample, student(*arguments, **named).sample
+        theirs, ours = pipeline.unet(*arguments, **named).sample, network(*arguments, **named).sample
     assert torch.allclose(theirs, ours, atol=1e-5)
     assert pipeline.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     assert np.asarray(pipeline(num_inference_steps=2, output_type="np").images).shape == (1, 8, 8, 1)
@@ -236,7 +269,14 @@ def test_groups_that_divide_no_offered_width_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"kernels": [1, 5]}, "3"), ({"kernels": [2, 3]}, "odd"), ({"widths": [0.5]}, "1.0"), ({"widths": "1"}, "1.0")],
+    [
+        ({"kernels": [1, 5]}, "3"),
+        ({"kernels": [2, 3]}, "odd"),
+        ({"widths": [0.5]}, "1.0"),
+        ({"widths": "1"}, "1.0"),
+        ({"kinds": ["convnext"]}, "'residual'"),
+        ({"resample": ["convolution", "shuffle"]}, "'shuffle'"),
+    ],
 )
 def test_bad_options_are_named(pixels: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(SpaceError, match=said):

@@ -22,7 +22,7 @@ from nni_diffnas.searching.ranking import Outcome
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import BlockwiseLocalSearch
 from nni_diffnas.strategies.blockwise import strategy as module
-from nni_diffnas.strategies.blockwise.choices import choose_globally, choose_locally, knapsack
+from nni_diffnas.strategies.blockwise.choices import choose_globally, choose_locally, knapsack, knapsack_best
 from nni_diffnas.strategies.blockwise.fronts import Front, Point, total
 
 
@@ -140,6 +140,25 @@ def test_the_knapsack_keeps_a_budget_that_is_missed_by_less_than_the_solver_sees
         limit = total(chosen, Cost(0, 0), "macs") - 200  # missed by this network, by a ten-millionth
 
 
+@pytest.mark.parametrize("apart", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_choices_are_those_of_brute_force(seed: int, apart: int) -> None:
+    fronts = random_fronts(np.random.default_rng(seed), blocks=5, points=4)
+    fixed, budget = Cost(50, 20), Budget({"macs": Window(max=2600.0)})
+    every = [p for p in product(*(f.points for f in fronts)) if total(p, fixed, "macs") <= 2600]
+    wanted: list[tuple[Point, ...]] = []
+    for points in sorted(every, key=lambda points: sum(point.loss for point in points)):
+        if all(sum(a is not b for a, b in zip(points, other, strict=True)) >= apart for other in wanted):
+            wanted.append(points)
+    assert [tuple(points) for points in knapsack_best(fronts, fixed, budget, 6, apart)] == wanted[:6]
+
+
+def test_there_are_no_more_choices_than_there_are() -> None:
+    fronts = random_fronts(np.random.default_rng(0), blocks=2, points=2)
+    assert len(knapsack_best(fronts, Cost(0, 0), Budget(), 9)) == 4
+    assert len(knapsack_best(fronts, Cost(0, 0), Budget(), 9, apart=2)) == 2
+
+
 def test_local_choice_is_the_cheapest_that_is_good_enough() -> None:
     block = PaperFamily().blocks[0]
     points = (
@@ -239,6 +258,36 @@ def test_a_budget_makes_it_a_knapsack_that_blocks_need_not_keep() -> None:
     assert student.origin.kind == "auto"
 
 
+def test_candidates_are_probed_in_rounds_and_the_nearest_to_the_teacher_is_retrained() -> None:
+    search = searching(candidates=5, probe_share=0.02, budget=Budget({"macs": Window(max=260.0)}), score_teacher=False)
+    strategy = search.strategy
+    for trial in search.ask(3):
+        report(search, trial)
+    first = search.ask(9)
+    assert [dict(trial.settings) for trial in first] == [{"task": "probe", "share": 0.02}] * 5
+    assert search.ask(9) == [], "waits for the round"
+    gaps = [0.5, 0.4, 0.1, 0.2, 0.3]
+    for trial, gap in zip(first[:4], gaps, strict=False):
+        search.tell(trial.id, {UNRANKED: 1, "gap": gap})
+    again = first[4]
+    for attempt in (1, 2):  # one that fails three times is the last
+        search.tell_failed(again.id, "diverged")
+        (again,) = search.ask(9)
+        assert again.settings["attempt"] == attempt
+    search.tell_failed(again.id, "diverged")
+    second = search.ask(9)
+    assert [trial.architecture for trial in second] == [first[2].architecture, first[3].architecture]
+    assert {trial.settings["share"] for trial in second} == {0.04}
+    for trial, gap in zip(second, [0.2, 0.1], strict=True):
+        search.tell(trial.id, {UNRANKED: 1, "gap": gap})
+    (student,) = search.ask(9)
+    assert (student.settings["task"], student.architecture) == ("retrain", first[3].architecture)
+    assert strategy.planned(99) == 3 + 5 + 2 + 1
+    assert strategy.whole(11) == pytest.approx(4 + 5 * 0.02 + 2 * 0.04)
+    assert "7 of these trials are short retrainings of 5 candidates, together 18%" in strategy.forecast(11)
+    assert searching().strategy.forecast(4) == ""
+
+
 def test_a_failed_block_is_tried_again_and_then_stays_the_teachers() -> None:
     search = searching(score_teacher=False)
     asked = []
@@ -325,6 +374,9 @@ def test_a_budget_below_the_cheapest_network_says_the_cheapest() -> None:
         ({"choice": "local", "budget": Budget({"macs": Window(max=1e9)})}, "knapsack"),
         ({"quantity": "watts"}, "watts"),
         ({"tolerance": -1.0}, "at least 0"),
+        ({"candidates": 0}, "candidates is 0"),
+        ({"probe_share": 0.5}, "at most 0.25"),
+        ({"candidates": 6}, "no budget"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], said: str) -> None:

@@ -172,7 +172,8 @@ def test_a_search_with_every_fault_at_thirty_per_cent_keeps_its_course(tmp_path:
     assert len(trials) == 40
     assert set(server.served) == {"ok", *(fault.kind for fault in every)}
     assert kinds(search)["proposal"] >= 36
-    assert len(fallbacks) == 40 - kinds(search)["proposal"] - kinds(search)["default"]
+    unasked = kinds(search)["default"] + kinds(search)["recommended"]
+    assert len(fallbacks) == 40 - kinds(search)["proposal"] - unasked
     assert totals.requests == len(server.requests) == len(rows) == sum(totals.outcomes.values())
     named = {"reset": "connection", "garbage": "unreadable", "refusal": "refused", "text": "ok"}
     expected: Counter[str] = Counter()

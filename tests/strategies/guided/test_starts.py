@@ -8,7 +8,7 @@ import pytest
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.family import sample_within
 from nni_diffnas.api.space import Space
-from nni_diffnas.api.trial import BY_HAND
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED
 from nni_diffnas.search_spaces import NASBench201Family, UNetFamily
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
@@ -66,7 +66,7 @@ def test_starts_are_liked_spread_out_and_differ_by_seed() -> None:
     assert (prior.rank(usual_spread) > np.quantile(usual, 0.9)).mean() < 1
 
 
-def test_beside_networks_by_hand_starts_bring_the_other_kinds() -> None:
+def test_beside_networks_by_hand_and_the_recommended_one_starts_bring_the_other_kinds() -> None:
     family = UNetFamily("pixels16")
     budget = Budget({"macs": Window(max=family.cost(family.default).macs / 2)})
     search = Search(guided(budget=budget), family.space, family)
@@ -77,11 +77,11 @@ def test_beside_networks_by_hand_starts_bring_the_other_kinds() -> None:
         search.tell(trial.id, {"score": 1.0})
     by_hand = [trial for trial in trials if trial.origin.kind == BY_HAND]
     starts = [trial.architecture for trial in trials if trial.origin.kind == "start"]
-    assert len(by_hand) == 4
-    assert len(starts) == 4
+    recommended = [trial.architecture for trial in trials if trial.origin.kind == RECOMMENDED]
+    assert (len(by_hand), len(recommended), len(starts)) == (4, 1, 3)
     for label in ("resample", "skips"):
-        assert len({start[label] for start in starts}) > 1
-    blocks = {value for start in starts for label, value in start.items() if label.endswith(".block")}
+        assert len({start[label] for start in (*starts, *recommended)}) > 1
+    blocks = {value for start in (*starts, *recommended) for label, value in start.items() if label.endswith(".block")}
     assert blocks >= {"gated", "convnext"}
     assert all(budget.admits(family.cost(start)) for start in starts)
     rng = np.random.default_rng(0)

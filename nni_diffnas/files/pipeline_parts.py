@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .api.errors import JobError
+from ..api.errors import JobError
 
 __all__ = ["check_parts", "load_part", "name_plainly", "read_index", "refuse_links", "tell_of_code", "variant_of"]
 
@@ -155,10 +154,10 @@ def _check(kind: str, folder: Path, missing: Sequence[str], unexpected: Sequence
         for keys, what in ((missing, "missing"), (unexpected, "not known to it"))
         if keys
     ]
-    shared = os.path.commonprefix(unexpected)
-    prefixes = [shared[: at + 1] for at, letter in enumerate(shared) if letter == "."]
-    known = set(missing)
-    wrapped = next((prefix for prefix in prefixes if known & {key.removeprefix(prefix) for key in unexpected}), "")
+    known, first = set(missing), unexpected[0] if unexpected else ""
+    prefixes = [first[: at + 1] for at, letter in enumerate(first) if letter == "."]
+    shared = (prefix for prefix in prefixes if all(key.startswith(prefix) for key in unexpected))
+    wrapped = next((prefix for prefix in shared if known & {key.removeprefix(prefix) for key in unexpected}), "")
     what = WRAPPERS.get(wrapped, "something wraps the network so: save the one inside")
     remedy = f"all begin with {wrapped!r}; {what}" if wrapped else "save the whole trained network there"
     raise JobError(f"The weights in {str(folder)!r} do not fit their {kind}: {' and '.join(counts)}: {remedy}.")

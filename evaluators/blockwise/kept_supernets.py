@@ -1,0 +1,89 @@
+"""Trained supernets in the cache of the machine that trained them, where a retraining finds them."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nni_diffnas.api.blocks import Block
+from nni_diffnas.api.errors import TrialFailure
+from nni_diffnas.cache import cache_folder, fingerprint
+
+from .settings import SupernetSettings
+from .teacher_pipeline import TeacherPipeline, weights_hash
+
+__all__ = ["KeptSupernets"]
+
+
+class KeptSupernets:
+    """Supernets of one teacher, trained by the same settings on the same images.
+
+    Args:
+        teacher: their teacher.
+        settings: how they were trained.
+        split: identity of the images.
+    """
+
+    def __init__(self, teacher: TeacherPipeline, settings: SupernetSettings, split: str) -> None:
+        self.teacher, self._split = teacher, split
+        self._how = settings.model_dump_json(exclude={"choosing_share", "first_images", "candidates", "front"})
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self.teacher.family.folder)
+
+    def _file(self, block: Block, seed: int) -> Path:
+        options = [layer.options for layer in block.layers]
+        key = fingerprint(self._weights, self._how, options, self._split)
+        return cache_folder() / "blockwise" / f"{block.name}-{key}-{seed}.safetensors"
+
+    def keep(self, supernet: nn.Module, block: Block, seed: int) -> None:
+        """Leave the weights; whole or not at all."""
+        from safetensors.torch import save_file
+
+        file = self._file(block, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{time.monotonic_ns()}")
+        save_file({name: value.contiguous().cpu() for name, value in supernet.state_dict().items()}, unfinished)
+        unfinished.replace(file)
+
+    def find(self, block: Block, seed: int) -> Any:
+        """The supernet, on the CPU, trained with this seed or else with another: a student that is trained again with a
+        fresh seed takes those of the search. ``None`` where there is none.
+        """
+        from safetensors.torch import load_file
+
+        file = self._file(block, seed)
+        if not file.is_file():
+            name = f"{file.stem.rpartition('-')[0]}-*.safetensors"
+            file = min(file.parent.glob(name), default=file, key=lambda found: (len(found.name), found.name))
+        if not file.is_file():
+            return None
+        supernet = fresh_supernet(self.teacher, block)
+        supernet.load_state_dict(load_file(file))
+        return supernet
+
+    def get(self, block: Block, seed: int) -> Any:
+        """The same.
+
+        Raises:
+            TrialFailure: there is none.
+        """
+        found = self.find(block, seed)
+        if found is None:
+            raise TrialFailure(
+                f"The supernet of block {block.name} was not trained on this machine with these settings: set "
+                f"evaluator.inherit to teacher, or run all trials on one machine."
+            )
+        return found
+
+
+def fresh_supernet(teacher: TeacherPipeline, block: Block) -> Any:
+    """A block's supernet on the CPU, its searched layers fresh."""
+    supernet: Any = teacher.family.supernet(block.name, teacher.network.cpu())
+    teacher.network.to(teacher.device)
+    return supernet
