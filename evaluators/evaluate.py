@@ -167,7 +167,15 @@ def _read(data: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     odd = next((field[0] for field in fields if len(field) < 2), None)
     if odd is not None:
         raise JobError(f"--data {odd!r} is no field: give a job file, or a source and then fields as name=value.")
-    return {name: yaml.safe_load(value) if name != "source" else value for name, value in fields}, {}
+    return {name: value if name == "source" else _value(value) for name, value in fields}, {}
+
+
+def _value(written: str) -> Any:
+    """As YAML reads it; what it cannot read stays a text, which no field but one of texts takes."""
+    try:
+        return yaml.safe_load(written)
+    except yaml.YAMLError:
+        return written
 
 
 def _plan(protocol: str, evaluator: Mapping[str, Any], given: Mapping[str, Any]) -> Protocol:
@@ -196,9 +204,11 @@ def _generated(
     folder = output / "images"
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "about.json"
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != dict(about):
+    if note.exists() and _said(note) != dict(about):
         raise JobError(f"{str(folder)!r} holds images of another pipeline, sampler or seed: give another --output.")
-    note.write_text(json.dumps(dict(about)), encoding="utf-8")
+    unfinished = note.with_suffix(".part")
+    unfinished.write_text(json.dumps(dict(about)), encoding="utf-8")
+    unfinished.rename(note)
     shards = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
     files = {folder / f"{start:08}-{stop:08}.npy": (start, stop) for start, stop in shards}
     missing = sum(stop - start for file, (start, stop) in files.items() if not file.exists())
@@ -214,6 +224,14 @@ def _generated(
                     np.save(handle, np.concatenate(made))
                 unfinished.rename(file)
             yield np.load(file, mmap_mode="r")
+
+
+def _said(note: Path) -> Any:
+    """What a folder's images are of; nothing that can be known where the file is damaged."""
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _parts(shard: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

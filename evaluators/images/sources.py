@@ -198,6 +198,11 @@ def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: Data
     if array.dtype != np.uint8:
         times = " (zeros and ones times 255)" if array.dtype == np.bool_ else ""
         raise DataError(f"The {name} is of type {array.dtype}: store the pixels as uint8, 0 to 255{times}.")
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] in (1, 3):
+        raise DataError(
+            f"The {name} has the shape {array.shape}, in which the second or the last number may be that of the "
+            f"channels: give images of more than 3 pixels a side."
+        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3):

@@ -85,7 +85,7 @@ class ImageGenerator:
         read_index(folder)
         tell_of_code(folder, trust)
         diffusers.utils.logging.disable_progress_bar()
-        diffusers.utils.logging.set_verbosity_error()
+        diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # it logs as errors what it then mends
         try:
             load: Any = diffusers.DiffusionPipeline.from_pretrained
             pipeline = load(str(folder), trust_remote_code=trust, variant=variant_of(folder))
@@ -107,6 +107,8 @@ class ImageGenerator:
             wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
             if kind == NOISE:
                 scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
+                if isinstance(pipeline, diffusers.DDIMPipeline):  # which tells others what only its own knows
+                    pipeline = diffusers.DDPMPipeline(pipeline.unet, pipeline.scheduler)
                 pipeline.scheduler = wanted.from_config(scheduler)
                 spaced = spaced and space_by_log_snr(pipeline.scheduler)
                 if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):
@@ -121,6 +123,9 @@ class ImageGenerator:
                 )
             else:
                 remark, spaced = f"It keeps its own {own}, which is for {kind}.", False
+        most = pipeline.scheduler.config.get("num_train_timesteps")
+        if steps and most and steps > most and kind_of(pipeline.scheduler) == NOISE:
+            raise JobError(f"--steps is {steps}, and the pipeline was trained on {most} noise levels: lower it.")
         pipeline.set_progress_bar_config(disable=True)
         default = parameters["num_inference_steps"].default if "num_inference_steps" in parameters else 50
         digest = hashlib.sha256()

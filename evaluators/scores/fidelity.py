@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,14 @@ def extract(
             [extractor.layer],
             cuda=False,
             verbose=False,
-            feature_extractor_weights_path=None if extractor.weights is None else str(extractor.weights),
+            feature_extractor_weights_path=_weights_of(extractor),
         ).to(device)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         where = "cannot be downloaded" if extractor.weights is None else f"in {str(extractor.weights)!r} cannot be used"
+        unsafe = isinstance(error, (EOFError, pickle.UnpicklingError))
+        odd = "it holds more than tensors, or none" if unsafe else str(error).splitlines()[0][:200]
         raise DataError(
-            f"The weights of evaluator.extractor {extractor.name!r} {where} ({str(error).splitlines()[0]}): "
+            f"The weights of evaluator.extractor {extractor.name!r} {where} ({odd}): "
             f"set evaluator.extractor_weights to a file that holds them."
         ) from error
     results: list[Tensor] = []
@@ -105,6 +108,16 @@ def extract(
             (features,) = network(pixels)
             results.append(features.float().cpu())
     return torch.cat(results).numpy()
+
+
+def _weights_of(extractor: Extractor) -> str | io.BytesIO | None:
+    """What torch-fidelity reads weights from: it would run whatever code a job's file pickles, so that gets none."""
+    if extractor.weights is None or extractor.layer == "features":
+        return None if extractor.weights is None else str(extractor.weights)
+    tensors = io.BytesIO()
+    torch.save(torch.load(extractor.weights, map_location="cpu", weights_only=True), tensors)
+    tensors.seek(0)
+    return tensors
 
 
 class _Unfilled(FeatureExtractorInceptionV3):

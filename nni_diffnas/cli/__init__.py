@@ -41,8 +41,12 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command; what the user did wrong is one sentence on stderr and exit code 2, a failed trial 1."""
+    """Run the command; what the user did wrong is one sentence on stderr and exit code 2, a failed trial 1.
+
+    So is what a machine refuses: room on its disk, memory, a file.
+    """
     from ..api.errors import DiffNASError, TrialFailure
+    from ..trial.result_file import reason_of, short_of_room
 
     show_all()
     try:
@@ -52,4 +56,9 @@ def main() -> None:
         sys.exit(1)
     except DiffNASError as error:
         print(f"nni-diffnas: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not isinstance(error, OSError) and not short_of_room(error):
+            raise
+        print(f"nni-diffnas: {reason_of(error)}: mend that, and give the same command again.", file=sys.stderr)
         sys.exit(2)

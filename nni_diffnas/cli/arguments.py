@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..api.space import Architecture
 
 __all__ = [
+    "LAST_SEED",
     "ExperimentArgument",
     "JobArgument",
     "make_folder",
@@ -26,6 +27,9 @@ __all__ = [
 
 JobArgument = Annotated[Path, typer.Argument(help="Job file (YAML).", metavar="JOB")]
 ExperimentArgument = Annotated[str, typer.Argument(help="Experiment id, or its folder.", metavar="EXPERIMENT")]
+
+LAST_SEED = 2**31 - 1
+"""As of a job: torch, NumPy and NNI all take it."""
 
 
 def write_file(file: Path, text: str) -> None:

@@ -20,7 +20,9 @@ def calibrate(
     longer: Annotated[
         float, typer.Option(help="Training of the reference as a multiple of the job's.", min=0.01, max=1e6)
     ] = 10.0,
-    tau: Annotated[float, typer.Option(help="Kendall's tau that the recommended protocol has to reach.")] = 0.6,
+    tau: Annotated[
+        float, typer.Option(help="Kendall's tau that the recommended protocol has to reach.", min=-1, max=1)
+    ] = 0.6,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and how long.")] = False,
 ) -> None:
     """Find the cheapest protocol that ranks the job's networks as a long training does."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import JobArgument, read_architecture
+from .arguments import LAST_SEED, JobArgument, read_architecture
 
 __all__ = ["cost"]
 
@@ -17,7 +17,7 @@ def cost(
     job: JobArgument,
     arch: Annotated[list[Path] | None, typer.Option(help="Architecture file (JSON); may be repeated.")] = None,
     random: Annotated[int, typer.Option(help="Number of random architectures within budget.", min=0)] = 5,
-    seed: Annotated[int, typer.Option(help="Of the random architectures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random architectures.", min=0, max=LAST_SEED)] = 0,
     table: Annotated[bool, typer.Option("--table", help="Cost of every choice, the others at the default.")] = False,
 ) -> None:
     """Print MACs and parameters of the default, of given, and of random architectures within budget."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import make_folder
+from .arguments import LAST_SEED, make_folder
 
 __all__ = ["evaluate"]
 
@@ -24,7 +24,7 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(help="Of the sampler; the protocol's without it.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Class of a diffusers scheduler.")] = None,
     batch: Annotated[int, typer.Option(help="Images at once, halved while the memory is short.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the first image.", min=0, max=LAST_SEED)] = 0,
     trust_remote_code: Annotated[bool, typer.Option(help="Let a pipeline's own Python files run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast the time, and stop.")] = False,
 ) -> None:

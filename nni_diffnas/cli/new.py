@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..api.errors import JobError
-from .arguments import make_folder
+from .arguments import LAST_SEED, make_folder
 from .writing import write_search
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def new(
     images_per_trial: Annotated[
         int | None, typer.Option(help="Length of a trial's training, instead of what fits into the time.", min=1)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the search.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the search.", min=0, max=LAST_SEED)] = 0,
 ) -> None:
     """Write job, config and search space of a search for the best network within a budget, in the time that there is.
 

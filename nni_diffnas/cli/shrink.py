@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import make_folder
+from .arguments import LAST_SEED, make_folder
 from .doctor import doctor
 from .export import export
 from .verdict import verdict
@@ -37,9 +37,12 @@ def shrink(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Text for a pipeline that reads texts; once, or once for each class.")
     ] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="Of the score; random for images without classes, labels without it.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder for job, config, student and verdict.")] = None,
     seeds: Annotated[int, typer.Option(help="Fresh seeds of the verdict, 2 or more; 0: none.", min=0)] = 3,
-    seed: Annotated[int, typer.Option(help="Of the search.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the search.", min=0, max=LAST_SEED)] = 0,
     workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 1,
     port: Annotated[int, typer.Option("--port", "-p", help="Port of NNI's web server.", min=1, max=65535)] = 8080,
     dry_run: Annotated[
@@ -71,6 +74,8 @@ def shrink(
         budget["params"] = {"max": int(params * whole.params)}
     shown = {"size": size, "channels": channels}
     evaluator: dict[str, Any] = {"type": "blockwise", "supernet": {"steps": steps}, "training": {"images": images}}
+    if extractor:
+        evaluator["extractor"] = extractor
     if prompt:
         evaluator["prompts"] = list(prompt)
     job = {

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import JobArgument, make_folder, plan_training, read_architecture
+from .arguments import LAST_SEED, JobArgument, make_folder, plan_training, read_architecture
 
 __all__ = ["train"]
 
@@ -19,7 +19,9 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for weights, samples, logs and the pipeline.")],
     arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
     longer: Annotated[float, typer.Option(help="Training as a multiple of the job's.", min=0.01, max=1e6)] = 10.0,
-    seed: Annotated[int | None, typer.Option(help="Of the training; the job's without it.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the training; the job's without it.", min=0, max=LAST_SEED)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train one architecture longer than the search did and export it as a diffusers pipeline."""

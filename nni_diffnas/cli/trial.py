@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import JobArgument, make_folder, plan_training, read_architecture
+from .arguments import LAST_SEED, JobArgument, make_folder, plan_training, read_architecture
 
 __all__ = ["trial"]
 
@@ -17,7 +17,9 @@ def trial(
     job: JobArgument,
     arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for weights, samples and logs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the training; the job's without it.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the training; the job's without it.", min=0, max=LAST_SEED)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be trained, and stop.")] = False,
 ) -> None:
     """Train and score one architecture, inside NNI or alone. The last line printed is JSON."""

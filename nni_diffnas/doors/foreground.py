@@ -1,8 +1,8 @@
 """One search from its NNI config to its end, in the foreground: ``nnictl create`` with patience.
 
 ``nnictl`` gives its manager three seconds to start, and the manager gives the tuner ten. A busy machine takes longer,
-and ``nnictl`` dies in a traceback. Here a start that came to nothing is told and tried again, and a manager that is
-slow to answer later is no end of the search.
+and ``nnictl`` dies in a traceback. Here both get minutes, a start that came to nothing is told and tried again, and a
+manager that is slow to answer later is no end of the search.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import JobError, StrategyError
-from .nni_repairs import await_manager
+from .nni_repairs import await_manager, await_tuner
 
 __all__ = ["follow", "interruptible", "run_config", "start"]
 
@@ -44,6 +44,7 @@ def run_config(path: Path, port: int = 8080, debug: bool = False, url_prefix: st
         StrategyError: it ended as a failure.
     """
     await_manager()
+    await_tuner()
     with interruptible():
         experiment = start(path, port, debug, url_prefix)
         # NNI numbers experiments itself, and its web UI, 'nnictl' and our commands call this one so.

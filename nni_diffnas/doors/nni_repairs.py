@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
-__all__ = ["await_manager", "hear_out_resumes", "number_after"]
+__all__ = ["await_manager", "await_tuner", "hear_out_resumes", "number_after"]
 
 MANAGER_START = 60
 """Seconds that NNI's manager may take to answer."""
@@ -37,6 +40,17 @@ def await_manager() -> None:
         rest.get(port, "/check-status", url_prefix)
 
     launcher._check_rest_server = patient
+
+
+def await_tuner() -> None:
+    """Let the managers that this process starts wait two minutes for their tuners, which NNI gives ten seconds.
+
+    A tuner has to import NNI before it connects. ``nnictl``, which never imports this package, does not wait.
+    """
+    option = f"--require {json.dumps(str(Path(__file__).with_name('patience.js')))}"
+    given = os.environ.get("NODE_OPTIONS", "")
+    if option not in given:
+        os.environ["NODE_OPTIONS"] = f"{given} {option}".strip()
 
 
 def _manager_ended() -> bool:

@@ -17,7 +17,7 @@ WRAPPERS = {
     "module.": "DataParallel wraps a network so: save the one inside, model.module",
     "model.": "a Lightning module wraps a network so: save the one inside",
 }
-"""Prefixes of all keys, by which one sees what was saved instead of the network."""
+"""Prefixes of all keys, by which one sees what was saved instead of the network; others are of wrappers unknown."""
 
 
 def variant_of(folder: Path) -> str | None:
@@ -113,8 +113,10 @@ def load_part(kind: Any, folder: Path) -> Any:
         JobError: weights that are missing or that the network does not have.
         OSError, ValueError, RuntimeError: the files cannot be read.
     """
+    # Where only pickled weights are, diffusers would log an error about the others first.
+    safe = any(file.suffix == ".safetensors" for file in folder.iterdir())
     options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
-    network, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+    network, found = kind.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     _check(kind.__name__, folder, found["missing_keys"], found["unexpected_keys"])
     return network
 
@@ -152,7 +154,10 @@ def _check(kind: str, folder: Path, missing: Sequence[str], unexpected: Sequence
         for keys, what in ((missing, "missing"), (unexpected, "not known to it"))
         if keys
     ]
-    wrapped = next((prefix for prefix in WRAPPERS if unexpected and all(k.startswith(prefix) for k in unexpected)), "")
-    inside = bool(wrapped) and {key.removeprefix(wrapped) for key in unexpected} & set(missing)
-    remedy = f"all begin with {wrapped!r}; {WRAPPERS[wrapped]}" if inside else "save the whole trained network there"
+    known, first = set(missing), unexpected[0] if unexpected else ""
+    prefixes = [first[: at + 1] for at, letter in enumerate(first) if letter == "."]
+    shared = (prefix for prefix in prefixes if all(key.startswith(prefix) for key in unexpected))
+    wrapped = next((prefix for prefix in shared if known & {key.removeprefix(prefix) for key in unexpected}), "")
+    what = WRAPPERS.get(wrapped, "something wraps the network so: save the one inside")
+    remedy = f"all begin with {wrapped!r}; {what}" if wrapped else "save the whole trained network there"
     raise JobError(f"The weights in {str(folder)!r} do not fit their {kind}: {' and '.join(counts)}: {remedy}.")

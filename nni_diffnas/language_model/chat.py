@@ -45,7 +45,7 @@ AttemptOutcome = Literal[
 server's context. ``no_schema``: a request with a JSON schema was rejected; whether for its schema, only the same
 question without one can tell. ``abandoned``: the search ended before the answer came."""
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 """Names of the field that limits an answer; some servers refuse one of them."""

@@ -177,7 +177,10 @@ class LiveModel(LanguageModel):
         attempt, speed = self._check
         seconds = speed * (answer_tokens + sum(prompts) / max(1, len(prompts)) / _READS)
         who = f"model {self.name} at {self.endpoint.address} answered as {attempt.answered_by or 'nobody'} in"
-        return f"{who} {attempt.latency_s:.1f} s; {told}; at that speed a question takes about {seconds:.0f} s"
+        limit = self.endpoint.timeout_s
+        late = f", longer than timeout_s of {limit:g}: raise it, or lower answer_tokens and memory_tokens"
+        taken = f"at that speed a question takes about {seconds:.0f} s{late if seconds > limit else ''}"
+        return f"{who} {attempt.latency_s:.1f} s; {told}; {taken}"
 
     def ask(self, question: Question) -> Answer:
         """Ask, and ask again where that can help; the transcript and the ledger know every try."""

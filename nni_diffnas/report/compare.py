@@ -218,13 +218,21 @@ def compare(sources: Sequence[Source]) -> Comparison:
         sources: at least two searches, in one or several memories.
 
     Raises:
-        JobError: fewer than two searches, other objectives, spaces or protocols, or a search without an ended trial.
+        JobError: fewer than two searches, one that is named twice, other objectives, spaces or protocols, or a search
+            without an ended trial.
     """
     searches = [search for source in sources for search in _searches(source)]
     if len(searches) < 2:
         raise JobError("A comparison needs at least two searches: name another experiment or memory.")
-    first = searches[0]
+    first, seen = searches[0], set[str]()
     for search in searches:
+        named = {trial.id for trial in search.trials}
+        if named & seen:
+            raise JobError(
+                f"{search.name!r} is named twice (NNI's '_latest' is a link to an experiment, a copy is no other): "
+                f"name each search once."
+            )
+        seen |= named
         for what, ours, theirs in (
             ("objective", first.objective, search.objective),
             ("search space", first.space.key, search.space.key),

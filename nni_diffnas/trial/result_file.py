@@ -21,7 +21,7 @@ from ..api.ending import Ending
 from ..api.errors import DiffNASError
 from ..language_model.redaction import Redactor
 
-__all__ = ["RESULT_FILE", "TrialRecord", "failure_in", "reason_of"]
+__all__ = ["RESULT_FILE", "TrialRecord", "failure_in", "reason_of", "short_of_room"]
 
 RESULT_FILE = "result.json"
 """In a trial's output folder: its id from the start, and in the end its metrics or the reason of its failure."""
@@ -30,14 +30,24 @@ _RESERVED = 4096
 """Bytes that the file takes from the start, so that a reason can still be written when the disk is full."""
 
 
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded", " requested and ")
+"""How the system says it; the last is NumPy's, which asks nobody why less was written."""
+
+
 def reason_of(error: BaseException) -> str:
     """Say in one line, without keys of the environment, why a trial failed."""
     text = Redactor().text(" ".join(str(error).split()))
-    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
-        return f"out of memory: {text or 'no more could be allocated'}"
-    if any(sign in text for sign in ("No space left on device", "File too large", "Disk quota exceeded")):
-        return f"the disk is full: {text}"
+    if short := short_of_room(error):
+        return f"{short}: {text or 'no more could be allocated'}"
     return text if isinstance(error, DiffNASError) else f"{type(error).__name__}: {text}"
+
+
+def short_of_room(error: BaseException) -> str:
+    """Say that memory or disk have run out, where an error tells of that; otherwise empty."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+        return "out of memory"
+    return "the disk is full" if any(sign in text for sign in _FULL) else ""
 
 
 def failure_in(result: Mapping[str, Any]) -> str | Ending | None:

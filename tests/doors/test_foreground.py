@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +32,13 @@ if (before === 0) process.exit(3);
 Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 6000);
 """
 """Of a busy machine: NNI's manager dies at its first start, and takes six seconds at its second."""
+
+SLOW_TUNER = """
+import sys, time
+if sys.orig_argv[1:3] == ["-m", "nni"]:
+    time.sleep(12)
+"""
+"""Of a busy machine: the process of the tuner takes longer than the ten seconds that NNI's manager gives it."""
 
 
 def started(config: Path, port: int, **environment: str) -> subprocess.Popen[str]:
@@ -65,7 +73,10 @@ def succeeded(folder: Path) -> int:
 def test_a_busy_machine_is_waited_for_and_the_search_followed_to_its_end(plugin_site: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, JOB, maxTrialNumber=3, logLevel="warning", tuner=TUNER)
     (tmp_path / "slow.js").write_text(SLOW.replace("FILE", str(tmp_path / "starts")))
-    process = started(config, free_port(), NODE_OPTIONS=f"--require {tmp_path / 'slow.js'}")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SLOW_TUNER)
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ["PYTHONPATH"]])
+    process = started(config, free_port(), NODE_OPTIONS=f"--require {tmp_path / 'slow.js'}", PYTHONPATH=path)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert (tmp_path / "starts").read_text() == "2"

@@ -86,6 +86,13 @@ def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
         evaluate(pipeline, "rfid", ["digits"], tmp_path, **{**QUICK, "seed": 7})
 
 
+def test_a_damaged_note_of_what_the_images_are_is_one_sentence(pipeline: Path, tmp_path: Path) -> None:
+    evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+    (tmp_path / "images" / "about.json").write_text("")
+    with pytest.raises(JobError, match="holds images of another pipeline, sampler or seed: give another --output"):
+        evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+
+
 def test_of_a_job_come_sampler_and_reference_too(pipeline: Path, tmp_path: Path) -> None:
     evaluator = {
         "type": "diffusion", "extractor": "random", "score_images": 20, "sampler": "ddim", "sampler_steps": 2,
@@ -147,6 +154,8 @@ def test_only_the_published_protocol_is_called_fid() -> None:
         (["digits", "size=16"], {}, "makes images of 8x8 with 1 channels, the data has 16x16 with 1 channels"),
         (["digits", "held_out"], {}, "--data 'held_out' is no field"),
         (["digits", "sise=16"], {}, r"data\.sise is no option"),
+        (["digits", "size=["], {}, r"data\.size is '\[', which does not fit"),
+        (["digits"], {"steps": 5000}, "--steps is 5000, and the pipeline was trained on 1000 noise levels: lower it"),
     ],
 )
 def test_what_cannot_be_evaluated(

@@ -102,6 +102,38 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_two(folder: Path, arguments
 
 
 @pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["cost", "job.yml", "--seed", "-1"], "--seed"),
+        (["trial", "job.yml", "--seed", "99999999999999999999"], "--seed"),
+        (["train", "job.yml", "--output", "out", "--longer", "nan"], "--longer"),
+        (["shrink", "pipeline", "--data", "digits", "--macs", "nan"], "--macs"),
+        (["calibrate", "job.yml", "--output", "out", "--tau", "2"], "--tau"),
+    ],
+)
+def test_numbers_that_nobody_can_mean_are_refused_by_option(folder: Path, arguments: list[str], option: str) -> None:
+    done = command(folder, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"Invalid value for '{option}'" in done.stderr
+    assert not (folder / "out").exists()
+
+
+def test_a_full_disk_is_one_sentence(folder: Path) -> None:
+    """No file may grow beyond what a quota leaves; images, weights and pictures are written by different libraries."""
+    unet = {"space": {"type": "unet", "preset": "digits"}, "data": {"source": "digits"}}
+    brief = {"type": "diffusion", "extractor": "random", "training": {"steps": 1}, "score_images": 8}
+    (folder / "unet.yml").write_text(yaml.safe_dump({**unet, "evaluator": brief}))
+    limited = f"ulimit -f 200; exec {sys.executable} -m nni_diffnas.cli train unet.yml --longer 1 --output out"
+    done = subprocess.run(["bash", "-c", limited], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("nni-diffnas: the disk is full: ")
+    assert last.endswith("mend that, and give the same command again.")
+
+
+@pytest.mark.parametrize(
     ("arguments", "there"),
     [
         (["space", "job.yml", "--output"], "missing/out"),

@@ -25,7 +25,7 @@ def shrink(folder: Path, *arguments: str) -> CompletedProcess[str]:
 
 def test_a_dry_run_writes_checks_and_forecasts(tmp_path: Path) -> None:
     save_teacher(tmp_path / "teacher")
-    short = ("--images", "64", "--steps", "8")
+    short = ("--images", "64", "--steps", "8", "--extractor", "random")
     done = shrink(tmp_path, "--data", "digits", "--macs", "0.6", "--params", "0.7", *short, "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nni-diffnas run teacher-shrunk/config.yml" in done.stdout
@@ -38,6 +38,7 @@ def test_a_dry_run_writes_checks_and_forecasts(tmp_path: Path) -> None:
     assert windows["macs"].max == int(0.6 * whole.macs)
     assert windows["params"].max == int(0.7 * whole.params)
     assert job.evaluator.options["training"] == {"images": 64}
+    assert job.evaluator.options["extractor"] == "random"
     assert yaml.safe_load((folder / "config.yml").read_text())["maxTrialNumber"] >= 7
     again = shrink(tmp_path, "--data", "digits", "--dry-run")
     assert again.returncode == 2

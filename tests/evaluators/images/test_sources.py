@@ -71,6 +71,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         ({"pictures": np.zeros((3, 4, 4), np.uint8)}, {}, "no array 'images', only pictures.*data.key"),
         ({"images": np.zeros((3, 4, 4), np.float32)}, {}, "of type float32.*uint8"),
         ({"images": np.zeros((3, 4, 4, 2), np.uint8)}, {}, r"shape \(3, 4, 4, 2\)"),
+        ({"images": np.zeros((9, 3, 8, 3), np.uint8)}, {}, r"shape \(9, 3, 8, 3\), in which the second or the last"),
         ({"images": np.zeros((3, 4, 4), np.uint8), "labels": np.zeros(2, np.int64)}, {}, r"labels .* shape \(2,\)"),
         ({"images": np.zeros((3, 4, 4), np.uint8)}, {"labels": "y"}, "no array 'y'.*data.labels"),
     ],

@@ -46,6 +46,10 @@ MISFITS = {
         lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
         r"all begin with '_orig_mod\.'; torch\.compile",
     ),
+    "wrapped by something": (
+        lambda state: {f"ema.model.{name}": tensor for name, tensor in state.items()},
+        r"all begin with 'ema\.model\.'; something wraps the network so: save the one inside",
+    ),
     "half": (
         lambda state: dict(sorted(state.items())[::2]),
         r"are missing, the first 'conv_in\.weight': save the whole trained network",
@@ -109,6 +113,25 @@ def test_one_of_the_kind_is_swapped(tmp_path: Path) -> None:
     del config["prediction_type"]
     file.write_text(json.dumps(config))
     assert "no prediction_type: epsilon, which DDPMScheduler takes" in load(tmp_path).remark
+
+
+def test_the_pipeline_of_ddim_takes_another_sampler(tmp_path: Path) -> None:
+    drawn = []
+    for kind in (diffusers.DDIMPipeline, diffusers.DDPMPipeline):
+        generator = load(save(tmp_path / kind.__name__, diffusers.DDIMScheduler(), kind))
+        generator.check((1, 8, 8))
+        drawn.append(next(iter(generator.images(0, 3, 3))))
+    assert np.array_equal(*drawn)
+
+
+def test_pickled_weights_are_loaded_without_a_word_of_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    diffusers.utils.logging.enable_default_handler()  # on the stream of this test
+    pipeline = diffusers.DDPMPipeline.from_pretrained(save(tmp_path / "plain"))
+    pipeline.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    assert not (tmp_path / "pickled" / WEIGHTS).exists()
+    capfd.readouterr()
+    load(tmp_path / "pickled")
+    assert "error" not in capfd.readouterr().err
 
 
 def test_a_class_conditional_network_gets_its_classes_in_turn(tmp_path: Path) -> None:

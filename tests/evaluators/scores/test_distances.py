@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_inception_weights_that_do_not_fit(tmp_path: Path) -> None:
         extract(inception_extractor("768", tmp_path / "w.pth"), iter([np.zeros((2, 3, 8, 8), np.uint8)]))
     with pytest.raises(DataError, match="Inception weights are"):
         inception_state({"a": np.zeros(2, np.float32)})
+
+
+class Code:
+    """What a stranger's file of weights may pickle."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_code_in_inception_weights_does_not_run(tmp_path: Path) -> None:
+    torch.save({"a": Code(tmp_path / "ran")}, tmp_path / "w.pth")
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    for name in ("w", "text", "empty"):
+        with pytest.raises(DataError, match=rf"{name}\.pth' cannot be used \(.*\): set evaluator\.extractor_weights"):
+            extract(inception_extractor("2048", tmp_path / f"{name}.pth"), iter([]))
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.skipif(not (SHARED / "inception_768.npz").exists(), reason="shared/data/inception_768.npz is missing")

@@ -34,6 +34,16 @@ def test_the_check_accepts_a_right_key_and_costs_one_small_request(monkeypatch: 
     assert model.ledger.totals().tokens < 20
 
 
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with ChatServer(lambda messages: "ready") as server:
+        model_at(server).check()
+    assert len(server.requests) == 1
+
+
 UNANSWERED = {
     "bad request": (Fault("status", 400, text="extra fields"), "bad_request, HTTP 400: extra fields"),
     "no completion": (Fault("garbage"), "unreadable.*with /v1 at its end"),

@@ -72,11 +72,12 @@ def test_what_is_under_way_when_the_search_ends_is_given_up_and_entered() -> Non
 
 def test_the_forecast_says_who_answered_and_how_long_questions_take() -> None:
     with ChatServer(lambda messages: "1 2 3 4 5 6 7 8 9", name="tiny") as server:
-        model = model_at(server)
+        model = model_at(server, timeout_s=1e6)
         model.check()
-        said = model.forecast([1000, 1000], 100)
+        said, late = model.forecast([1000, 1000], 100), model.forecast([1000, 1000], 10**15)
     assert said.startswith(f"model gpt-4 at {server.url} answered as tiny in ")
     assert re.search(r"at that speed a question takes about \d+ s$", said)
+    assert re.search(r"about \d+ s, longer than timeout_s of 1e\+06: raise it, or lower answer_tokens", late)
 
 
 def test_a_cost_limit_needs_a_price() -> None:

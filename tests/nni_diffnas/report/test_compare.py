@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -99,6 +100,16 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare([one, other])
     with pytest.raises(JobError, match="at least two"):
         compare([one])
+
+
+def test_a_search_counts_once(tmp_path: Path) -> None:
+    """As by ``compare experiments/*``, where NNI keeps a link to the latest one."""
+    folder = run_search(tmp_path / "one").path
+    (tmp_path / "_latest").symlink_to(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    for other in ("one", "_latest", "copy"):
+        with pytest.raises(JobError, match=r"is named twice .*: name each search once"):
+            compare([read_source(str(folder)), read_source(str(tmp_path / other))])
 
 
 def test_the_commands_write_pages(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_trial_that_was_started_again_elsewhere_ends(tmp_path: Path) -> None:
         (MemoryError(), "out of memory: no more could be allocated"),
         (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out of memory: CUDA out of memory. Tried 2 GiB"),
         (OSError(28, "No space left on device"), "the disk is full: [Errno 28] No space left on device"),
+        (OSError("600 requested and 512 written"), "the disk is full: 600 requested and 512 written"),
     ],
 )
 def test_reasons(error: BaseException, reason: str) -> None:
