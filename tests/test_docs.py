@@ -104,6 +104,13 @@ def options_of(command: str) -> list[str]:
     return re.findall(r"(?<=\s)--[a-z][a-z-]*", command)
 
 
+def with_neighbours(script: Path) -> str:
+    """Source of a script and of the modules beside it whose names it takes."""
+    text = script.read_text()
+    beside = [script.with_name(f"{name}.py") for name in re.findall(r"^from (\w+) import", text, re.MULTILINE)]
+    return "\n".join([text, *(file.read_text() for file in beside if file.is_file())])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_options_in_commands_exist(page: Path) -> None:
     import typer
@@ -113,7 +120,7 @@ def test_options_in_commands_exist(page: Path) -> None:
     subcommands = getattr(typer.main.get_command(app), "commands", {})
     for command in commands_of(page):
         if script := re.match(r"(?:\w+=\S+ )*(?:time )?python ((?:benchmarks|examples|tests)/[\w/]+\.py)", command):
-            known = (ROOT / script[1]).read_text()
+            known = with_neighbours(ROOT / script[1])
             assert all(f'"{option}"' in known for option in options_of(command)), command
         elif own := re.match(r"nni-diffnas ([a-z]+)", command):
             opts = {name for parameter in subcommands[own[1]].params for name in parameter.opts}
@@ -160,6 +167,7 @@ def test_all_runs_every_benchmark() -> None:
     import all as everything
 
     scripts = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
-    others = {"all", "guided_picture", "rank_signals", "reporting", "small_images", "stand_ins", "teachers", "workers"}
+    others = {"all", "guided_picture", "rank_signals", "stand_ins"}
+    others |= {"long_training", "reporting", "small_images", "students", "teachers", "workers"}
     others |= {"ablation", "language_model", "unet_table"}  # of a journal; with a model; hours of training
     assert {benchmark.script for benchmark in everything.BENCHMARKS} == scripts - others
