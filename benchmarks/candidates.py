@@ -88,7 +88,7 @@ def again(
 def mutated(
     strategy: DiffusionGuided, scored: list[Trial], noise: torch.Generator, acquisition: Wish
 ) -> list[Architecture]:
-    return list(Mutating.propose(strategy, scored, [], noise, None))  # type: ignore[arg-type]  # what it reads is there
+    return list(Mutating.propose(strategy, scored, [], noise, None))  # what it reads is there
 
 
 WAYS: dict[str, Made] = {

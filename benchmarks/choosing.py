@@ -27,7 +27,7 @@ from teachers import budget_of, evaluation, thinner, trained
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.cache import fingerprint
-from nni_diffnas.evaluators.blockwise.choosing import compare, front_of
+from nni_diffnas.evaluators.blockwise.choosing import compare_paths, front_of
 from nni_diffnas.evaluators.blockwise.supernet import train_supernet
 from nni_diffnas.evaluators.blockwise.swapping import swapped_losses
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import NoisedImages, TeacherPipeline
@@ -66,7 +66,7 @@ def fronts(studied: Studied, seed: int) -> tuple[dict[str, list[Front]], float]:
         images = NoisedImages(teacher, clean, None, seed)
         ready = train_supernet(supernet, block, teacher, images, settings, seed, lambda loss, step: None)
         kept.keep(supernet, block, seed)
-        choosing = compare(supernet, block, ready, settings, seed)
+        choosing = compare_paths(supernet, block, ready, settings, seed)
         spent += ready.macs + ready.teacher_macs + choosing.macs
         front = front_of(block, choosing, settings.front)
         paths, batch = [scored.path for scored in front], images.draw(SWAP_IMAGES)
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record = {"case": given.case, "space": given.space, "seed": seed}
             chosen = journal.once(
                 fingerprint("choosing", *about),
-                lambda seed=seed, record=record: {**record, **students(studied, seed)},  # type: ignore[misc]
+                lambda seed=seed, record=record: {**record, **students(studied, seed)},
             )
             searches.append(chosen["search_macs"] / studied.metrics["train_macs"])
         for kind in given.kinds:

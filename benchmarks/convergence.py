@@ -187,8 +187,8 @@ class Diffusers:
         clean = next(self.batches)
         noise = torch.randn_like(clean)
         times = torch.randint(0, 1000, (BATCH,))
-        noised = self.scheduler.add_noise(clean, noise, times)  # type: ignore[arg-type]
-        nn.functional.mse_loss(self.model(noised, times), noise).backward()  # type: ignore[no-untyped-call]
+        noised = self.scheduler.add_noise(clean, noise, times)
+        nn.functional.mse_loss(self.model(noised, times), noise).backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.rate.step()
@@ -269,7 +269,7 @@ def throughput(case: Case, rounds: int = 7, steps: int = 12) -> float:
         for training in (ours, plain):
             began = time.process_time()
             for _ in range(steps):
-                training.step()  # type: ignore[attr-defined]
+                training.step()
             taken.append(time.process_time() - began)
         ratios.append(taken[1] / taken[0])
     return statistics.median(ratios[1:])

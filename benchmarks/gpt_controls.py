@@ -26,18 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 warnings.filterwarnings("ignore", message=".*is found to be not a nn.Module.*")
 
-from chat_server import ChatServer  # noqa: E402
-from stand_ins import MODELS  # noqa: E402
+from chat_server import ChatServer
+from stand_ins import MODELS
 
-from nni_diffnas.api.cost import Budget, Cost, Window  # noqa: E402
-from nni_diffnas.api.errors import SpaceError  # noqa: E402
-from nni_diffnas.api.family import Family  # noqa: E402
-from nni_diffnas.api.space import Architecture, Space, Value  # noqa: E402
-from nni_diffnas.doors.strategy import AskTellStrategy  # noqa: E402
-from nni_diffnas.evaluators.calibration.measurements import Journal  # noqa: E402
-from nni_diffnas.searching.search import Search  # noqa: E402
-from nni_diffnas.strategies import GPTProposer, RandomSearch, RegularizedEvolution  # noqa: E402
-from nni_diffnas.strategies.gpt.template import DEFAULT_TEMPLATE  # noqa: E402
+from nni_diffnas.api.cost import Budget, Cost, Window
+from nni_diffnas.api.errors import SpaceError
+from nni_diffnas.api.family import Family
+from nni_diffnas.api.space import Architecture, Space, Value
+from nni_diffnas.doors.strategy import AskTellStrategy
+from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import GPTProposer, RandomSearch, RegularizedEvolution
+from nni_diffnas.strategies.gpt.template import DEFAULT_TEMPLATE
 
 DATA = ROOT.parent / "shared" / "data" / "nasbench201.npz"
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

@@ -34,17 +34,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from llama_server import LlamaServer  # noqa: E402
-from reporting import report  # noqa: E402
+from llama_server import LlamaServer
+from reporting import report
 
-from nni_diffnas.api.cost import Budget  # noqa: E402
-from nni_diffnas.api.family import Family  # noqa: E402
-from nni_diffnas.evaluators.calibration.measurements import Journal  # noqa: E402
-from nni_diffnas.job import load_job  # noqa: E402
-from nni_diffnas.language_model.transcript import read_transcript  # noqa: E402
-from nni_diffnas.searching.search import Search  # noqa: E402
-from nni_diffnas.strategies import GPTProposer  # noqa: E402
-from nni_diffnas.strategies.gpt.parsing import read_answer, read_proposal  # noqa: E402
+from nni_diffnas.api.cost import Budget
+from nni_diffnas.api.family import Family
+from nni_diffnas.evaluators.calibration.measurements import Journal
+from nni_diffnas.job import load_job
+from nni_diffnas.language_model.transcript import read_transcript
+from nni_diffnas.searching.search import Search
+from nni_diffnas.strategies import GPTProposer
+from nni_diffnas.strategies.gpt.parsing import read_answer, read_proposal
 
 JOURNAL = Path(__file__).parent / "journals" / "language_model.jsonl"
 EXAMPLE = ROOT / "examples" / "gpt"

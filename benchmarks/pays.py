@@ -46,7 +46,7 @@ from nni_diffnas.evaluators.training.compute import choose_device, computing
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.latency import LatencyTable, TimedFamily
 from nni_diffnas.plugins import find_plugin
-from nni_diffnas.results.intervals import contrast
+from nni_diffnas.results.intervals import Interval, contrast
 from nni_diffnas.searching.search import Search
 from nni_diffnas.trial.parameters import split_parameters
 from nni_diffnas.trial.run import build_seeded
@@ -116,7 +116,7 @@ class Pays:
             number, origin = len(search.own), ended.origin.kind
             told = {"stage": "trial", "search": self.named(name, seed), "number": number, "origin": origin}
             told["training"] = key
-            self.journal.once(fingerprint("trial", *told["search"], number, key), lambda told=told: told)  # type: ignore[misc]
+            self.journal.once(fingerprint("trial", *told["search"], number, key), lambda told=told: told)
             print(f"{name} {seed}, {number}: {origin}: {said}", file=sys.stderr, flush=True)
 
     def named(self, name: str, seed: int) -> list[Any]:
@@ -240,15 +240,22 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     for factor in (1, 4):
         scores = dict[str, list[float]]()
         for name in networks:
-            known = [records[key] for key in keys[factor, name] if key in records]
+            known = [records[key] for key in keys.get((factor, name), ()) if key in records]
             scores[name] = [record["metrics"]["rfid"] for record in known if "failure" not in record]
         told = {name: values for name, values in scores.items() if len(values) > 1}
         hands = {name: fmean(values) for name, values in told.items() if name.startswith("by hand")}
+        rivals = [min(hands, key=hands.__getitem__)] if hands else []
+        rivals += [name for name in told if name == "default" or name.startswith("recommended")]
         for name, values in told.items():
             row = [name, factor, family.cost(networks[name]).macs / 1e6, len(values), fmean(values), stdev(values)]
-            ratio = contrast(values, told[min(hands, key=hands.__getitem__)]).ratio if hands else None
-            rows.append([*row, *((ratio.value, ratio.low, ratio.high) if ratio else ("", "", ""))])
-    return ["network", "length", "MMACs", "seeds", "rFID", "spread", "/ best by hand", "low", "high"], rows
+            rows.append([*row, {rival: contrast(values, told[rival]).ratio for rival in rivals if rival != name}])
+    return ["network", "length", "MMACs", "seeds", "rFID", "spread", "times that of"], rows
+
+
+def in_words(ratios: Mapping[str, Interval | None]) -> str:
+    """Ratios with their intervals."""
+    known = {name.partition(":")[0]: ratio for name, ratio in ratios.items() if ratio is not None}
+    return ", ".join(f"{name} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" for name, ratio in known.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -272,7 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = {"search": search, "judge": judge}[given.stage](Pays(given), given)
-    report(columns, rows, {"benchmark": "pays", "stage": given.stage, "images": given.images, "rows": rows})
+    shown = [[in_words(cell) if isinstance(cell, dict) else cell for cell in row] for row in rows]
+    report(columns, shown, {"benchmark": "pays", "stage": given.stage, "images": given.images, "rows": shown})
 
 
 if __name__ == "__main__":

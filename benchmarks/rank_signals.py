@@ -73,7 +73,7 @@ def _of_length(
         for level in next(iter(runs.values()))["signals"][name]["levels"]:
             errors = {at: record["signals"][name]["levels"][level] for at, record in runs.items()}
             yield f"{name} at timestep {level}, {after}", errors
-        yield f"ridge of {name}, {after}", _left_out(runs, trials, lambda record, n=name: _levels(record, [n]))  # type: ignore[misc]
+        yield f"ridge of {name}, {after}", _left_out(runs, trials, lambda record, n=name: _levels(record, [n]))
     if len(known) > 1:
         yield f"ridge of both, {after}", _left_out(runs, trials, lambda record: _levels(record, known))
     yield (

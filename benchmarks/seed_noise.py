@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in range(given.seeds):
         for row, network in enumerate(networks):
             key = fingerprint(family.space.key_of(network), seed, evaluation.protocol)
-            found = journal.once(key, lambda n=network, s=seed: trained(family, evaluation, n, 1000 + s, judge))  # type: ignore[misc]
+            found = journal.once(key, lambda n=network, s=seed: trained(family, evaluation, n, 1000 + s, judge))
             values[:, row, seed] = [found[name] for name in STATISTICS]
             print(f"seed {seed}, network {row}: {found['distance']:.2f}", file=sys.stderr, flush=True)
     rows = []

@@ -41,7 +41,7 @@ main()
 sys.exit("the trial ended without an optimiser step")
 """
 LISTING = "a list of all installed distributions"
-"""No module, but as dear as one: see `nni_diffnas.lazy.listing_deferred`."""
+"""No module, but as dear as one: see `nni_diffnas.process.lazy.listing_deferred`."""
 
 # What all trials share is made before any: its training has first steps, too.
 PREPARE = """
@@ -53,7 +53,7 @@ load_job(Path(sys.argv[1])).make_evaluation().prepare()
 """
 HEAVY = (
     "torch._dynamo", "sympy", "scipy", "sklearn", "diffusers", "torch_fidelity", "torchvision", "nni.nas", "lightning",
-    "botorch", "openai", "PIL",
+    "pytorch_lightning", "gpytorch", "botorch", "openai", "PIL",
 )  # fmt: skip
 NEEDED = ("diffusers", "PIL")
 """Of these, what a training cannot do without: the blocks of the network, and what their package imports itself."""

@@ -54,7 +54,7 @@ class Choosing(Rows, DiffusionGuided):
     def setup(self) -> None:
         """As ever; starts are drawn from the rows."""
         super().setup()
-        self._starts._draws = self.left  # type: ignore[method-assign]
+        self._starts._draws = self.left
 
     def propose(self, scored: Any, taken: Any, noise: Any, pull: Any) -> list[Architecture]:
         """All rows that are left; the pull is not heeded."""

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class DiffusionEvaluation(Evaluation):
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
 
-    def __init__(self, data: Mapping[str, Any], **options: Any) -> None:
+    def __init__(self, data: Annotated[Mapping[str, Any], DataSettings], **options: Annotated[Any, Settings]) -> None:
         self.data = validated(DataSettings, "data", data)
         self.settings = validated(self.settings_kind, "evaluator", options)
         self.family: Family | None = None

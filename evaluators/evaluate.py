@@ -20,7 +20,7 @@ from nni_diffnas.searching.progress import progress_bar
 
 from .images.image_set import images
 from .images.settings import DataSettings
-from .sampling.pipelines import Generator
+from .sampling.pipelines import ImageGenerator
 from .scores.features import ExtractorKind
 from .scores.scoring import ReferenceName, Scoring, make_extractor
 from .settings import spacing_of, validated
@@ -129,7 +129,7 @@ def evaluate(
         demanded = sampler is not None or "sampler" in options
         ours = protocol == "rfid" and (sampler or options.get("sampler", "dpm-solver++")) in SAMPLERS
         spaced = ours and spacing_of(options.get("spacing"), described.get("split", "content")) == "log-snr"
-        generator = Generator.load(
+        generator = ImageGenerator.load(
             pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded, spaced
         )
         generator.check(content.shape)
@@ -190,7 +190,7 @@ def _plan(protocol: str, evaluator: Mapping[str, Any], given: Mapping[str, Any])
 
 
 def _generated(
-    generator: Generator, output: Path, count: int, batch: int, about: Mapping[str, Any]
+    generator: ImageGenerator, output: Path, count: int, batch: int, about: Mapping[str, Any]
 ) -> Iterator[NDArray[np.uint8]]:
     """Shards of images, from the folder where they are there; shows progress where somebody watches."""
     folder = output / "images"
@@ -220,7 +220,7 @@ def _parts(shard: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     return (shard[start : start + 50] for start in range(0, len(shard), 50))
 
 
-def _forecast(generator: Generator, scoring: Scoring, plan: Protocol, batch: int) -> str:
+def _forecast(generator: ImageGenerator, scoring: Scoring, plan: Protocol, batch: int) -> str:
     generating, scored = generator.seconds_per_image(min(batch, plan.images)), scoring.seconds_per_image()
     seconds = plan.images * (generating + scored)
     return (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["TabularEvaluation"]
 
 
+class TableData(TypedDict):
+    """The ``data`` section of a job over a table."""
+
+    path: Path
+    dataset: NotRequired[str | None]
+
+
 class TabularEvaluation(Evaluation):
     """Reports all metrics of a table's row.
 
@@ -27,8 +35,8 @@ class TabularEvaluation(Evaluation):
         JobError: fields other than these.
     """
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        unknown = set(data) - {"path", "dataset"}
+    def __init__(self, data: Annotated[Mapping[str, Any], TableData]) -> None:
+        unknown = set(data) - TableData.__annotations__.keys()
         if unknown or "path" not in data:
             raise JobError(f"Section 'data' of a tabular job holds {sorted(data)}: give path, and perhaps dataset.")
         self.path, self.dataset = str(data["path"]), data.get("dataset")
@@ -52,7 +60,7 @@ class TabularEvaluation(Evaluation):
         Raises:
             DataError: it cannot be used.
         """
-        self.table  # noqa: B018  # reading it is the point
+        _ = self.table
 
     def evaluate(self, model: torch.nn.Module, context: TrialContext) -> dict[str, float]:
         """All metrics of the row that are finite.

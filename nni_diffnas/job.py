@@ -13,9 +13,9 @@ Example:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -25,11 +25,12 @@ from .api.cost import COSTS, Budget, Window
 from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
 from .api.evaluation import Evaluation
 from .api.family import Family
+from .api.paths import absolute_paths, missing_paths
 from .api.space import Value
 from .api.trial import Direction, Objective
+from .files.yaml_file import read_yaml, walk
 from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
-from .yaml_file import read_yaml, walk
 
 __all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
 
@@ -38,10 +39,6 @@ FINGERPRINT = "fingerprint"
 
 DATA_PREFIX = "data."
 """Settings of a trial under this prefix overrule fields of the job file's ``data``, which the trial reads again."""
-
-_PATH_NAMES = ("path", "root", "weights", "teacher", "memory", "replay", "template", "transcript")
-"""Options of these names hold paths; relative ones start at the job file's folder, in classArgs at the config's
-trialCodeDirectory."""
 
 NAMED_SOURCES = ("digits", "patches", "cifar10", "mnist")
 """Data sets that are meant by their names; a folder beside the job that is called so is written ``./digits``."""
@@ -85,6 +82,10 @@ class _Plugin(BaseModel):
     def options(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
 
+    def located(self, plugin: Any, folder: Path) -> _Plugin:
+        """The same with the plug-in's relative paths made absolute."""
+        return _Plugin(type=self.type, **absolute_paths(plugin, self.options, folder))
+
 
 class Job(_Model):
     """A validated job.
@@ -109,8 +110,8 @@ class Job(_Model):
     budget: dict[str, _Window] = Field(default_factory=dict)
     seed: Annotated[int, BeforeValidator(_no_switch)] = Field(default=0, ge=0, lt=2**31)
     max_trial_seconds: _Number | None = Field(default=None, gt=0)
-    memory: str | None = None
-    warm_start: list[str] = Field(default_factory=list)
+    memory: Path | None = None
+    warm_start: list[Path] = Field(default_factory=list)
 
     @property
     def task(self) -> str:
@@ -133,6 +134,23 @@ class Job(_Model):
             return job.stated(begun_by(start))
         except PluginError:  # what was measured can be read where its plug-in is not
             return job
+
+    def located(self, folder: Path, *, evaluated: bool = True) -> Job:
+        """The same with relative paths made absolute; which options are paths, their types say (`api.paths`).
+
+        Args:
+            folder: at which they start.
+            evaluated: whether an evaluation will be made of it; without one its plug-in need not be imported.
+        """
+        changes = absolute_paths(Job, {"memory": self.memory, "warm_start": self.warm_start}, folder)
+        with suppress(PluginError):  # which whoever wants the plug-in will meet
+            changes["space"] = self.space.located(find_plugin("spaces", self.space.type), folder)
+        if evaluated:
+            with suppress(PluginError):
+                plugin = find_plugin("evaluators", self.evaluator.type)
+                changes["evaluator"] = self.evaluator.located(plugin, folder)
+                changes |= absolute_paths(plugin, {"data": self.data}, folder)
+        return Job.model_validate({**dict(self), **changes})
 
     def stated(self, version: str = "") -> Job:
         """The same with the rules of that version written out; see `Evaluation.stated`.
@@ -289,39 +307,37 @@ def refuse_secrets(content: Any, where: str) -> None:
             )
 
 
-def resolve_paths(content: Any, folder: Path, name: str = "") -> Any:
-    """Make relative paths among options absolute: they start at ``folder``."""
-    if isinstance(content, Mapping):
-        return {key: resolve_paths(value, folder, str(key)) for key, value in content.items()}
-    if isinstance(content, list):
-        return [resolve_paths(value, folder, name) for value in content]
-    named = name in _PATH_NAMES or name in ("warm_start", "source")
-    if not isinstance(content, str) or not named or (name == "source" and content in NAMED_SOURCES):
-        return content
-    path = folder / os.path.expanduser(content)
-    # A source is a name or a path: a path where there is something of that name.
-    return content if name == "source" and not os.path.exists(path) else str(path.resolve())
-
-
-def refuse_missing(job: Job) -> None:
+def refuse_missing(job: Job, *, trains: bool = True) -> None:
     """Refuse to go on with what a search has recorded where files are missing that it names by their full path.
+
+    Args:
+        job: of the search.
+        trains: whether what the evaluator reads will be needed, too.
 
     Raises:
         JobError: as said; an experiment that was taken to another machine names them as they were on its own.
     """
-    given = {"space": job.space.options, "data": dict(job.data), "evaluator": job.evaluator.options}
-    for at, value in walk(given):
-        name = re.split(r"[.\[]", at)[-1]
-        absolute = isinstance(value, str) and name in ("source", "path", "weights", "teacher") and os.path.isabs(value)
-        if absolute and not os.path.exists(value):
-            raise JobError(
-                f"{at} of the search is {value!r}, which is not on this machine: put it there, or a link to the place "
-                f"where it is."
-            )
+    missing: dict[str, str] = {}
+    with suppress(PluginError):
+        missing |= missing_paths(find_plugin("spaces", job.space.type), job.space.options, "space")
+    if trains:
+        with suppress(PluginError):
+            plugin = find_plugin("evaluators", job.evaluator.type)
+            missing |= missing_paths(plugin, {"data": job.data})
+            missing |= missing_paths(plugin, job.evaluator.options, "evaluator")
+    for at, value in missing.items():
+        raise JobError(
+            f"{at} of the search is {value!r}, which is not on this machine: put it there, or a link to the place "
+            f"where it is."
+        )
 
 
-def load_job(path: str | Path) -> Job:
+def load_job(path: str | Path, *, evaluated: bool = True) -> Job:
     """Read and validate a job file; relative paths in it start at its folder.
+
+    Args:
+        path: of the file.
+        evaluated: whether an evaluation will be made of the job, see `Job.located`.
 
     Raises:
         JobError: no such file, no YAML, an unknown or missing field, a wrong value, a secret.
@@ -332,7 +348,7 @@ def load_job(path: str | Path) -> Job:
         raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
     refuse_secrets(content, f"Job file {str(path)!r}")
     try:
-        return Job.model_validate(resolve_paths(content, path.resolve().parent))
+        return Job.model_validate(content).located(path.resolve().parent, evaluated=evaluated)
     except ValidationError as error:
         # A misspelt field is missing, too: what is written there tells more than what is not.
         first = min(error.errors(), key=lambda each: each["type"] == "missing")

@@ -13,7 +13,7 @@ from nni.tuner import Tuner
 
 from .api.errors import StrategyError
 from .doors.experiment import ManagerInfo
-from .terminal import show_all
+from .process.terminal import show_all
 
 if TYPE_CHECKING:
     from .api.space import Value

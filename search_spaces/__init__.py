@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nni_diffnas.lazy import lazy_names
+from nni_diffnas.process.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .blockwise.family import BlockwiseUNetFamily as BlockwiseUNetFamily

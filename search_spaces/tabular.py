@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nni_diffnas.api.cost import Cost
@@ -27,7 +28,7 @@ class TableFamily(Family):
         DataError: the table cannot be used.
     """
 
-    def __init__(self, path: str, dataset: str | None = None) -> None:
+    def __init__(self, path: str | Path, dataset: str | None = None) -> None:
         self.table = load_table(path, dataset)
 
     @classmethod

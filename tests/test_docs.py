@@ -145,10 +145,16 @@ def test_every_claim_has_a_study_or_a_test() -> None:
             assert re.search(r"\]\(studies/[\w.-]+\.md\)|`(?:pytest|python) ", last), row
 
 
+HISTORY = r"until now|earlier version|no part of the repository|was the default then|used to be|formerly|previously"
+
+
 @pytest.mark.parametrize("page", sorted({*PAGES} - {*STUDIES}), ids=lambda page: str(page.relative_to(ROOT)))
 def test_history_is_for_studies_and_the_changelog(page: Path) -> None:
-    words = r"until now|earlier version|no part of the repository|was the default then|used to be"
-    assert page.name == "CHANGELOG.md" or not (found := re.search(words, page.read_text())), found
+    assert page.name == "CHANGELOG.md" or not (found := re.search(HISTORY, page.read_text())), found
+
+
+def test_docstrings_and_messages_tell_no_history() -> None:
+    assert not (found := re.search(HISTORY, messages())), found
 
 
 def test_pages_that_the_code_names_exist() -> None:

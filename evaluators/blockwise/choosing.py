@@ -23,7 +23,7 @@ from .forward_hooks import block_loss
 from .settings import SupernetSettings
 from .supernet import TrainedSupernet
 
-__all__ = ["Choosing", "Scored", "compare", "front_of", "prefix_macs"]
+__all__ = ["Choosing", "Scored", "compare_paths", "front_of", "prefix_macs"]
 
 Path = tuple[int, ...]
 FEWEST = 12
@@ -70,7 +70,9 @@ def prefix_macs(block: Block, paths: Sequence[Path]) -> float:
     return total
 
 
-def compare(supernet: Any, block: Block, trained: TrainedSupernet, settings: SupernetSettings, seed: int) -> Choosing:
+def compare_paths(
+    supernet: Any, block: Block, trained: TrainedSupernet, settings: SupernetSettings, seed: int
+) -> Choosing:
     """Compare the block's paths within ``choosing_share`` of the compute that trained the supernet.
 
     Every path is run on ``first_images``; the better half goes on to as many images again as it has seen, until all

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from nni_diffnas.cache import fingerprint
 
 from ..diffusion import SAMPLING_SEED, DiffusionEvaluation
 from ..images.pictures import TensorBoardLog, grid, png
+from ..images.settings import DataSettings
 from ..sampling.schedulers import Sampler
 from ..sampling.solvers import initial_noise
 from ..scores.curve import Stopped
@@ -31,7 +32,7 @@ from ..training.compute import Team, autocast, choose_device, computing, threads
 from ..training.loop import Progress
 from ..training.recipe import Recipe
 from .answers import AnswerBank
-from .choosing import compare, front_of
+from .choosing import compare_paths, front_of
 from .duration import forecast_seconds
 from .importance import IMAGES, kept_importance
 from .inherit import ends_of, fill_fitting
@@ -72,7 +73,9 @@ class BlockwiseEvaluation(DiffusionEvaluation):
     settings_kind: ClassVar[type[Settings]] = BlockwiseSettings
     settings: BlockwiseSettings
 
-    def __init__(self, data: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        self, data: Annotated[Mapping[str, Any], DataSettings], **options: Annotated[Any, BlockwiseSettings]
+    ) -> None:
         super().__init__(data, **options)
         named = {
             "recipe", "prediction", "learned_sigma", "schedule", "timesteps", "drawn", "flip", "class_conditional",
@@ -178,7 +181,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         images = NoisedImages(teacher, *self._clean(teacher), context.seed)
         trained = train_supernet(supernet, block, teacher, images, settings, context.seed, report)
         choosing_began = time.monotonic()
-        choosing = compare(supernet, block, trained, settings, context.seed)
+        choosing = compare_paths(supernet, block, trained, settings, context.seed)
         front = front_of(block, choosing, settings.front)
         self.supernets(teacher).keep(supernet, block, context.seed)
         losses, variance = [scored.loss for scored in front], float(torch.stack(trained.variances).mean())

@@ -64,7 +64,7 @@ def taylor_importance(images: NoisedImages) -> dict[str, Tensor]:
         with autocast(teacher.device):
             prediction = teacher.predict(network, part.noised, part.times, part.condition)
         errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
-        errors.sum().backward()  # type: ignore[no-untyped-call]
+        errors.sum().backward()
         return errors.detach()
 
     network = teacher.network.requires_grad_(True)

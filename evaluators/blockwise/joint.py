@@ -26,7 +26,7 @@ from ..training.loop import Learner, Learning, Progress, learn
 from ..training.recipe import Recipe
 from .answers import AnswerBank
 from .forward_hooks import Call, block_loss, record
-from .settings import Features
+from .settings import FeatureSource
 from .teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 
 __all__ = ["JointLoss", "Retrained", "Retraining", "retrain"]
@@ -49,7 +49,7 @@ class JointLoss:
 
     beta: Callable[[float], float]
     soft_target: float
-    features: Features
+    features: FeatureSource
 
     def macs_per_image(self, family: BlockFamily, student: int, beta: float, passes: int = 1) -> float:
         """Multiply-accumulates that `retrain` takes for one image: student forward and backward, teacher forward.

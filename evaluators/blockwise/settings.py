@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..settings import Settings
 from ..training.recipe import Recipe
 
-__all__ = ["BETAS", "BlockwiseSettings", "Features", "Inherit", "SupernetSettings"]
+__all__ = ["BETAS", "BlockwiseSettings", "FeatureSource", "Inherit", "SupernetSettings"]
 
 BetaName = Literal["constant0", "constant1", "half", "hard", "linear", "cosine"]
-Features = Literal["own", "teacher"]
+FeatureSource = Literal["own", "teacher"]
 Inherit = Literal["teacher", "supernet", "ends", "nothing"]
 
 BETAS: dict[str, Callable[[float], float]] = {
@@ -116,7 +116,7 @@ class BlockwiseSettings(Settings):
     recipe: Literal["ours", "paper"] = "ours"
     supernet: SupernetSettings = SupernetSettings()
     beta: BetaName = "half"
-    features: Features = "own"
+    features: FeatureSource = "own"
     inherit: Inherit = "teacher"
     importance: Literal["taylor", "norm"] = "taylor"
     soft_target: float = Field(default=1.0, ge=0, le=1)

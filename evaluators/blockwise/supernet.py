@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def train_supernet(
         supernet.choose([int(rng.integers(len(layer.options))) for layer in block.layers])
         call = held.rows(chosen.to(teacher.device))
         loss = block_loss(call.run(supernet), call, variances)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step(
             learning_rate(settings.learning_rate, (step + 1) / settings.steps, settings.warmup), settings.clip
         )
@@ -130,7 +131,7 @@ def _hold(teacher: TeacherPipeline, images: NoisedImages, name: str, path: str, 
             record(
                 teacher.network,
                 {name: path},
-                lambda b=batch: teacher.predict(teacher.network, b.noised, b.times, b.condition),  # type: ignore[misc]
+                partial(teacher.predict, teacher.network, batch.noised, batch.times, batch.condition),
                 last=name,
             )[name]
         )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import DataError, JobError
-from nni_diffnas.pipeline_parts import check_parts, load_part, read_index, tell_of_code, variant_of
+from nni_diffnas.files.pipeline_parts import check_parts, load_part, read_index, tell_of_code, variant_of
 
 from ..images.image_set import ImageSet
 from ..sampling.schedulers import NOISE, kind_of

@@ -13,7 +13,7 @@ from nni_diffnas.searching.formats import format_seconds
 
 from ..diffusion import DiffusionEvaluation
 from ..settings import Settings
-from .findings import compare
+from .findings import compare_proxies
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
 from .ranking import read
 
@@ -96,7 +96,7 @@ def calibrate(
             f"Only {len(measured.macs)} of {networks} networks were trained for a reference, too few to rank: "
             f"mend what made the others fail."
         )
-    found = compare(measured, wanted)
+    found = compare_proxies(measured, wanted)
     content = {"ceiling": found.ceiling, "recommended": found.recommended, "proxies": found.rows()}
     (output / "calibration.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     from .plot import draw

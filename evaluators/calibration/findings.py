@@ -11,7 +11,7 @@ from nni_diffnas.searching.formats import format_seconds
 
 from .ranking import Agreement, Measured, agreement, ceiling, noise, recommend
 
-__all__ = ["Calibration", "compare"]
+__all__ = ["Calibration", "compare_proxies"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _advice(settings: Mapping[str, float | str]) -> str:
     return f"Set {', '.join(changes)}, and train for {settings['factor']:g} times as long as the job says."
 
 
-def compare(measured: Measured, wanted: float) -> Calibration:
+def compare_proxies(measured: Measured, wanted: float) -> Calibration:
     """Agreement of every proxy with the reference."""
     agreements = {name: agreement(proxy, measured) for name, proxy in measured.proxies.items()}
     known = {name: found for name, found in agreements.items() if math.isfinite(found.tau)}

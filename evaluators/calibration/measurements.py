@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def measure(
     with progress_bar("training networks", len(set(keys) - set(journal.records))) as advance:
         for run, judge, key in zip(runs, judges, keys, strict=True):
             known = key in journal.records
-            record = journal.once(key, lambda run=run, judge=judge: _trained(family, judge, run))  # type: ignore[misc]
+            record = journal.once(key, partial(_trained, family, judge, run))
             if not known:
                 advance(1)
             yield record

@@ -79,7 +79,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(str(folder))
 
@@ -93,7 +93,7 @@ class TensorBoardLog:
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Write one point of a curve."""
-        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
 
@@ -111,6 +111,6 @@ class TensorBoardLog:
         self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def _add(self, summary: object, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.event_pb2 import Event
 
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nni_diffnas.api.paths import MadeIfMissing, Names
+from nni_diffnas.job import NAMED_SOURCES
 
 __all__ = ["DataSettings"]
 
@@ -37,8 +40,8 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str
-    root: Path | None = None
+    source: Annotated[str, Names(*NAMED_SOURCES)]
+    root: Annotated[Path, MadeIfMissing()] | None = None
     key: str | None = None
     labels: str | Literal[False] | None = None
     class_numbers: Literal["kept", "in_turn"] = "kept"

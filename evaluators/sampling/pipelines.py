@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
+from nni_diffnas.files.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
 
 from ..training.compute import autocast, in_batches
 from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr
 
-__all__ = ["Generator"]
+__all__ = ["ImageGenerator"]
 
 TIMED_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Generator:
+class ImageGenerator:
     """A loaded pipeline.
 
     Args:
@@ -61,7 +61,7 @@ class Generator:
         trust: bool,
         demanded: bool = True,
         spaced: bool = False,
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Load a pipeline, with another sampler where one is named and the pipeline's own is of its kind.
 
         Args:

@@ -15,7 +15,7 @@ from nni_diffnas.api.errors import JobError
 from ..training.compute import in_batches
 from ..training.losses import Parameterisation
 from ..training.recipe import Recipe
-from .solvers import SOLVERS, Denoiser, Spacing, sample, sampling_timesteps, to_uint8
+from .solvers import SOLVERS, DenoisingFunction, Spacing, sample, sampling_timesteps, to_uint8
 
 __all__ = [
     "NOISE",
@@ -125,7 +125,7 @@ def space_by_log_snr(scheduler: Any) -> bool:
 @torch.inference_mode()
 def sample_by_scheduler(
     scheduler: Any,
-    denoise: Denoiser,
+    denoise: DenoisingFunction,
     noise: Tensor,
     steps: int,
     seeds: Sequence[int],
@@ -181,7 +181,9 @@ class Sampler:
     clip: float | None = 1.0
     spacing: Spacing = "log-snr"
 
-    def __call__(self, denoise: Denoiser, noise: Tensor, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
+    def __call__(
+        self, denoise: DenoisingFunction, noise: Tensor, seeds: Sequence[int], labels: Tensor | None
+    ) -> Tensor:
         """Images, nominally in [-1, 1], the shape of ``noise``; ``seeds`` as in `sample_by_scheduler`."""
         if self.name not in SOLVERS:
             return sample_by_scheduler(
@@ -194,7 +196,7 @@ class Sampler:
 
     def pixels(
         self,
-        denoise: Denoiser,
+        denoise: DenoisingFunction,
         noise: Tensor,
         seed: int,
         labels: Tensor | None,

@@ -17,9 +17,18 @@ from nni_diffnas.api.errors import TrialFailure
 
 from ..training.losses import Parameterisation
 
-__all__ = ["SOLVERS", "Denoiser", "Solver", "Spacing", "initial_noise", "sample", "sampling_timesteps", "to_uint8"]
+__all__ = [
+    "SOLVERS",
+    "DenoisingFunction",
+    "Solver",
+    "Spacing",
+    "initial_noise",
+    "sample",
+    "sampling_timesteps",
+    "to_uint8",
+]
 
-Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+DenoisingFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Solver = Literal["dpm-solver++", "ddim"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
 Spacing = Literal["log-snr", "trailing"]
@@ -75,7 +84,7 @@ def initial_noise(count: int, shape: tuple[int, int, int], seed: int, *, antithe
 
 @torch.inference_mode()
 def sample(
-    denoise: Denoiser,
+    denoise: DenoisingFunction,
     noise: Tensor,
     alpha_bar: Tensor,
     parameterisation: Parameterisation,

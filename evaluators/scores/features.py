@@ -171,7 +171,7 @@ def _train_on_labels(
             chosen = shuffled[start : start + batch]
             scores = network.logits(torch.from_numpy(images.pixels[chosen]))
             target = torch.from_numpy(labels[chosen])
-            nn.functional.cross_entropy(scores, target, label_smoothing=0.05).backward()  # type: ignore[no-untyped-call]
+            nn.functional.cross_entropy(scores, target, label_smoothing=0.05).backward()
             step += 1
             optimizer.step(learning_rate(2e-3, step / total, warmup=0.1), clip=1.0)
     return network, _accuracy(network, images, labels)

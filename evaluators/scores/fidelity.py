@@ -24,7 +24,7 @@ from nni_diffnas.cache import cached_folder, fingerprint
 
 from .features import Extractor, FeatureNetwork
 
-__all__ = ["INCEPTION", "extract", "inception_extractor", "inception_state", "register"]
+__all__ = ["INCEPTION", "extract", "inception_extractor", "inception_state", "register_extractor"]
 
 INCEPTION = "inception-v3-compat"
 
@@ -42,7 +42,7 @@ class NetworkFeatures(FeatureExtractorBase):
             raise DataError(f"The feature extractor {name!r} has no weights of its own: pass their path.")
         with safe_open(feature_extractor_weights_path, framework="pt") as file:
             shape = {key: int(value) for key, value in file.metadata().items()}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dictionary
         self.network = FeatureNetwork(**shape)
         self.network.load_state_dict(state)
 
@@ -66,7 +66,7 @@ class NetworkFeatures(FeatureExtractorBase):
         return (self.network(input),)
 
 
-def register(extractor: Extractor) -> None:
+def register_extractor(extractor: Extractor) -> None:
     """Make ``extractor.name`` known to torch-fidelity in this process, where it is one of ours."""
     if extractor.layer == "features" and extractor.name not in FEATURE_EXTRACTORS_REGISTRY:
         register_feature_extractor(extractor.name, NetworkFeatures)
@@ -80,7 +80,7 @@ def extract(
     Raises:
         DataError: the weights cannot be had or do not fit.
     """
-    register(extractor)
+    register_extractor(extractor)
     ours = extractor.layer == "features"
     try:
         network = create_feature_extractor(

@@ -122,7 +122,7 @@ class Training(Learner[Batch]):
 
     def compile(self) -> None:
         """Compile the network; the next step takes a minute or more."""
-        self.network = torch.compile(self.model)  # type: ignore[assignment]
+        self.network = torch.compile(self.model)  # type: ignore[assignment]  # it is called as the network is
 
     def loss(self, batch: Batch) -> Tensor:
         """Weighted loss of each image, ``[batch]``."""

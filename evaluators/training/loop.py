@@ -36,7 +36,7 @@ class Divisible(Protocol):
         """The images from ``start`` to before ``stop``."""
 
 
-Part = TypeVar("Part", bound=Divisible)
+Divided = TypeVar("Divided", bound=Divisible)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Learning:
     micro_batch: int
 
 
-class Learner(ABC, Generic[Part]):
+class Learner(ABC, Generic[Divided]):
     """A training under way: the network, its optimiser and its average.
 
     Args:
@@ -92,17 +92,17 @@ class Learner(ABC, Generic[Part]):
         model.train()
 
     @abstractmethod
-    def draw(self, progress: float) -> Part:
+    def draw(self, progress: float) -> Divided:
         """The next batch, at this part of the budget."""
 
     @abstractmethod
-    def loss_within(self, part: Part, of: int) -> Tensor:
+    def loss_within(self, part: Divided, of: int) -> Tensor:
         """What these images add to the mean loss of a batch of ``of`` images, a scalar."""
 
     def settle(self, seconds: float) -> None:
         """Hear once, after a few steps, how many seconds are left: a long training may be prepared for better."""
 
-    def gradient(self, batch: Part) -> Tensor:
+    def gradient(self, batch: Divided) -> Tensor:
         """Give the parameters the gradient of the batch's mean loss, which is returned, a scalar.
 
         Where the device's memory does not suffice, the batch goes through the network in halves, quarters...
@@ -117,7 +117,7 @@ class Learner(ABC, Generic[Part]):
         self.team.total([*gradients, mean])
         return mean
 
-    def _accumulate(self, batch: Part, of: int) -> Tensor:
+    def _accumulate(self, batch: Divided, of: int) -> Tensor:
         """Gradient and value of the batch's part in the mean loss of ``of`` images."""
         while True:
             size, mean = len(batch.times), torch.zeros((), device=self.device)
@@ -125,7 +125,7 @@ class Learner(ABC, Generic[Part]):
                 for start in range(0, size, self.micro_batch):
                     part = batch.part(start, start + self.micro_batch) if self.micro_batch < size else batch
                     loss = self.loss_within(part, of)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     mean += loss.detach()
                 return mean
             except torch.OutOfMemoryError as error:
@@ -148,7 +148,7 @@ class Learner(ABC, Generic[Part]):
         self.average.update()
 
 
-class _Watch:
+class _LossWatch:
     """The mean loss between reports; a loss that cannot come to any good ends the trial at once."""
 
     def __init__(self, recipe: Recipe, worst: float) -> None:
@@ -183,7 +183,7 @@ class _Watch:
         self.total, self.counted = 0.0, 0
 
 
-def learn(learner: Learner[Part], report: Callable[[Progress], None]) -> Learning:
+def learn(learner: Learner[Divided], report: Callable[[Progress], None]) -> Learning:
     """Train until the recipe's budget is spent; the network ends with the averaged weights.
 
     Args:
@@ -194,7 +194,7 @@ def learn(learner: Learner[Part], report: Callable[[Progress], None]) -> Learnin
         TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
     """
     recipe, model, team = learner.recipe, learner.model, learner.team
-    watch = _Watch(recipe, learner.worst)
+    watch = _LossWatch(recipe, learner.worst)
     step, fraction, reported, last = 0, 0.0, 0, math.nan
     began, paused = time.monotonic(), 0.0
     while fraction < 1.0:

@@ -125,7 +125,7 @@ class Evaluation(ABC):
             DataError: the data cannot be used as the job says.
         """
 
-    def check(self, family: Family) -> None:  # noqa: B027  # most evaluations take the networks of any family
+    def check(self, family: Family) -> None:
         """Refuse a search space whose networks this evaluation cannot train; the doors call it before any trial.
 
         A trial does not call it, since it starts once per architecture: `evaluate` refuses its own network.

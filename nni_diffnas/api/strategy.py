@@ -145,7 +145,7 @@ class StrategyHooks(ABC):
         """Return what must be remembered beyond the trials: primitives and tensors only."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027  # most strategies keep nothing
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned; called after `setup` instead of replaying `update`."""
 
     def check_budget(self) -> None:
@@ -159,10 +159,10 @@ class StrategyHooks(ABC):
                 raise BudgetError("A budget is given, but this search space cannot say costs before training.")
             sample_within(self.search.family, self.search.budget, np.random.default_rng(0))
 
-    def setup(self) -> None:  # noqa: B027  # most strategies need none
+    def setup(self) -> None:
         """Prepare what depends on the space; called once, after `search` is there and before everything else."""
 
-    def check(self) -> None:  # noqa: B027  # most strategies need nothing from outside
+    def check(self) -> None:
         """Find out whether what the strategy needs from outside (a language model, say) is there.
 
         Called by the doors and the doctor once the space is bound, before anything is trained.

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from ..terminal import show_all
+from ..process.terminal import show_all
 from .calibrate import calibrate
 from .compare import compare
 from .cost import cost

@@ -27,7 +27,7 @@ def cost(
     from ..job import load_job
     from ..searching.formats import format_cost
 
-    loaded = load_job(job)
+    loaded = load_job(job, evaluated=False)
     family, budget = loaded.make_family(), loaded.make_budget()
     if table:
         for label, costs in choice_costs(family).items():

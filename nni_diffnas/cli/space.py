@@ -25,7 +25,7 @@ def space(
     from ..job import load_job
     from ..searching.formats import format_count
 
-    family = load_job(job).make_family()
+    family = load_job(job, evaluated=False).make_family()
     text = json.dumps(family.space.to_nni(), indent=2)
     if output:
         write_file(output, text + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.errors import JobError
-from ..yaml_file import read_yaml
+from ..files.yaml_file import read_yaml
 
 __all__ = ["check_command", "read_config"]
 

@@ -11,24 +11,27 @@ from pathlib import Path
 from typing import Literal
 
 from ..api.errors import DiffNASError, JobError
-from ..job import load_job, refuse_secrets, resolve_paths
-from ..plugins import plugin_names
+from ..api.paths import absolute_paths
+from ..cache import cache_folder
+from ..job import load_job, refuse_secrets
+from ..plugins import find_plugin, plugin_names
+from ..process.versions import installed_version
 from ..searching.forecast import forecast_lines
-from ..versions import installed_version
+from ..searching.open import open_job
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
 from .register import registered_tuners
 
 __all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
-Level = Literal["ok", "note", "FAIL"]
+Severity = Literal["ok", "note", "FAIL"]
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line of the doctor's report; any ``FAIL`` makes the exit code non-zero."""
 
-    level: Level
+    level: Severity
     text: str
 
     def __str__(self) -> str:
@@ -66,7 +69,7 @@ def check_environment() -> Iterator[Finding]:
         else:
             yield Finding("ok", f"{package} {found}")
     try:
-        import torchvision  # noqa: F401 - torch-fidelity imports it; a CPU and a CUDA build do not go together
+        import torchvision  # noqa: F401  # torch-fidelity imports it; a CPU and a CUDA build do not go together
     except Exception as error:
         versions = (
             f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"
@@ -78,8 +81,6 @@ def check_environment() -> Iterator[Finding]:
     else:
         yield Finding("ok", f"tuners registered with NNI: {', '.join(registered_tuners())}")
     yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
-    from ..cache import cache_folder
-
     try:
         yield _writable(cache_folder(), "the cache")
     except DiffNASError as error:
@@ -147,8 +148,6 @@ def _save(picture: bytes, file: Path) -> None:
 
 
 def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Finding]:
-    from ..searching.open import open_job
-
     config = read_config(path)
     yield Finding("ok", f"NNI accepts {path}")
     yield _writable(Path(config.experiment_working_directory), "the folder of all experiments")
@@ -175,7 +174,8 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     job = load_job(job_file)
     if remark := check_command(str(config.trial_command), place, job_file):
         yield Finding("note", remark)
-    search, evaluation = open_job(job, name, mode, resolve_paths(arguments, place), config.search_space)
+    options = absolute_paths(find_plugin("strategies", name), arguments, place)
+    search, evaluation = open_job(job, name, mode, options, config.search_space)
     size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
     for line in evaluation.describe_data() or ["can be read"]:

@@ -21,7 +21,7 @@ from ..api.errors import DiffNASError, StrategyError
 from ..api.family import Family
 from ..api.space import Space, Value
 from ..api.trial import Trial
-from ..job import Job, carried, data_resumed, resolve_paths
+from ..job import Job, carried, data_resumed
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..searching.halving import check_halving
@@ -118,7 +118,7 @@ def _job_of(budget: Budget, model_space: ExecutableModelSpace, family: Family | 
     windows = {name: {"min": window.min, "max": window.max} for name, window in budget.windows.items()}
     job = {"space": {"type": plugin, **arguments}, "budget": windows, **evaluator.job_fields()}
     try:
-        made = Job.model_validate(resolve_paths(job, Path.cwd()))
+        made = Job.model_validate(job).located(Path.cwd())
         return made if made.make_family().space == family.space else None
     except (ValidationError, DiffNASError):
         return None

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..api.errors import JobError
+from ..api.paths import absolute_paths
 from ..api.space import Value
 from ..api.trial import Trial
-from ..job import Job, load_job, refuse_secrets, resolve_paths
+from ..job import Job, load_job, refuse_secrets
+from ..plugins import find_plugin
 from ..results.read import conclude
 from ..searching.open import announce, job_meant, open_job
 from ..searching.search import Search
@@ -85,7 +87,7 @@ class Driver:
         manager = self._manager
         if manager.gpus is not None and (problem := manager.gpus.problem(gpu_count())):
             raise JobError(problem)
-        given = resolve_paths(options, manager.code_directory)
+        given = absolute_paths(find_plugin("strategies", name), options, manager.code_directory)
         search, evaluation = open_job(
             job, name, optimize_mode, given, search_space, manager.folder, resumed=manager.resumed
         )

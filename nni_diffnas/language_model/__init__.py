@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from nni_diffnas.lazy import lazy_names
+from nni_diffnas.process.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .exchange import Answer as Answer

@@ -18,9 +18,9 @@ from .redaction import Redactor
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["Attempt", "ChatEndpoint", "Outcome", "read_completion"]
+__all__ = ["Attempt", "AttemptOutcome", "ChatEndpoint", "read_completion"]
 
-Outcome = Literal[
+AttemptOutcome = Literal[
     "ok",
     "timeout",
     "connection",
@@ -70,7 +70,7 @@ class Attempt:
         overflow: of a prompt that is too long: what the server said of its context.
     """
 
-    outcome: Outcome
+    outcome: AttemptOutcome
     text: str = ""
     detail: str = ""
     status: int = 0
@@ -227,7 +227,7 @@ def _read_error(status: int, headers: Mapping[str, str], body: object, structure
     whole = body if isinstance(body, str) else json.dumps(body, default=str) if body else ""
     message = str(said.get("message") or whole or f"HTTP {status}")
     overflow = read_overflow(said, message) if status in (400, 413, 422, 500) else None
-    outcome: Outcome
+    outcome: AttemptOutcome
     if overflow is not None:
         return Attempt("too_long", detail=message, status=status, overflow=overflow)
     if status in (401, 403):
@@ -270,7 +270,7 @@ def read_completion(content: bytes, status: int = 200) -> Attempt:
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return Attempt("unreadable", detail="the body is no chat completion", status=status)
     text = text if isinstance(text, str) else ""
-    outcome: Outcome = "ok"
+    outcome: AttemptOutcome = "ok"
     detail = ""
     if isinstance(refusal, str) and refusal:
         outcome, detail = "refused", refusal

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .chat import Attempt, Outcome
+from .chat import Attempt, AttemptOutcome
 
 __all__ = ["SLOW_S", "Telling"]
 
 SLOW_S = 20.0
 """Seconds after which a question is said to be under way."""
 
-_OUTAGES: frozenset[Outcome] = frozenset(("timeout", "connection", "rate_limited", "server_error"))
+_OUTAGES: frozenset[AttemptOutcome] = frozenset(("timeout", "connection", "rate_limited", "server_error"))
 
 _MEANING: dict[str, str] = {
     "timeout": "does not answer in time (raise timeout_s, or lower answer_tokens and memory_tokens)",

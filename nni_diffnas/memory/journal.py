@@ -1,4 +1,4 @@
-"""`Journal`: the ordered events of a `SearchMemory` and the states of its strategies, on one `MemoryFile`."""
+"""`MemoryJournal`: the ordered events of a `SearchMemory` and the states of its strategies, on one `MemoryFile`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Self
 from ..api.errors import DiffNASError, MemoryFileError, StrategyError
 from .file import MemoryFile
 
-__all__ = ["Event", "Journal", "matching", "understood", "write_json"]
+__all__ = ["Event", "MemoryJournal", "matching", "understood", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def understood(path: Path) -> Iterator[None]:
         ) from error
 
 
-class Journal:
+class MemoryJournal:
     """Events and states of one memory; `SearchMemory` is the journal that knows trials.
 
     Args:

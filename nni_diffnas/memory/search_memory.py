@@ -19,12 +19,12 @@ from ..api.errors import StrategyError
 from ..api.space import Space
 from ..api.trial import Status, Trial, ranked_together
 from .file import may_write
-from .journal import Journal, matching, understood, write_json
+from .journal import MemoryJournal, matching, understood, write_json
 
 __all__ = ["SearchMemory"]
 
 
-class SearchMemory(Journal):
+class SearchMemory(MemoryJournal):
     """All trials of one or several experiments, in order, with whatever else a search has to remember.
 
     Usable from several threads and processes at once; a context manager.

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..searching.formats import format_count
 from .statistics import Expectation, Importance
 from .svg import Drawing, Scale, ticks
 
-__all__ = ["Band", "Dot", "Level", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
+__all__ = ["Band", "Dot", "ReferenceLine", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
 
 _WIDTH, _HEIGHT = 400.0, 230.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
@@ -17,13 +18,11 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
 
 def number(value: float) -> str:
     """Write a number for an axis or a table: four digits, large ones with a unit."""
-    from ..searching.formats import format_count
-
     return format_count(value).replace(" ", "\u2009") if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 @dataclass(frozen=True)
-class Level:
+class ReferenceLine:
     """A score that a search has to beat, a horizontal line.
 
     Args:
@@ -90,7 +89,10 @@ def _finite(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def draw_curves(
-    bands: Sequence[Band], metric: str, points: Sequence[tuple[int, float, str]] = (), levels: Sequence[Level] = ()
+    bands: Sequence[Band],
+    metric: str,
+    points: Sequence[tuple[int, float, str]] = (),
+    levels: Sequence[ReferenceLine] = (),
 ) -> str:
     """Best objective so far over the number of trials.
 

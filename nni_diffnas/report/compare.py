@@ -16,7 +16,8 @@ import numpy as np
 from ..api.errors import JobError
 from ..api.trial import Objective
 from ..results.intervals import contrast
-from .charts import Band, Level, draw_curves, number
+from .charts import Band, ReferenceLine, draw_curves, number
+from .page import drawn, render
 from .source import Source, start_body
 from .statistics import best_so_far
 
@@ -147,13 +148,11 @@ class Comparison:
 
     def render(self) -> str:
         """The comparison as one self-contained HTML page."""
-        from .page import drawn, render
-
         bands = [arm.band(STYLES[i % len(STYLES)]) for i, arm in enumerate(self.arms)]
         lower = self.objective.direction == "minimize"
         limit = axis_limit(bands, lower_is_better=lower)
         shown = [band.clipped(limit, lower_is_better=lower) for band in bands]
-        levels = [Level("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
+        levels = [ReferenceLine("by hand", fmean(self.by_hand), "hand")] if self.by_hand else []
         return render(
             "compare.html",
             metric=self.objective.metric,

@@ -12,13 +12,14 @@ from importlib.resources import files
 from typing import Any
 
 from ..api.cost import COSTS
+from ..api.errors import JobError
 from ..api.pareto import pareto_front
 from ..api.trial import Trial
 from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
 from . import wording
-from .charts import Band, Dot, Level, draw_curves, draw_front, draw_importances, draw_shares, number
+from .charts import Band, Dot, ReferenceLine, draw_curves, draw_front, draw_importances, draw_shares, number
 from .diagram import differences, draw_unet, is_unet, layer_kinds
 from .source import Source
 from .statistics import TOO_FEW, best_so_far, expected_best, importances
@@ -89,8 +90,6 @@ def render_report(source: Source, against: Source | None = None) -> str:
         JobError: ``against`` was scored by another protocol, or holds no random trials.
         MemoryFileError: what the search noted is none of what searches note.
     """
-    from ..api.errors import JobError
-
     if against is not None:
         same = (against.space.key, against.trials[-1].protocol) == (source.space.key, source.trials[-1].protocol)
         if not same or not _random(against.ended):
@@ -209,7 +208,7 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     levels = [
-        Level(name, score, style)
+        ReferenceLine(name, score, style)
         for name, trial, style in (("by hand", source.outcome.by_hand, "hand"), ("default", source.outcome.default, ""))
         if trial is not None and source.within(score := float(trial.metrics[metric]))
     ]

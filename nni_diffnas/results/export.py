@@ -11,7 +11,7 @@ from typing import Any
 from ..api.errors import JobError
 from ..api.family import Family
 from ..api.space import Value
-from ..pipeline_parts import name_plainly, read_index, refuse_links
+from ..files.pipeline_parts import name_plainly, read_index, refuse_links
 
 __all__ = ["export_pipeline", "read_weights"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..process.versions import versions
 from ..searching.formats import format_cost
 from ..searching.ranking import Outcome
-from ..versions import versions
 from .verdict_text import gain_in_words, method_in_words, table_of
 
 if TYPE_CHECKING:

@@ -144,7 +144,7 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     Raises:
         JobError: its weights are not on this machine, or its evaluator makes no pipelines.
     """
-    refuse_missing(job.model_copy(update={"data": {}}))  # weights are there already: no image is needed
+    refuse_missing(job, trains=False)
     scheduler = job.make_evaluation().scheduler_config()
     if scheduler is None:
         raise JobError(

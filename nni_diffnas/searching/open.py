@@ -5,20 +5,19 @@ Everything that can be refused is refused here, before anything trains.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
-from ..api.strategy import StrategyHooks
+from ..api.paths import options_of
 from ..api.trial import Trial
 from ..job import Job, carried
 from ..memory import SearchMemory
 from ..memory.experiment_folder import ExperimentFolder
 from ..plugins import find_plugin
-from ..versions import versions
+from ..process.versions import versions
 from .forecast import forecast_lines
 from .halving import check_halving
 from .narrowing import narrow_family
@@ -39,8 +38,7 @@ __all__ = [
 MEMORY_FILE = "memory.sqlite"
 """Name of the search memory in an experiment's folder."""
 
-_FROM_THE_JOB = ("self", "objective", "direction", "budget", "seed", "memory", "warm_start")
-_NO_OPTION = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_FROM_THE_JOB = ("objective", "direction", "budget", "seed", "memory", "warm_start")
 
 
 def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Mapping[str, Any]) -> ConfiguredStrategy:
@@ -64,25 +62,13 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
             **options,
         )
     except TypeError as error:
-        known = _options(made)
+        known = [option for option in options_of(made) if option not in _FROM_THE_JOB]
         if unknown := [option for option in options if option not in known]:
             raise JobError(
                 f"Strategy {name!r} has no option {unknown[0]!r}: choose among {', '.join(known)}."
             ) from error
         raise JobError(f"Strategy {name!r} does not take these classArgs: {error}.") from error
     return strategy
-
-
-def _options(strategy: type[StrategyHooks]) -> list[str]:
-    """What a user may set of a strategy: its own arguments and its bases', without those that come from the job."""
-    named: dict[str, None] = {}
-    for base in strategy.__mro__:
-        if issubclass(base, StrategyHooks) and "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            named |= dict.fromkeys(each.name for each in parameters if each.kind not in _NO_OPTION)
-        for taken in vars(base).get("takes", ()):
-            named |= dict.fromkeys(taken.__annotations__)
-    return [name for name in named if name not in _FROM_THE_JOB]
 
 
 def open_memory(folder: ExperimentFolder, file: Path | None = None) -> SearchMemory:

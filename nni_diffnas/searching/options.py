@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from ..api.cost import Budget
 from ..api.errors import StrategyError
@@ -77,6 +77,3 @@ class ConfiguredStrategy(StrategyHooks):
     """A strategy that knows what is wanted of its search."""
 
     options: SearchOptions
-
-    takes: ClassVar[tuple[type, ...]] = (SearchArguments,)
-    """Classes whose fields it takes as arguments, beside those that its constructor and its bases' name."""

@@ -142,7 +142,7 @@ class BlockwiseUNet2DModel(UNet2DModel):  # type: ignore[misc,unused-ignore]
     """A student of a ``UNet2DModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Change] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod
@@ -154,7 +154,7 @@ class BlockwiseUNet2DConditionModel(UNet2DConditionModel):  # type: ignore[misc,
     """A student of a ``UNet2DConditionModel``; the arguments are the teacher's, and the changes."""
 
     def __init__(self, changes: Mapping[str, Change] | None = None, **teacher: Any) -> None:
-        super().__init__(**teacher)  # type: ignore[no-untyped-call]
+        super().__init__(**teacher)  # type: ignore[no-untyped-call]  # diffusers'
         _register(self, changes)
 
     @staticmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError, SpaceError
-from nni_diffnas.pipeline_parts import load_part
+from nni_diffnas.files.pipeline_parts import load_part
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .pricing import NORM_EPS, Price, conv_price, feature_map, linear_price, total_price
+from .pricing import NORM_EPS, MacsAndParams, conv_price, feature_map, linear_price, total_price
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class SelfAttention:
         return math.gcd(self.width, self.norm_groups)
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``: four projections; queries times keys, weights times values."""
         tokens = self.side * self.side
         projection = linear_price(self.width, self.width, tokens)
@@ -74,7 +74,7 @@ class LinearAttention:
         return math.gcd(self.width, self.norm_groups)
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``: four projections; keys times values, queries times that."""
         tokens = self.side * self.side
         products = 2 * tokens * self.width * (self.width // self.heads)

@@ -84,7 +84,8 @@ class Hand:
         """The value nearest to the default's times the factor, the larger one of two."""
         wanted = float(self.default[label]) * factor
         values: Any = self.space.choices[label]
-        return min(values, key=lambda value: (abs(value - wanted), -value))  # type: ignore[no-any-return]
+        nearest: Value = min(values, key=lambda value: (abs(value - wanted), -value))
+        return nearest
 
     def _inside(self, up: bool) -> Iterator[Changes]:
         """The path along which the inside of the blocks grows or shrinks, where the default has one."""

@@ -15,7 +15,7 @@ from .plan import Attention, BlockKind, Middle, UNetConfig, UpDepth
 class DiffNASUNet(UNet, ModelMixin, ConfigMixin):  # type: ignore[misc]  # as diffusers' own models
     """A searched UNet that loads, saves and runs like ``UNet2DModel``; its arguments are those of `UNetConfig`."""
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers'
     def __init__(
         self,
         sample_size: int,

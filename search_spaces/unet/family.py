@@ -12,7 +12,7 @@ from nni_diffnas.api.cost import Budget, Cost
 from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture, Space, Value
-from nni_diffnas.lazy import absent, listing_deferred
+from nni_diffnas.process.lazy import absent, listing_deferred
 from nni_diffnas.results.export import WEIGHTS_NAME
 
 from .by_hand import by_hand
@@ -22,7 +22,7 @@ from .one_file import one_file_source
 from .options import UNetOptions, read_options
 from .plan import Plan, UNetConfig, plan_of
 from .presets import STOCK
-from .pricing import Layer
+from .pricing import PlannedLayer
 from .recommended import recommended
 from .stock import stock_config
 
@@ -132,7 +132,7 @@ class UNetFamily(Family):
         """
         return plan_of(self.config(architecture))
 
-    def parts(self, architecture: Mapping[str, Value]) -> tuple[Layer, ...]:
+    def parts(self, architecture: Mapping[str, Value]) -> tuple[PlannedLayer, ...]:
         """All layers of a network, for a latency table.
 
         Raises:

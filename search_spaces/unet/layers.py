@@ -1,4 +1,4 @@
-"""The ends of a UNet, what carries features between its levels, and `Block`, the layers of one level on one side."""
+"""The ends of a UNet, what joins its levels, and `PlannedBlock`, the layers of one level on one side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from .attentions import LinearAttention, SelfAttention
-from .pricing import NORM_EPS, Layer, Price, conv_price, feature_map, linear_price, total_price
+from .pricing import NORM_EPS, MacsAndParams, PlannedLayer, conv_price, feature_map, linear_price, total_price
 from .residuals import ConvNeXt, Gated, Residual
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Stem:
     patch: int = 1
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return conv_price(self.inputs * self.patch**2, self.outputs, 3, self.side)
 
@@ -58,7 +58,7 @@ class TimeEmbedding:
     width: int
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return total_price(linear_price(self.frequencies, self.width), linear_price(self.width, self.width))
 
@@ -83,7 +83,7 @@ class ClassEmbedding:
     width: int
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``: a look-up multiplies nothing."""
         return 0, self.classes * self.width
 
@@ -118,7 +118,7 @@ class Resampling:
     kind: Resample = "convolution"
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         small = self.side // 2 if self.down else self.side
         if self.kind == "convolution":
@@ -168,7 +168,7 @@ class Head:
         return math.gcd(self.width, self.norm_groups)
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return total_price((0, 2 * self.width), conv_price(self.width, self.outputs * self.patch**2, 3, self.side))
 
@@ -188,7 +188,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Block:
+class PlannedBlock:
     """Residual layers, attention behind some of them, and at most one resampling at the end.
 
     Attention stands behind each residual layer of a level that has it, and between the two of the middle.
@@ -206,7 +206,7 @@ class Block:
     skips: Skips = "all"
 
     @property
-    def layers(self) -> Iterator[Layer]:
+    def layers(self) -> Iterator[PlannedLayer]:
         """All layers of the block."""
         yield from self.residuals
         yield from self.attentions
@@ -214,6 +214,6 @@ class Block:
             yield self.resampling
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return total_price(*[layer.price for layer in self.layers])

@@ -164,4 +164,5 @@ class EfficientAttention(nn.Module):
         )
         context = keys.softmax(dim=3) @ values.transpose(2, 3)
         found = context.transpose(2, 3) @ queries.softmax(dim=2)
-        return x + self.to_out(found.reshape(x.shape))  # type: ignore[no-any-return]
+        added: torch.Tensor = self.to_out(found.reshape(x.shape))
+        return x + added

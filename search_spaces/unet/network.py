@@ -6,14 +6,14 @@ import torch
 from diffusers.models.embeddings import Timesteps
 from torch import nn
 
-from .layers import Block
+from .layers import PlannedBlock
 from .plan import UNetConfig, plan_of
 
 
 class UNetBlock(nn.Module):
     """A level on one side of the network, or its middle."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: PlannedBlock) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(layer.build() for layer in block.residuals)
         if block.attentions:
@@ -49,7 +49,8 @@ class UNetBlock(nn.Module):
         features = self.resnets[0](features, time)
         if self._attends:
             features = self.attentions[0](features)
-        return self.resnets[1](features, time)  # type: ignore[no-any-return]
+        last: torch.Tensor = self.resnets[1](features, time)
+        return last
 
     def up(self, features: torch.Tensor, time: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Go through the level; the first residual layer, or each, takes the latest of ``skips``."""

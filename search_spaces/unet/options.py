@@ -19,8 +19,8 @@ __all__ = ["UNetOptions", "read_options"]
 Choice = TypeVar("Choice")
 Count = Annotated[int, Field(ge=1)]
 Factor = Annotated[int | float, Field(ge=1e-3)]
-Choices = Annotated[tuple[Choice, ...], Field(min_length=1)]
-Levels = tuple[Choices[Choice], ...]
+NonEmpty = Annotated[tuple[Choice, ...], Field(min_length=1)]
+Levels = tuple[NonEmpty[Choice], ...]
 """A list of choices for each level."""
 
 
@@ -74,22 +74,22 @@ class UNetOptions(BaseModel):
     num_classes: Count | None
     learned_sigma: bool
     base_width: Count
-    multipliers: Choices[Factor]
+    multipliers: NonEmpty[Factor]
     width_factors: Levels[Factor]
     width_multiple: Count
     depths: Levels[Count]
     attention: Levels[Attention]
     blocks: Levels[BlockKind]
     kernels: Levels[Literal[3, 5, 7]]
-    expansion: Choices[Literal[2, 3, 4]]
-    resample: Choices[Resample]
-    skips: Choices[Skips]
-    up_depth: Choices[UpDepth]
-    patch: Choices[Literal[1, 2]]
-    heads: Choices[Count]
-    middle: Choices[Middle]
-    inner_width: Choices[Factor]
-    time_embedding: Choices[Factor]
+    expansion: NonEmpty[Literal[2, 3, 4]]
+    resample: NonEmpty[Resample]
+    skips: NonEmpty[Skips]
+    up_depth: NonEmpty[UpDepth]
+    patch: NonEmpty[Literal[1, 2]]
+    heads: NonEmpty[Count]
+    middle: NonEmpty[Middle]
+    inner_width: NonEmpty[Factor]
+    time_embedding: NonEmpty[Factor]
     norm_groups: Count
     scale_shift: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from .attentions import LinearAttention, SelfAttention
-from .layers import Block, ClassEmbedding, Head, Resample, Resampling, Skips, Stem, TimeEmbedding
-from .pricing import Layer, Price
+from .layers import ClassEmbedding, Head, PlannedBlock, Resample, Resampling, Skips, Stem, TimeEmbedding
+from .pricing import MacsAndParams, PlannedLayer
 from .residuals import ConvNeXt, Gated, Residual
 
 Middle = Literal["none", "residual", "attention"]
@@ -157,13 +157,13 @@ class Plan:
     stem: Stem
     time: TimeEmbedding
     classes: ClassEmbedding | None
-    down: tuple[Block, ...]
-    middle: Block | None
-    up: tuple[Block, ...]
+    down: tuple[PlannedBlock, ...]
+    middle: PlannedBlock | None
+    up: tuple[PlannedBlock, ...]
     head: Head
 
     @property
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[PlannedBlock]:
         """Levels down, the middle, levels up."""
         yield from self.down
         if self.middle is not None:
@@ -171,7 +171,7 @@ class Plan:
         yield from self.up
 
     @property
-    def layers(self) -> Iterator[Layer]:
+    def layers(self) -> Iterator[PlannedLayer]:
         """All layers in forward order."""
         yield self.stem
         yield self.time
@@ -182,7 +182,7 @@ class Plan:
         yield self.head
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)`` of the network."""
         ends = (
             (self.stem, self.time, self.head)
@@ -216,7 +216,7 @@ def _layer(config: UNetConfig, level: int, inputs: int) -> Residual | Gated | Co
 
 def _block(
     config: UNetConfig, level: int, sources: Iterable[int], attention: Attention, resampling: Resampling | None = None
-) -> Block:
+) -> PlannedBlock:
     """A block whose residual layers read ``sources`` channels each, attention behind each of them."""
     residuals = tuple(_layer(config, level, source) for source in sources)
     attentions: tuple[SelfAttention | LinearAttention, ...] = ()
@@ -224,10 +224,10 @@ def _block(
         make = _softmax if attention == "softmax" else _linear
         attends = make(config.widths[level], config.heads, config.side(level), config.norm_groups)
         attentions = (attends,) * len(residuals)
-    return Block(residuals, attentions, resampling, config.skips)
+    return PlannedBlock(residuals, attentions, resampling, config.skips)
 
 
-def _down(config: UNetConfig, level: int) -> Block:
+def _down(config: UNetConfig, level: int) -> PlannedBlock:
     width = config.widths[level]
     sources = (config.widths[max(level - 1, 0)], *[width] * (config.depths[level] - 1))
     last = level == config.levels - 1
@@ -235,7 +235,7 @@ def _down(config: UNetConfig, level: int) -> Block:
     return _block(config, level, sources, config.attention[level], resampling)
 
 
-def _up(config: UNetConfig, level: int) -> Block:
+def _up(config: UNetConfig, level: int) -> PlannedBlock:
     c, width = config, config.widths[level]
     above = c.widths[max(level - 1, 0)]
     below = c.widths[min(level + 1, c.levels - 1)]
@@ -251,7 +251,7 @@ def _up(config: UNetConfig, level: int) -> Block:
     return _block(config, level, sources, c.attention[level], resampling)
 
 
-def _middle(config: UNetConfig) -> Block | None:
+def _middle(config: UNetConfig) -> PlannedBlock | None:
     if config.middle == "none":
         return None
     level = config.levels - 1

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Price = tuple[int, int]
+MacsAndParams = tuple[int, int]
 
 NORM_EPS = 1e-5
 
 
-class Layer(Protocol):
+class PlannedLayer(Protocol):
     """One layer of a plan: how it is built, what it costs and what goes into it."""
 
     @property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
 
     def build(self) -> nn.Module:
@@ -55,17 +55,17 @@ def features_and_time(batch: int, channels: int, side: int, time: int) -> tuple[
     return feature_map(batch, channels, side), torch.randn(batch, time)
 
 
-def conv_price(inputs: int, outputs: int, kernel: int, side: int) -> Price:
+def conv_price(inputs: int, outputs: int, kernel: int, side: int) -> MacsAndParams:
     """A convolution with bias whose result has ``side``."""
     weights = inputs * outputs * kernel * kernel
     return weights * side * side, weights + outputs
 
 
-def linear_price(inputs: int, outputs: int, tokens: int = 1) -> Price:
+def linear_price(inputs: int, outputs: int, tokens: int = 1) -> MacsAndParams:
     """A linear layer with bias on so many vectors."""
     return inputs * outputs * tokens, inputs * outputs + outputs
 
 
-def total_price(*prices: Price) -> Price:
+def total_price(*prices: MacsAndParams) -> MacsAndParams:
     """Sum."""
     return sum(macs for macs, _ in prices), sum(params for _, params in prices)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .pricing import NORM_EPS, Price, conv_price, features_and_time, linear_price, total_price
+from .pricing import NORM_EPS, MacsAndParams, conv_price, features_and_time, linear_price, total_price
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Residual:
         return math.gcd(self.inputs, self.norm_groups), math.gcd(self.inner, self.norm_groups)
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return total_price(
             (0, 2 * self.inputs + 2 * self.inner),
@@ -85,7 +85,7 @@ class Gated:
         return math.gcd(self.inputs, self.norm_groups), math.gcd(self.inner, self.norm_groups)
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         return total_price(
             (0, 2 * self.inputs + 2 * self.inner + 2 * self.inner),
@@ -131,7 +131,7 @@ class ConvNeXt:
         return math.gcd(self.inputs, self.norm_groups)
 
     @cached_property
-    def price(self) -> Price:
+    def price(self) -> MacsAndParams:
         """``(macs, params)``."""
         kernel = self.inputs * self.kernel * self.kernel
         return total_price(
@@ -157,5 +157,5 @@ class ConvNeXt:
         return features_and_time(batch, self.inputs, self.side, self.time)
 
 
-def _shortcut_price(inputs: int, outputs: int, side: int) -> Price:
+def _shortcut_price(inputs: int, outputs: int, side: int) -> MacsAndParams:
     return conv_price(inputs, outputs, 1, side) if inputs != outputs else (0, 0)

@@ -9,13 +9,13 @@ from typing import Any
 from nni_diffnas.api.space import Architecture, Space
 from nni_diffnas.language_model.exchange import Answer
 
-from .known import Known
+from .known import KnownTrials
 from .lessons import one_line
 from .notes import Notes
 from .parsing import read_answer, read_proposal
 from .prompt import write_architecture
 from .repair import Rejection
-from .rounds import Judged
+from .rounds import JudgedAnswer
 from .schema import REASON, REASON_CHARACTERS
 
 __all__ = ["Judge"]
@@ -35,10 +35,10 @@ class Judge:
     """
 
     space: Space
-    known: Known
+    known: KnownTrials
     notes: Notes
 
-    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> Judged:
+    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> JudgedAnswer:
         """Read an answer: see `Rounds`."""
         said = read_answer(answer.text, self.space, cut_off=answer.cut_off)
         self.notes.learn(round, said.lessons)
@@ -58,7 +58,7 @@ class Judge:
         elif not said.proposals:
             rejected = [Rejection(one_line(answer.text, 100), "no proposal could be read in this answer")]
             self.notes.refuse(round, step, rejected, show=False)
-        return Judged(tuple(accepted), tuple(rejected))
+        return JudgedAnswer(tuple(accepted), tuple(rejected))
 
     def _verdict(
         self, written: Mapping[str, Any], accepted: Sequence[Architecture], example: Architecture | None

@@ -9,11 +9,11 @@ from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.strategy import SearchView, StrategyHooks
 from nni_diffnas.api.trial import Trial
 
-__all__ = ["Known"]
+__all__ = ["KnownTrials"]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTrials:
     """Trials of this search and of its memory.
 
     Args:

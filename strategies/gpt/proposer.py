@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
@@ -16,14 +16,14 @@ from nni_diffnas.language_model.options import FilePath, LanguageModelOptions, o
 
 from .fallback import Fallback
 from .judging import Judge
-from .known import Known
+from .known import KnownTrials
 from .lessons import MAX_CHARACTERS, MAX_LESSONS, one_line
 from .notes import Notes
 from .prompt import write_architecture
 from .questions import REFLECTS, Questions, fixed_rng
 from .repair import Rejection
 from .replaying import Replaying
-from .rounds import Asked, Judged, Ready, Rounds
+from .rounds import Asked, JudgedAnswer, Ready, Rounds
 from .schema import REASON, REASON_CHARACTERS, answer_schemas
 from .template import DEFAULT_TEMPLATE, SYSTEM, check_template
 
@@ -63,8 +63,6 @@ class GPTProposer(AskTellStrategy):
         StrategyError: an option out of range, or a template that cannot be filled.
     """
 
-    takes: ClassVar[tuple[type, ...]] = (LanguageModelOptions,)
-
     def __init__(
         self,
         *,
@@ -74,7 +72,7 @@ class GPTProposer(AskTellStrategy):
         patience_s: float = 30.0,
         questions: int = 1,
         language_model: LanguageModel | None = None,
-        **options: Any,
+        **options: Annotated[Any, LanguageModelOptions],
     ) -> None:
         reached = {name: options.pop(name) for name in LanguageModelOptions.names() if name in options}
         super().__init__(**options)
@@ -92,7 +90,7 @@ class GPTProposer(AskTellStrategy):
         self._model = language_model or open_language_model(LanguageModelOptions(**reached, seed=self.options.seed))
         self._notes = Notes(self._model, self.log)
         self._rounds = Rounds(self, self._model, repairs, patience_s, questions)
-        self._known: Known
+        self._known: KnownTrials
         self._questions: Questions
         self._judge: Judge
         self._replaying: Replaying
@@ -112,7 +110,7 @@ class GPTProposer(AskTellStrategy):
         """Render what stays the same in every prompt, open the transcript, take over lessons of a shared memory."""
         search, notes = self.search, self._notes
         notes.space = search.space.key
-        self._known = known = Known(self, lambda: self._rounds.coming)
+        self._known = known = KnownTrials(self, lambda: self._rounds.coming)
         count, seed = self._model.tokens.text, self.options.seed
         self._questions = Questions(known, notes, self._template, self.memory_tokens, count, seed)
         self._judge = Judge(search.space, known, notes)
@@ -258,7 +256,7 @@ class GPTProposer(AskTellStrategy):
         """
         return self._questions.prompt(wanted)
 
-    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> Judged:
+    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> JudgedAnswer:
         """Read an answer: see `Rounds`."""
         return self._judge.judge(answer, round, step, example, most)
 

@@ -11,7 +11,7 @@ from nni_diffnas.api.family import sample_within
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.language_model.exchange import Message
 
-from .known import Known
+from .known import KnownTrials
 from .lessons import render_lessons
 from .memory_section import render_memory
 from .notes import Notes
@@ -55,7 +55,7 @@ class Questions:
 
     def __init__(
         self,
-        known: Known,
+        known: KnownTrials,
         notes: Notes,
         template: str,
         memory_tokens: int,

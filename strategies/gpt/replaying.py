@@ -9,7 +9,7 @@ from nni_diffnas.api.trial import Suggestion
 from nni_diffnas.language_model.exchange import LanguageModel
 
 from .fallback import Fallback
-from .known import Known
+from .known import KnownTrials
 from .notes import Notes
 from .parsing import read_answer
 
@@ -28,7 +28,7 @@ class Replaying:
     """
 
     def __init__(
-        self, model: LanguageModel, space: Space, known: Known, notes: Notes, fallback: Callable[[], Fallback]
+        self, model: LanguageModel, space: Space, known: KnownTrials, notes: Notes, fallback: Callable[[], Fallback]
     ) -> None:
         self._model, self._space, self._known, self._notes, self._fallback = model, space, known, notes, fallback
         self.done = 0

@@ -26,7 +26,7 @@ from nni_diffnas.language_model.exchange import Answer, LanguageModel, Message, 
 from .fallback import Fallback
 from .repair import Rejection, render_repair
 
-__all__ = ["Asked", "Judged", "Ready", "Rounds"]
+__all__ = ["Asked", "JudgedAnswer", "Ready", "Rounds"]
 
 _LONGEST = 8000
 """Characters of an answer that are shown again in a repair message."""
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswer:
     """What an answer holds, in order: what can be trained with the reason given for it, and what cannot."""
 
     accepted: tuple[tuple[Architecture, str], ...]
@@ -67,8 +67,8 @@ class Ready:
     suggestion: Suggestion
 
 
-class Search(Protocol):
-    """What rounds need of the search: the words of questions, and a verdict on answers."""
+class Proposer(Protocol):
+    """What rounds need of whoever proposes: the words of questions, and a verdict on answers."""
 
     def compose(self, wanted: int, coming: Sequence[Architecture], memory_tokens: int | None) -> Asked:
         """Word a question; with ``memory_tokens`` its memory is shorter than usual."""
@@ -76,7 +76,7 @@ class Search(Protocol):
     def schemas(self, wanted: int) -> tuple[Mapping[str, Any], ...]:
         """Schemas of the answer to a repair message."""
 
-    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> Judged:
+    def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> JudgedAnswer:
         """Read an answer, keep its lessons and complaints, and accept at most so many of its proposals."""
 
     def fallback(self) -> Fallback:
@@ -120,15 +120,17 @@ class Rounds:
     while all workers are busy, until there is one for each.
 
     Args:
-        search: words questions and judges answers.
+        proposer: words questions and judges answers.
         model: is asked.
         repairs: repair messages a round.
         patience_s: seconds that a free worker waits for the model.
         at_once: questions that are asked beside each other where several workers are free.
     """
 
-    def __init__(self, search: Search, model: LanguageModel, repairs: int, patience_s: float, at_once: int = 1) -> None:
-        self._search, self._model = search, model
+    def __init__(
+        self, proposer: Proposer, model: LanguageModel, repairs: int, patience_s: float, at_once: int = 1
+    ) -> None:
+        self._proposer, self._model = proposer, model
         self._repairs, self._patience_s, self._at_once = repairs, patience_s, at_once
         self.number = 0
         self.per_answer = 1
@@ -147,13 +149,13 @@ class Rounds:
 
     def next(self, count: int) -> list[Suggestion]:
         """What can be trained now, up to ``count``; nothing where the door will be woken, or nothing is left."""
-        self._most = max(self._most, self._search.busy + count)
+        self._most = max(self._most, self._proposer.busy + count)
         self._since = self._since or time.monotonic()
         self.attend()
         if not (self.ready or self._open or self._under_way):
             self._begin(count, [])
         while not (self.ready or self._open) and (left := self._since + self._patience_s - time.monotonic()) > 0:
-            if self._search.wake is not None and self._search.busy:
+            if self._proposer.wake is not None and self._proposer.busy:
                 self._wake_in(left)
                 return []
             self._came_in.wait(left)
@@ -182,14 +184,14 @@ class Rounds:
 
     def _call(self) -> None:
         self._came_in.set()
-        if self._search.wake is not None:
-            self._search.wake()
+        if self._proposer.wake is not None:
+            self._proposer.wake()
 
     def _fill(self, count: int, taken: list[Architecture]) -> list[Ready]:
         """Fill slots that stayed open; where none has, those of workers that have waited long enough."""
         filled: list[Ready] = []
         late = not self._open
-        fallback = self._search.fallback()
+        fallback = self._proposer.fallback()
         for _ in range(count):
             if late:
                 if not self._under_way:
@@ -214,7 +216,7 @@ class Rounds:
             parent = fallback.architecture_of(found.parent)
             body = {"round": round.number, "slot": slot, "architecture": found.architecture, "parent": parent}
             self._model.note("filled", body)
-            self._search.log("fallback", {**body, "why": why})
+            self._proposer.log("fallback", {**body, "why": why})
         return filled
 
     # Asking ----------------------------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class Rounds:
             wanted -= share
             self.number += 1
             self._since_handed += 1
-            asked = self._search.compose(share, [*self.coming, *coming], self._memory_tokens)
+            asked = self._proposer.compose(share, [*self.coming, *coming], self._memory_tokens)
             self._model.note("asked", {"round": self.number, "wanted": share})
             messages = list(asked.messages)
             answer = self._ask(Question(self.number, 0, tuple(messages), asked.schemas))
@@ -265,12 +267,12 @@ class Rounds:
         self._ask_ahead()
 
     def _take_in(self, round: _Round, answer: Answer) -> None:
-        judged = self._search.judge(answer, round.number, round.step, round.asked.example, round.missing)
+        judged = self._proposer.judge(answer, round.number, round.step, round.asked.example, round.missing)
         for architecture, reason in judged.accepted:
             place = {"round": round.number, "step": round.step, "slot": round.accepted}
             body = {**place, "architecture": architecture, "reason": reason}
             self._model.note("accepted", body)
-            self._search.log("proposal", body)
+            self._proposer.log("proposal", body)
             self.ready.append(Ready(round.number, round.accepted, Suggestion(architecture, "proposal")))
             round.accepted += 1
         served = round.accepted and round.accepted + round.early >= round.wanted  # nobody waits for more of it
@@ -283,15 +285,15 @@ class Rounds:
             alternatives = max(round.missing, min(self.per_answer, round.missing * 2**round.step))
             repair = render_repair(judged.rejected, round.accepted, round.missing, alternatives, cut_off=answer.cut_off)
             round.messages += [Message("assistant", answer.text[:_LONGEST]), Message("user", repair)]
-            schemas = self._search.schemas(alternatives)
+            schemas = self._proposer.schemas(alternatives)
             round.answer = self._ask(Question(round.number, round.step, tuple(round.messages), schemas))
 
     def _shorten(self, round: _Round, answer: Answer) -> bool:
         """Ask again with less of the memory, as the server's words have it; whether there is anything to leave out."""
         overflow, tokens = answer.overflow, self._model.tokens
         assert overflow is not None
-        whole = self._search.compose(round.wanted, self.coming, round.memory_tokens).messages
-        bare = self._search.compose(round.wanted, self.coming, 0).messages
+        whole = self._proposer.compose(round.wanted, self.coming, round.memory_tokens).messages
+        bare = self._proposer.compose(round.wanted, self.coming, 0).messages
         size, least = (tokens.prompt([message.content for message in messages]) for messages in (whole, bare))
         if round.memory_tokens == 0 or size <= least:
             return False
@@ -305,7 +307,7 @@ class Rounds:
         round.memory_tokens = int(room) if 50 <= room < shown else 0
         if not round.step:  # with repairs a conversation is longer than the next question will be
             self._memory_tokens = round.memory_tokens
-        round.asked = self._search.compose(round.wanted, self.coming, round.memory_tokens)
+        round.asked = self._proposer.compose(round.wanted, self.coming, round.memory_tokens)
         round.messages[:2] = round.asked.messages
         schemas = round.asked.schemas
         round.answer = self._ask(Question(round.number, round.step, tuple(round.messages), schemas))

@@ -73,7 +73,7 @@ class _AtOnce(Model):
         """One."""
         return 1
 
-    def posterior(self, X: torch.Tensor, *args: Any, **options: Any) -> GPyTorchPosterior:  # noqa: N803
+    def posterior(self, X: torch.Tensor, *args: Any, **options: Any) -> GPyTorchPosterior:  # noqa: N803  # BoTorch's name
         """``n x 1 x d`` points to the posterior of each."""
         found = self._process.posterior(X.squeeze(-2))
         variance = found.variance.clamp_min(1e-12)

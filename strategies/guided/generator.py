@@ -103,7 +103,7 @@ class Generator:
             target = torch.from_numpy(np.where(drawn < 0, self.encoding.width, drawn))
             loss = nn.functional.cross_entropy(self.denoiser.logits(x, sigma).flatten(0, 1), target.flatten())
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             losses.append(loss.item())

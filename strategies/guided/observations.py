@@ -16,7 +16,7 @@ from nni_diffnas.api.trial import REFERENCE, UNRANKED, Trial
 
 from .cost_model import CostModel
 from .encoding import Encoding
-from .forecast import forecast
+from .extrapolation import extrapolate
 from .outcomes import Outcomes
 
 __all__ = ["Known", "Observations"]
@@ -31,7 +31,7 @@ class Known:
         targets: ``n x m`` targets, one column an objective, more is better.
         pending: ``k x L x V`` one-hot matrices of the trials under way.
         candidates: the first so many trials may win; the others only teach.
-        doubt: ``n`` variances of the first column beside the noise that all share: of what was only forecast.
+        doubt: ``n`` variances of the first column beside the noise that all share: of what was only extrapolated.
     """
 
     matrices: torch.Tensor
@@ -119,7 +119,7 @@ class Observations:
     def known(self, scored: Sequence[Trial], taken: Sequence[Architecture]) -> Known:
         """What surrogates are fitted to: scored trials first, then those that only teach.
 
-        These are references; trials that were stopped on their way, by what their rungs forecast; and failed ones,
+        These are references; trials that were stopped on their way, by what their rungs let expect; and failed ones,
         which count as the worst.
 
         Args:
@@ -128,12 +128,12 @@ class Observations:
         """
         references, failed = self.references, self._failed
         complete = [*scored, *references]
-        forecasts = forecast(self._stopped, complete, self._compared, self._raw)
-        found = [*complete, *(each.trial for each in forecasts)]
-        scores = np.array([*map(self._raw, complete), *(each.score for each in forecasts)], dtype=np.float64)
+        extrapolated = extrapolate(self._stopped, complete, self._compared, self._raw)
+        found = [*complete, *(each.trial for each in extrapolated)]
+        scores = np.array([*map(self._raw, complete), *(each.score for each in extrapolated)], dtype=np.float64)
         outcomes = Outcomes(np.append(scores[: len(scored)], scores[len(complete) :]))
         columns = [outcomes(np.append(scores, [scores.min()] * len(failed)))]
-        deviations = np.array([0.0] * len(complete) + [each.deviation for each in forecasts] + [0.0] * len(failed))
+        deviations = np.array([0.0] * len(complete) + [each.deviation for each in extrapolated] + [0.0] * len(failed))
         apart = (outcomes(np.append(scores, [0.0] * len(failed)) + deviations) - outcomes(
             np.append(scores, [0.0] * len(failed)) - deviations
         )) / 2  # fmt: skip
@@ -159,7 +159,7 @@ class Observations:
             if name not in COSTS or self._cost_model is None:
                 continue
             complete = [*scored, *self.references]
-            stopped = [each.trial for each in forecast(self._stopped, complete, self._compared, self._raw)]
+            stopped = [each.trial for each in extrapolate(self._stopped, complete, self._compared, self._raw)]
             values = np.array([self._minimised(trial, name) for trial in complete + stopped], dtype=np.float64)
             mean, deviation = float(values.mean()), float(values.std()) or 1.0
             model = self._cost_model

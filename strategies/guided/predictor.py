@@ -57,7 +57,7 @@ class NoiseAwarePredictor:
             x = x0[rows] + sigma[:, None, None] * torch.randn(x0[rows].shape, generator=self.noise)
             loss = (self(x, sigma) - y[rows]).square().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         self.network.requires_grad_(False)
 

@@ -158,7 +158,7 @@ class TaskPredictor:
             encoded = self._network.sets(torch.cat(chosen), of, len(chosen))
             loss = (self._network.join(encoded[at], x[batch]) - y[batch]).square().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
         self._network.requires_grad_(False)

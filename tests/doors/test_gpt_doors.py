@@ -11,6 +11,8 @@ from chat_server import ChatServer
 from nni_experiment import BIN, created, environment_of, run_script, write_config
 from stand_ins import MutatingModel
 
+from nni_diffnas.doors.in_process import run_search
+from nni_diffnas.job import load_job
 from nni_diffnas.language_model.transcript import read_transcript
 from nni_diffnas.memory import SearchMemory
 
@@ -57,7 +59,10 @@ def search(folder: Path, **arguments: Any) -> tuple[list[Any], Path]:
         return memory.trials(), home
 
 
-def test_a_live_search_and_its_replay_reach_done(tmp_path: Path, plugin_site: Path) -> None:
+@pytest.mark.parametrize("door", ["one process", pytest.param("nnictl", marks=pytest.mark.slow)])
+def test_a_live_search_reaches_done_and_its_replay_trains_the_same(
+    door: str, tmp_path: Path, plugin_site: Path
+) -> None:
     with ChatServer(MutatingModel(0), name="stand-in") as server:
         live, home = search(tmp_path / "live", base_url=server.url)
     assert [trial.origin.kind for trial in live] == ["proposal"] * 4
@@ -65,7 +70,11 @@ def test_a_live_search_and_its_replay_reach_done(tmp_path: Path, plugin_site: Pa
         assert len(memory.events("ledger")) == len(server.requests)
     events = [entry["event"] for entry in read_transcript(home / "transcript.jsonl")]
     assert events.count("ended") == 4
-    replayed, _ = search(tmp_path / "replay", replay=str(home / "transcript.jsonl"))
+    options = {"replay": str(home / "transcript.jsonl"), "train_first": "none"}
+    if door == "nnictl":
+        replayed, _ = search(tmp_path / "replay", **options)
+    else:
+        replayed = run_search(load_job(tmp_path / "live" / "job.yml"), "GPTProposer", tmp_path / "replay", 4, options)
     assert [trial.architecture for trial in replayed] == [trial.architecture for trial in live]
 
 
@@ -84,7 +93,8 @@ def test_a_key_that_does_not_serve_is_told_before_anything_trains(
         with created(config) as experiment:
             experiment.wait("ERROR", timeout=90)
             assert experiment.trials() == []
-    log = next((tmp_path / "exp").glob("*/log/nnictl_stderr.log")).read_text()
+            identity = experiment.id
+    log = (tmp_path / "exp" / identity / "log" / "nnictl_stderr.log").read_text()
     for text in (doctor.stdout, log):
         assert "OPENAI_API_KEY" in text
         assert "base_url" in text

@@ -53,7 +53,9 @@ def ship_a_space(folder: Path) -> Path:
 def test_a_search_on_two_hosts_brings_results_and_weights_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "code"
     code.mkdir()
-    monkeypatch.setenv("PYTHONPATH", str(ship_a_space(code)))
+    site = ship_a_space(code)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(site)
     tuner = {"name": "RandomSearch", "classArgs": {"job": "job.yml", "optimize_mode": "minimize"}}
     with ssh_hosts(tmp_path / "hosts", 2) as machines:
         config = write_config(

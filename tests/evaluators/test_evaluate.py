@@ -14,9 +14,9 @@ from nni_diffnas.evaluators import evaluate as module
 from nni_diffnas.evaluators.evaluate import evaluate, score_name
 from nni_diffnas.evaluators.images.image_set import images
 from nni_diffnas.evaluators.images.settings import DataSettings
-from nni_diffnas.evaluators.sampling.pipelines import Generator
+from nni_diffnas.evaluators.sampling.pipelines import ImageGenerator
 from nni_diffnas.evaluators.scores.features import random_extractor
-from nni_diffnas.evaluators.scores.fidelity import inception_extractor, register
+from nni_diffnas.evaluators.scores.fidelity import inception_extractor, register_extractor
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 QUICK: dict[str, Any] = {"extractor": "random", "image_count": 50, "steps": 3, "batch": 16}
@@ -42,23 +42,23 @@ def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
     import torch_fidelity
 
     monkeypatch.setattr(module, "SHARD", 20)
-    make, made = Generator._make, []
+    make, made = ImageGenerator._make, []
 
-    def killed(self: Generator, start: int, stop: int, steps: int) -> Any:
+    def killed(self: ImageGenerator, start: int, stop: int, steps: int) -> Any:
         if start >= 30:
             raise KeyboardInterrupt
         return make(self, start, stop, steps)
 
-    monkeypatch.setattr(Generator, "_make", killed)
+    monkeypatch.setattr(ImageGenerator, "_make", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
     assert [file.name for file in sorted((tmp_path / "images").glob("*.npy"))] == ["00000000-00000020.npy"]
 
-    def counted(self: Generator, start: int, stop: int, steps: int) -> Any:
+    def counted(self: ImageGenerator, start: int, stop: int, steps: int) -> Any:
         made.append((start, stop))
         return make(self, start, stop, steps)
 
-    monkeypatch.setattr(Generator, "_make", counted)
+    monkeypatch.setattr(ImageGenerator, "_make", counted)
     text, score = evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
     assert made[1:] == [(20, 36), (36, 40), (40, 50)], "after one image that shows the size, only what was missing"
     assert "Fréchet distance (random-0-" in text
@@ -68,7 +68,7 @@ def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
 
     digits = images(DataSettings(source="digits"))
     extractor = random_extractor(digits)
-    register(extractor)
+    register_extractor(extractor)
     for name, pixels in (
         ("generated", np.concatenate([np.load(file) for file in sorted((tmp_path / "images").glob("*.npy"))])),
         ("data", digits.pixels[digits.training]),

@@ -29,12 +29,12 @@ from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.evaluators.images.image_set import images
 from nni_diffnas.evaluators.images.settings import DataSettings
+from nni_diffnas.files.pipeline_parts import read_index, refuse_links
 from nni_diffnas.job import load_job
 from nni_diffnas.language_model.reading import render_transcript
 from nni_diffnas.language_model.transcript import FORMAT
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
-from nni_diffnas.pipeline_parts import read_index, refuse_links
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.remote import fetch_output
 from nni_diffnas.results.verdict import Verdict

@@ -1,4 +1,4 @@
-"""The command as a user runs it: in a process of its own."""
+"""The command: what it prints and how it ends; where the process matters, as a user runs it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command import command
 
 from nni_diffnas.api.space import Space
 from nni_diffnas.api.trial import Origin, Trial
@@ -22,7 +23,7 @@ JOB = {
 }
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "nni_diffnas.cli", *arguments],
         cwd=folder,
@@ -39,7 +40,7 @@ def folder(plugin_site: Path, tmp_path: Path) -> Path:
 
 
 def test_trial_prints_json_in_its_last_line(folder: Path) -> None:
-    done = command(folder, "trial", "job.yml", "--output", "out")
+    done = process(folder, "trial", "job.yml", "--output", "out")
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout.splitlines()[-1])
     assert {"error", "macs", "params", "seconds"} <= metrics.keys()
@@ -122,6 +123,12 @@ def test_an_output_that_cannot_be_written_is_one_sentence(folder: Path, argument
     done = command(folder, *arguments, there)
     assert done.returncode == 2
     assert done.stderr.startswith(f"nni-diffnas: '{there}' cannot be written (")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_process_that_cannot_go_on_prints_one_sentence_and_nothing_else(folder: Path) -> None:
+    done = process(folder, "evaluate", "pipeline", "--data", "digits", "--output", "job.yml/out")
+    assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from nni.experiment.config import ExperimentConfig
 
-from nni_diffnas.job import load_job, resolve_paths
+from nni_diffnas.api.paths import absolute_paths
+from nni_diffnas.job import load_job
+from nni_diffnas.plugins import find_plugin
 from nni_diffnas.searching.open import make_strategy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -45,7 +47,8 @@ def test_every_config_fits_its_job_and_its_search_space(file: Path, monkeypatch:
     family = job.make_family()
     job.make_evaluation()
     assert json.loads((file.parent / config["searchSpaceFile"]).read_text()) == family.space.to_nni()
-    make_strategy(config["tuner"]["name"], job, None, resolve_paths(arguments, file.parent))
+    name = config["tuner"]["name"]
+    make_strategy(name, job, None, absolute_paths(find_plugin("strategies", name), arguments, file.parent))
 
 
 @pytest.mark.parametrize("name", ["config", "kubeflow", "frameworkcontroller"])

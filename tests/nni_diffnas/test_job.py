@@ -9,7 +9,7 @@ from blockwise_teachers import save_teacher
 
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import DiffNASError, JobError, PluginError
-from nni_diffnas.job import Job, load_job, refuse_secrets, resolve_paths
+from nni_diffnas.job import Job, load_job, refuse_secrets
 from nni_diffnas.language_model.redaction import Redactor
 from nni_diffnas.latency import TimedFamily
 from nni_diffnas.search_spaces import TableFamily, UNetFamily
@@ -75,7 +75,7 @@ def test_a_family_that_states_latency_itself_is_left_as_it_is(
     monkeypatch.setenv("NNI_DIFFNAS_CACHE", str(tmp_path))
     if space == "table":
         content = {"labels": ["a"], "choices": [[0], [1]], "metrics": ["rfid", "latency_ms"]}
-        np.savez(tmp_path / "t.npz", **content, values=[[2.0, 1.5], [1.0, 3.0]])  # type: ignore[arg-type]
+        np.savez(tmp_path / "t.npz", **content, values=[[2.0, 1.5], [1.0, 3.0]])
         options = f"{{type: table, path: {tmp_path / 't.npz'}}}"
     else:
         options = f"{{type: blockwise, latency: true, teacher: {save_teacher(tmp_path / 'teacher')}}}"
@@ -146,10 +146,9 @@ def test_a_source_is_a_data_set_before_it_is_a_folder(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def source(written: str) -> str:
-        return str(resolve_paths({"data": {"source": written}}, tmp_path)["data"]["source"])
+        return str(load_job(write(tmp_path, GOOD.replace("source: digits", f"source: {written}"))).data["source"])
 
     assert source("digits") == "digits"
     assert source("./digits") == str(tmp_path / "digits")
     assert source("pictures") == source("~/pictures") == str(tmp_path / "pictures")
     assert source("nothing") == "nothing"
-    assert resolve_paths({"prompts": ["~5 cats"]}, tmp_path) == {"prompts": ["~5 cats"]}

@@ -117,7 +117,7 @@ def test_a_budget_can_bound_the_latency() -> None:
 
 def test_a_family_without_parts_is_refused() -> None:
     class Silent(UNetFamily):
-        parts = Family.parts  # type: ignore[assignment]
+        parts = Family.parts
 
     with pytest.raises(JobError, match="Silent"):
         TimedFamily(Silent("digits"), LatencyTable())

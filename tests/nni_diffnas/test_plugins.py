@@ -68,11 +68,16 @@ class Line(Family):
         return Cost(width * width, width * width + width)
 """,
     "evaluator": """
+from pathlib import Path
+
 from nni_diffnas.api.evaluation import Evaluation
 
 
 class Length(Evaluation):
     protocol = "length"
+
+    def __init__(self, data: dict, scale: str = "", rulers: "list[Path]" = ()):
+        self.scale, self.rulers = scale, rulers
 
     def prepare(self):
         pass
@@ -129,7 +134,7 @@ from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.plugins import find_plugin, plugin_names
 
 family = find_plugin("spaces", "line")()
-evaluation = find_plugin("evaluators", "length")()
+evaluation = find_plugin("evaluators", "length")({})
 reports = []
 context = TrialContext(family.default, Path("."), report=reports.append)
 metrics = evaluation.evaluate(family.build(family.default), context)
@@ -142,6 +147,22 @@ print(json.dumps([metrics, reports, family.cost(family.default).params, strategy
     assert strategy == "mine"
     assert "line" in spaces
     assert spaces == sorted(spaces)
+
+
+def test_paths_of_a_plug_in_start_at_the_job_as_its_types_say(site: Path, tmp_path: Path) -> None:
+    job = """
+    space: {type: line}
+    evaluator: {type: length, scale: steel, rulers: [short.txt, /long.txt]}
+    objective: {metric: length}
+    """
+    (tmp_path / "job.yml").write_text(job)
+    code = f"""
+from nni_diffnas.job import load_job
+
+evaluation = load_job({str(tmp_path / "job.yml")!r}).make_evaluation()
+print(evaluation.scale, *evaluation.rulers)
+"""
+    assert run(site, code).split() == ["steel", str(tmp_path / "short.txt"), "/long.txt"]
 
 
 def test_finding_one_plug_in_imports_no_other(site: Path) -> None:

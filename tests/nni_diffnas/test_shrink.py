@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
 from blockwise_teachers import save_teacher
+from command import command
 from nni_experiment import environment_of, free_port
 
 from nni_diffnas.job import load_job
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
 
-def shrink(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "nni_diffnas.cli", "shrink", "teacher", *arguments, "--port", str(free_port())],
-        env={**environment_of(folder), "NNI_DIFFNAS_CACHE": str(folder / "cache")},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def shrink(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    environment = {
+        "NNI_CONFIG_DIR": environment_of(folder)["NNI_CONFIG_DIR"],
+        "NNI_DIFFNAS_CACHE": str(folder / "cache"),
+    }
+    return command(folder, "shrink", "teacher", *arguments, "--port", str(free_port()), environment=environment)
 
 
 def test_a_dry_run_writes_checks_and_forecasts(tmp_path: Path) -> None:

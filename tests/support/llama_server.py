@@ -41,7 +41,7 @@ class LlamaServer:
         """Start it, and wait until it listens."""
         command = [sys.executable, str(SERVE), "--port", str(self.port), "--context", str(self.context)]
         cores = {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **cores)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **cores)
         assert self.process is not None
         assert self.process.stdout is not None
         address = self.process.stdout.readline().split()[-1]

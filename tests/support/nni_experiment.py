@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from nni_diffnas.doors.register import register_tuners
+from nni_diffnas.job import load_job
 
 BIN = Path(sys.executable).parent
 
@@ -102,10 +106,12 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 def write_config(folder: Path, job: Mapping[str, Any], **config: Any) -> Path:
     """Write job, search space and NNI config into the folder, and register the tuners for it."""
-    environment = environment_of(folder)
     (folder / "job.yml").write_text(yaml.safe_dump(dict(job)))
-    run(["nni-diffnas", "space", "job.yml", "--output", "search_space.json"], environment, folder)
-    run(["nni-diffnas", "register"], environment, folder)
+    space = load_job(folder / "job.yml").make_family().space.to_nni()
+    (folder / "search_space.json").write_text(json.dumps(space))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NNI_CONFIG_DIR", environment_of(folder)["NNI_CONFIG_DIR"])
+        register_tuners()
     content = {
         "searchSpaceFile": "search_space.json",
         "trialCommand": "nni-diffnas trial job.yml",
@@ -121,13 +127,25 @@ def write_config(folder: Path, job: Mapping[str, Any], **config: Any) -> Path:
     return file
 
 
+def started(command: list[str], environment: Mapping[str, str], folder: Path) -> Running:
+    """Start an experiment by ``nnictl``, again where NNI has killed a manager that took longer than three seconds."""
+    for attempt in range(3):
+        port = free_port()
+        try:
+            run([*command, "--port", str(port)], environment, folder)
+            break
+        except AssertionError:
+            if attempt == 2:
+                raise
+    return Running(port, environment, folder)
+
+
 @contextmanager
 def created(config: Path) -> Iterator[Running]:
     """``nnictl create`` a config, and stop its experiment by id in the end."""
-    folder, port = config.parent, free_port()
+    folder = config.parent
     environment = environment_of(folder)
-    run(["nnictl", "create", "--config", str(config), "--port", str(port)], environment, folder)
-    running = Running(port, environment, folder)
+    running = started(["nnictl", "create", "--config", str(config)], environment, folder)
     identity = running.id
     try:
         yield running
@@ -138,13 +156,8 @@ def created(config: Path) -> Iterator[Running]:
 @contextmanager
 def resumed(identity: str, folder: Path) -> Iterator[Running]:
     """``nnictl resume`` a stopped experiment, and stop it again in the end."""
-    port, environment = free_port(), environment_of(folder)
-    run(
-        ["nnictl", "resume", identity, "--port", str(port), "--experiment_dir", str(folder / "exp")],
-        environment,
-        folder,
-    )
+    environment = environment_of(folder)
     try:
-        yield Running(port, environment, folder)
+        yield started(["nnictl", "resume", identity, "--experiment_dir", str(folder / "exp")], environment, folder)
     finally:
         run(["nnictl", "stop", identity], environment, folder)

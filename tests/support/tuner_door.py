@@ -102,7 +102,7 @@ def start(manager: Manager, space: dict[str, Any] | None = None) -> Driver:
     manager.folder.path.mkdir(exist_ok=True)
     space = space or load_job(manager.path / "job.yml").make_family().space.to_nni()
     options = {"population": 2, "sample": 2}
-    return Driver(manager, "job.yml", "RegularizedEvolution", "minimize", options, space)  # type: ignore[arg-type]
+    return Driver(manager, "job.yml", "RegularizedEvolution", "minimize", options, space)
 
 
 def rfid(parameters: dict[str, Any]) -> float:

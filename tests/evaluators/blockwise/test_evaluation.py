@@ -15,7 +15,7 @@ from nni_diffnas.api.errors import DataError, JobError, TrialFailure
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.trial import UNRANKED
 from nni_diffnas.evaluators import BlockwiseEvaluation
-from nni_diffnas.evaluators.blockwise.choosing import _add_losses, compare, front_of, prefix_macs
+from nni_diffnas.evaluators.blockwise.choosing import _add_losses, compare_paths, front_of, prefix_macs
 from nni_diffnas.evaluators.blockwise.forward_hooks import block_loss, record
 from nni_diffnas.evaluators.blockwise.settings import BETAS, SupernetSettings
 from nni_diffnas.evaluators.blockwise.supernet import train_supernet
@@ -98,7 +98,7 @@ def test_choosing_keeps_to_its_share_and_matches_plain_scoring(family: Blockwise
     losses: list[float] = []
     trained = train_supernet(supernet, block, teacher, drawn, settings, 0, lambda loss, step: losses.append(loss))
     assert losses[-1] < losses[0]
-    choosing = compare(supernet, block, trained, settings, 0)
+    choosing = compare_paths(supernet, block, trained, settings, 0)
     assert choosing.macs <= 0.1 * trained.macs
     assert choosing.teacher.path == block.teacher
     assert len(choosing.scored) >= 12, "the rounds end before too few are left to choose from"

@@ -155,8 +155,8 @@ def test_classes_keep_their_numbers(tmp_path: Path) -> None:
         for index in range(2):
             write(tmp_path / name / f"{index}.png", value=40 + index)
     data = load(tmp_path)
-    assert data.numbers_of(np.arange(6)).tolist() == [1, 1, 10, 10, 2, 2]  # type: ignore[union-attr]
-    assert sorted(data.numbers_in_turn(4).tolist()) == [1, 1, 2, 10]  # type: ignore[union-attr]
+    assert data.numbers_of(np.arange(6)).tolist() == [1, 1, 10, 10, 2, 2]
+    assert sorted(data.numbers_in_turn(4).tolist()) == [1, 1, 2, 10]
     in_turn = load(tmp_path, class_numbers="in_turn")
     assert in_turn.class_numbers.tolist() == [0, 1, 2]
     assert in_turn.content == data.content

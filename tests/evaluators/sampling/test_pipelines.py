@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from nni_diffnas.api.errors import JobError, SpaceError
 from nni_diffnas.evaluators.evaluate import evaluate
-from nni_diffnas.evaluators.sampling.pipelines import Generator
+from nni_diffnas.evaluators.sampling.pipelines import ImageGenerator
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
 SIZES: dict[str, Any] = {
@@ -33,8 +33,8 @@ def save(folder: Path, scheduler: Any = None, kind: Any = diffusers.DDPMPipeline
     return folder
 
 
-def load(folder: Path, sampler: str | None = DPM, steps: int | None = 2, demanded: bool = True) -> Generator:
-    return Generator.load(folder, sampler, steps, 0, torch.device("cpu"), trust=False, demanded=demanded)
+def load(folder: Path, sampler: str | None = DPM, steps: int | None = 2, demanded: bool = True) -> ImageGenerator:
+    return ImageGenerator.load(folder, sampler, steps, 0, torch.device("cpu"), trust=False, demanded=demanded)
 
 
 def change_weights(folder: Path, change: Any) -> None:
@@ -180,6 +180,6 @@ def test_code_of_a_pipeline_runs_only_where_that_is_allowed_and_says_so(
         load(folder)
     assert not canary.exists()
     assert "may run" not in capsys.readouterr().err
-    Generator.load(folder, DPM, 2, 0, torch.device("cpu"), trust=True)
+    ImageGenerator.load(folder, DPM, 2, 0, torch.device("cpu"), trust=True)
     assert canary.read_text() == "ran"
     assert "may run, since trust_remote_code is true: unet/canary.py" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from nni_diffnas.evaluators.scores.distances import (
     statistics,
 )
 from nni_diffnas.evaluators.scores.features import labels_extractor, random_extractor
-from nni_diffnas.evaluators.scores.fidelity import extract, inception_extractor, inception_state, register
+from nni_diffnas.evaluators.scores.fidelity import extract, inception_extractor, inception_state, register_extractor
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -86,7 +86,7 @@ def test_agreement_with_a_run_of_torch_fidelity(tmp_path: Path) -> None:
         (tmp_path / str(index)).mkdir()
         for number, image in enumerate(part):
             Image.fromarray(image[0]).save(tmp_path / str(index) / f"{number:04}.png")
-    register(extractor)
+    register_extractor(extractor)
     theirs = torch_fidelity.calculate_metrics(
         input1=str(tmp_path / "0"), input2=str(tmp_path / "1"), fid=True, kid=True, cuda=False, verbose=False,
         kid_subsets=20, kid_subset_size=300, rng_seed=0, save_cpu_ram=True, cache=False,

@@ -203,7 +203,7 @@ def test_every_recipe_learns_digits(small_denoiser: type[nn.Module], settings: d
 def test_out_of_memory_halves_the_batch_and_changes_nothing_else(small_denoiser: type[nn.Module]) -> None:
     sizes: list[int] = []
 
-    class Narrow(small_denoiser):  # type: ignore[misc, valid-type]
+    class Narrow(small_denoiser):
         def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
             sizes.append(len(sample))
             if len(sample) > 5:
@@ -227,7 +227,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing_else(small_denoiser:
 
 
 def test_a_network_too_large_for_one_image_fails_with_a_sentence(small_denoiser: type[nn.Module]) -> None:
-    class Huge(small_denoiser):  # type: ignore[misc, valid-type]
+    class Huge(small_denoiser):
         def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -263,10 +263,10 @@ def test_every_architecture_sees_the_same_numbers() -> None:
 
 
 def test_class_labels_reach_the_network(small_denoiser: type[nn.Module]) -> None:
-    model = small_denoiser(classes=3)  # type: ignore[call-arg]
-    before = model.classes.weight.clone()  # type: ignore[union-attr, operator]
+    model = small_denoiser(classes=3)
+    before = model.classes.weight.clone()
     run(model, labels=torch.arange(96) % 3)
-    assert not torch.equal(model.classes.weight, before)  # type: ignore[union-attr, arg-type]
+    assert not torch.equal(model.classes.weight, before)
 
 
 @pytest.mark.parametrize("budget", [{"images": 100}, {"steps": 7}, {"seconds": 0.3}])
@@ -281,7 +281,7 @@ def test_budgets_are_kept(small_denoiser: type[nn.Module], budget: dict[str, Any
 
 
 def test_divergence_is_a_failure_with_its_reason(small_denoiser: type[nn.Module]) -> None:
-    class Broken(small_denoiser):  # type: ignore[misc, valid-type]
+    class Broken(small_denoiser):
         def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
             result: Tensor = super().forward(sample, timestep) * math.inf
             return result
@@ -291,7 +291,7 @@ def test_divergence_is_a_failure_with_its_reason(small_denoiser: type[nn.Module]
 
 
 def test_a_loss_that_grows_is_a_failure_long_before_the_next_report(small_denoiser: type[nn.Module]) -> None:
-    class Leaving(small_denoiser):  # type: ignore[misc, valid-type]
+    class Leaving(small_denoiser):
         calls = 0
 
         def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
@@ -311,13 +311,13 @@ def test_a_recipe_is_its_name_and_what_is_said_otherwise() -> None:
     assert Recipe(**iddpm.model_dump()) == iddpm
     assert Recipe(recipe="rapid", steps=9) == Recipe(steps=9)
     with pytest.raises(ValueError, match=r"rapid.*iddpm"):
-        Recipe(recipe="slow", steps=9)  # type: ignore[arg-type]
+        Recipe(recipe="slow", steps=9)
 
 
 def test_the_fingerprint_tells_what_trains_differently() -> None:
     base = Recipe(steps=9)
     assert base.fingerprint == Recipe(steps=9, reports=3).fingerprint
-    others = {Recipe(steps=9, **change).fingerprint for change in ({"gamma": 4.0}, {"clip": None}, {"dropout": 0.1})}  # type: ignore[arg-type]
+    others = {Recipe(steps=9, **change).fingerprint for change in ({"gamma": 4.0}, {"clip": None}, {"dropout": 0.1})}
     assert len(others | {base.fingerprint}) == 4
 
 

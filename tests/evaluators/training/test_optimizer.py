@@ -58,11 +58,11 @@ def test_muon_is_torchs_for_matrices_and_adamw_for_the_rest() -> None:
 def test_muon_leaves_the_first_and_the_last_convolution_to_adam() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3), nn.Conv2d(8, 32, 1), nn.Conv2d(32, 6, 3))
-    before = [layer.weight.detach().clone() for layer in model]  # type: ignore[union-attr]
+    before = [layer.weight.detach().clone() for layer in model]
     optimizer = Recipe(steps=1).make_optimizer(model, 3)
     model(torch.randn(2, 3, 12, 12)).square().sum().backward()
     optimizer.step(1e-3, clip=1.0)
-    moved = [(layer.weight.detach() - old).flatten(1) for layer, old in zip(model, before, strict=True)]  # type: ignore[union-attr]
+    moved = [(layer.weight.detach() - old).flatten(1) for layer, old in zip(model, before, strict=True)]
     for matrix, largest in ((moved[1], 0.01), (moved[2], 0.02)):  # 32 x 8: wider by sqrt(4)
         values = torch.linalg.svdvals(matrix) / largest
         assert values.min() > 0.5
@@ -111,7 +111,7 @@ def test_depthwise_kernels_and_patch_stems_keep_the_rate_where_a_base_width_is_n
 def test_wide_layers_learn_slower_where_a_base_width_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.GroupNorm(4, 64), nn.Conv2d(64, 128, 1), nn.Linear(128, 5))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    scales = {names[parameter]: scale for parameter, scale in width_scales(model, 32, 3).items()}  # type: ignore[index]
+    scales = {names[parameter]: scale for parameter, scale in width_scales(model, 32, 3).items()}
     assert scales == {"2.weight": 0.5, "3.weight": 0.25}
     moved = []
     for base in (None, 32):

@@ -113,7 +113,7 @@ def searching(kind: type[RegularizedEvolution] = RegularizedEvolution, **options
 
 
 def loop_of(search: Search, engine: Any) -> EngineLoop:
-    return EngineLoop(search, engine, Space())  # type: ignore[arg-type]
+    return EngineLoop(search, engine, Space())
 
 
 def undisturbed(count: int) -> list[dict[str, Any]]:
@@ -193,7 +193,7 @@ class Counting(RegularizedEvolution):
 
 def counting(kind: type[Counting], experiment: Experiment, **options: Any) -> tuple[Search, Engine]:
     search, engine = searching(kind, **options), Engine(experiment)
-    search.strategy.counts = []  # type: ignore[attr-defined]
+    search.strategy.counts = []
     return search, engine
 
 
@@ -223,7 +223,7 @@ class Used(Counting):
 @pytest.mark.parametrize("way", ["event", "record"])
 def test_a_strategy_with_nothing_to_suggest_is_asked_again_when_there_is_news(tmp_path: Path, way: str) -> None:
     search, engine = counting(Used, Experiment(tmp_path, limit=7, concurrency=2), train_first="none")
-    engine.submit_models = engine.submitted.append  # type: ignore[method-assign]  # trains for long
+    engine.submit_models = engine.submitted.append  # trains for long
     loop = loop_of(search, engine)
     assert [loop._step() for _ in range(4)] == [True] * 4
     assert search.strategy.counts == [2, 1, 1]

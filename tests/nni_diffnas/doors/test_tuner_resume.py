@@ -118,7 +118,7 @@ def test_after_a_resume_the_suggestions_are_those_of_an_undisturbed_search(
         if number < 3:
             driver.tell(parameters, result(parameters), f"j{number}")
             manager.record(number, parameters, "SUCCEEDED", rfid(parameters))
-    driver.search.memory.close()  # type: ignore[union-attr]  # killed
+    driver.search.memory.close()  # killed
     ending(manager, seen[3])
 
     manager.resumed = True
@@ -174,7 +174,7 @@ def test_failures_of_others_and_from_before_a_resume_do_not_end_the_search(folde
         driver.ended(success=False)
         assert manager.ended_after is None
     (parameters,) = driver.ask([4], None)
-    driver.search.memory.close()  # type: ignore[union-attr]  # killed
+    driver.search.memory.close()  # killed
     manager.record(4, parameters, "FAILED")
     manager.resumed = True
     driver = start(manager)

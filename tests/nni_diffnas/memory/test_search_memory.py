@@ -28,11 +28,11 @@ ORIGIN = Origin("random", "random")
 
 
 def trial(id: str, width: object = 16, experiment: str = "first", protocol: str = "p", **fields: Any) -> Trial:
-    return Trial(id, experiment, {"attention": False, "width": width}, ORIGIN, protocol=protocol, **fields)  # type: ignore[dict-item]
+    return Trial(id, experiment, {"attention": False, "width": width}, ORIGIN, protocol=protocol, **fields)
 
 
 @pytest.fixture
-def memory(tmp_path: Path):  # type: ignore[no-untyped-def]
+def memory(tmp_path: Path):
     with SearchMemory(tmp_path / "memory.db") as opened:
         yield opened
 

@@ -95,7 +95,7 @@ def test_data_that_lies_elsewhere_on_this_machine_is_named_with_the_remedy(exper
     search = read_search(ExperimentFolder(experiment))
     shutil.move(experiment.parents[1] / "table.npz", experiment.parents[1] / "moved.npz")
     with pytest.raises(
-        JobError, match=r"path of the search is '.*table\.npz', which is not on this machine: put it there"
+        JobError, match=r"space\.path of the search is '.*table\.npz', which is not on this machine: put it there"
     ):
         refuse_missing(search.job)
     (experiment.parents[1] / "table.npz").symlink_to("moved.npz")

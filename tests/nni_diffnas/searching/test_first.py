@@ -56,7 +56,7 @@ def test_where_the_budget_admits_the_default_it_comes_alone() -> None:
     assert kinds(Search(RandomSearch(), family.space, family), 2) == ["default", "random"]
     assert kinds(Search(RandomSearch(budget=SMALL, train_first="none"), family.space, family), 2) == ["random"] * 2
     with pytest.raises(StrategyError, match="train_first is 'default': use 'all', 'default and by hand', 'none'"):
-        RandomSearch(train_first="default")  # type: ignore[arg-type]
+        RandomSearch(train_first="default")
 
 
 def test_what_the_family_recommends_is_trained_after_those_by_hand() -> None:

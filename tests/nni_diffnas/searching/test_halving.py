@@ -84,7 +84,7 @@ def test_rungs_may_compare_another_metric_than_the_objective() -> None:
 def test_a_halving_that_never_stops_a_trial_is_refused(
     kind: type[Evaluation], metric: str, direction: Direction, options: dict[str, Any], said: str
 ) -> None:
-    evaluation = kind({"source": "digits"}, **options)  # type: ignore[call-arg]
+    evaluation = kind({"source": "digits"}, **options)
     with pytest.raises(StrategyError, match=said) if said else nullcontext():
         check_halving(Halving(2), Objective(metric, direction), evaluation)
     check_halving(None, Objective(metric, direction), evaluation)

@@ -274,7 +274,7 @@ def test_a_strategy_sees_its_search_and_cannot_change_it() -> None:
     assert (view.space, view.trials, view.pending) == (SPACE, [], [])
     assert (view.about.experiment, view.about.protocol, view.about.task) == ("e", "p", "toys")
     with pytest.raises(FrozenInstanceError):
-        view.budget = Budget()  # type: ignore[misc]
+        view.budget = Budget()
     view.trials.append(WARM)
     assert search.trials == []
     with pytest.raises(StrategyError, match="a door has to bind it"):

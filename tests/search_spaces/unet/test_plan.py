@@ -14,7 +14,7 @@ from nni_diffnas.search_spaces.unet.attentions import LinearAttention, SelfAtten
 from nni_diffnas.search_spaces.unet.layers import Resampling
 from nni_diffnas.search_spaces.unet.network import UNet
 from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
-from nni_diffnas.search_spaces.unet.pricing import Layer
+from nni_diffnas.search_spaces.unet.pricing import PlannedLayer
 from nni_diffnas.search_spaces.unet.residuals import ConvNeXt, Gated
 from nni_diffnas.search_spaces.unet.stock import stock_config
 
@@ -38,7 +38,7 @@ def test_price_is_what_a_forward_pass_counts(seed: int) -> None:
     assert (found.macs, found.params) == plan_of(config).price
 
 
-LAYERS: list[Layer] = [
+LAYERS: list[PlannedLayer] = [
     Gated(12, 8, 16, 20, 8, 8, 0.1),
     Gated(16, 16, 16, 20, 8, 8, 0.0),
     ConvNeXt(24, 16, 5, 3, 20, 8, 8, 0.1),
@@ -50,7 +50,7 @@ LAYERS: list[Layer] = [
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_a_layer_takes_its_example_and_costs_what_it_says(layer: Layer) -> None:
+def test_a_layer_takes_its_example_and_costs_what_it_says(layer: PlannedLayer) -> None:
     with torch.device("meta"):
         cost = count_cost(layer.build(), *layer.example(1))
     assert (cost.macs, cost.params) == layer.price
@@ -60,7 +60,7 @@ def test_a_layer_takes_its_example_and_costs_what_it_says(layer: Layer) -> None:
 def test_resampling_halves_and_doubles() -> None:
     for kind in ("convolution", "pool", "shuffle"):
         for down, side in ((True, 4), (False, 16)):
-            layer = Resampling(8, 12, 8, down, kind)  # type: ignore[arg-type]
+            layer = Resampling(8, 12, 8, down, kind)
             assert layer.build()(*layer.example(2)).shape == (2, 12, side, side)
 
 
@@ -87,11 +87,11 @@ def test_linear_attention_is_the_equation() -> None:
 
     def project(name: str) -> torch.Tensor:  # batch x heads x pixels x features
         convolution: torch.nn.Conv2d = getattr(module, name)
-        return convolution(module.group_norm(x)).view(3, 2, 4, 16).transpose(2, 3)  # type: ignore[operator]
+        return convolution(module.group_norm(x)).view(3, 2, 4, 16).transpose(2, 3)
 
     queries, keys, values = project("to_q").softmax(3), project("to_k").softmax(2), project("to_v")
     dense = (queries @ keys.transpose(2, 3)) @ values  # the other order: pixels x pixels
-    expected = x + module.to_out(dense.transpose(2, 3).reshape(3, 8, 4, 4))  # type: ignore[operator]
+    expected = x + module.to_out(dense.transpose(2, 3).reshape(3, 8, 4, 4))
     torch.testing.assert_close(module(x), expected)
 
 
@@ -111,13 +111,13 @@ def test_gated_blocks_start_as_a_skip_and_every_weight_learns(kind: str) -> None
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
-    still = [name for name, parameter in network.named_parameters() if not parameter.grad.abs().sum() > 0]  # type: ignore[union-attr]
+    still = [name for name, parameter in network.named_parameters() if not parameter.grad.abs().sum() > 0]
     assert not still
 
 
 @pytest.mark.parametrize("skips", ["all", "level", "added"])
 def test_the_way_up_reads_the_skips_it_says(skips: str) -> None:
-    config = UNetConfig(**{**PLAIN, "depths": (3, 2)}, skips=skips, up_depth="more" if skips == "all" else "same")  # type: ignore[arg-type]
+    config = UNetConfig(**{**PLAIN, "depths": (3, 2)}, skips=skips, up_depth="more" if skips == "all" else "same")
     plan = plan_of(config)
     read = [[layer.inputs for layer in block.residuals] for block in plan.up]
     assert (

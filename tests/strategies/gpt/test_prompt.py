@@ -62,7 +62,7 @@ def test_a_reader_can_add_up_the_cost_of_every_architecture() -> None:
 
 def test_the_cost_of_a_label_that_the_base_lacks_is_told_where_it_applies() -> None:
     class Heads(ToyFamily):
-        def cost(self, architecture):  # type: ignore[no-untyped-def]
+        def cost(self, architecture):
             cost = super().cost(architecture)
             return type(cost)(cost.macs + 100 * architecture.get("heads", 0), cost.params)
 
@@ -221,7 +221,7 @@ def test_labels_that_are_numbered_on_are_told_by_the_first_and_the_last() -> Non
 
 def test_a_change_of_one_cost_only_leaves_the_other_at_0() -> None:
     class Wide(ToyFamily):
-        def cost(self, architecture):  # type: ignore[no-untyped-def]
+        def cost(self, architecture):
             cost = super().cost(architecture)
             return type(cost)(cost.macs, 10**9 if architecture["attention"] else 10**9 - cost.macs)
 

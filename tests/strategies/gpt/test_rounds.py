@@ -182,7 +182,7 @@ def test_the_proposals_that_a_cut_off_answer_holds_are_trained() -> None:
     text = json.dumps({"proposals": [GOOD[0], GOOD[1], GOOD[2]]})
     with ChatServer(says(f"{text[: text.index(json.dumps(GOOD[2])) + 20]}")) as server:
         honest = server.completion
-        server.completion = lambda body, text, reason="stop", **rest: honest(body, text, "length", **rest)  # type: ignore[method-assign]
+        server.completion = lambda body, text, reason="stop", **rest: honest(body, text, "length", **rest)
         search = proposer(server.url, repairs=0)
         assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
     assert search.strategy.language_model.ledger.totals().outcomes == {"cut_off": 1}

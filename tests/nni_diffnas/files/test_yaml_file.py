@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.yaml_file import read_yaml
+from nni_diffnas.files.yaml_file import read_yaml
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{after}: &{after} [{','.join([f'*{before}'] * 10)}]\n" for before, after in zip("abcdefg", "bcdefgh", strict=True)

@@ -7,7 +7,7 @@ from importlib import metadata
 
 import pytest
 
-from nni_diffnas.lazy import absent, lazy_names, listing_deferred
+from nni_diffnas.process.lazy import absent, lazy_names, listing_deferred
 
 
 def test_a_name_is_imported_when_it_is_used() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .api.errors import JobError
+from ..api.errors import JobError
 
 __all__ = ["check_parts", "load_part", "name_plainly", "read_index", "refuse_links", "tell_of_code", "variant_of"]
 

@@ -6,7 +6,7 @@ import sys
 
 SCRIPT = """
 import sys
-from nni_diffnas.terminal import show_all
+from nni_diffnas.process.terminal import show_all
 show_all()
 print("classes: 猫, k\\udcff")
 print("é", file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from .api.errors import JobError
+from ..api.errors import JobError
 
 __all__ = ["read_yaml", "walk"]
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
-from nni_experiment import Running, created, free_port, run, write_config
+from command import command
+from nni_experiment import free_port, run, started
 from version_0_1 import Recorded, unpack
 
+from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.evaluators.diffusion import RULES_OF_0_1
+from nni_diffnas.job import load_job
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import find_experiment
 from nni_diffnas.results.read import read_search
@@ -87,8 +90,10 @@ def recording(tmp_path: Path) -> Callable[[str], Recorded]:
     return lambda name: unpack(name, tmp_path / "recorded")
 
 
-def command(recorded: Recorded, *arguments: str) -> str:
-    return run(["nni-diffnas", *arguments], recorded.environment, recorded.folder, timeout=900)
+def run_command(recorded: Recorded, *arguments: str) -> str:
+    done = command(recorded.folder, *arguments, environment=recorded.environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def predicted(pipeline: Path) -> list[float]:
@@ -118,14 +123,12 @@ def test_the_search_is_read_as_it_was_recorded(recording: Callable[[str], Record
     assert search.job.space.type == "unet"
 
 
-@pytest.mark.parametrize("by", ["folder", "id"])
 @pytest.mark.parametrize("name", FINISHED)
-def test_report_and_export(recording: Callable[[str], Recorded], name: str, by: str) -> None:
+def test_export_by_id_and_report_by_folder(recording: Callable[[str], Recorded], name: str) -> None:
     recorded = recording(name)
-    told = recorded.id if by == "id" else str(recorded.experiment)
-    command(recorded, "export", told, "--to", "pipeline")
+    run_command(recorded, "export", recorded.id, "--to", "pipeline")
     assert predicted(recorded.folder / "pipeline") == pytest.approx(PREDICTED[name], abs=1e-4)
-    command(recorded, "report", told, "--output", "report.html")
+    run_command(recorded, "report", str(recorded.experiment), "--output", "report.html")
     page = (recorded.folder / "report.html").read_text()
     assert all(trial in page for trial in RFID[name])
     assert page.count("data:image/png") >= 1, "the samples of the trials are found"
@@ -134,15 +137,16 @@ def test_report_and_export(recording: Callable[[str], Recorded], name: str, by: 
 @pytest.mark.parametrize("name", ["tuner", pytest.param("python", marks=pytest.mark.slow)])
 def test_verdict(recording: Callable[[str], Recorded], name: str) -> None:
     recorded = recording(name)
-    said = command(recorded, "verdict", recorded.id, "--seeds", "2", "--workers", "1")
-    assert "rfid on held-out images, 2 fresh seeds" in said
-    verdict = json.loads((recorded.experiment / "verdict" / "verdict.json").read_text())
-    winner = verdict["networks"][0]
+    verdict = ["nni-diffnas", "verdict", recorded.id, "--seeds", "2", "--workers", "1"]
+    told = run(verdict, recorded.environment, recorded.folder, timeout=900)
+    assert "rfid on held-out images, 2 fresh seeds" in told
+    found = json.loads((recorded.experiment / "verdict" / "verdict.json").read_text())
+    winner = found["networks"][0]
     assert winner["trial"] == WINNER[name]
     costs = {row["id"]: row["cost"] for row in recorded.rows()}
     assert winner["cost"] == costs[WINNER[name]]
-    assert {"winner", "default"} <= {network["name"] for network in verdict["networks"]}
-    assert all(len(network["scores"]) == 2 for network in verdict["networks"])
+    assert {"winner", "default"} <= {network["name"] for network in found["networks"]}
+    assert all(len(network["scores"]) == 2 for network in found["networks"])
 
 
 def assert_gone_on(recorded: Recorded, name: str, count: int) -> None:
@@ -165,10 +169,9 @@ def assert_gone_on(recorded: Recorded, name: str, count: int) -> None:
 
 @pytest.mark.nni
 def test_an_interrupted_search_of_nnictl_is_resumed(recording: Callable[[str], Recorded]) -> None:
-    recorded, port = recording("tuner_interrupted"), free_port()
-    run(["nnictl", "resume", recorded.id, "--port", str(port)], recorded.environment, recorded.folder)
+    recorded = recording("tuner_interrupted")
     try:
-        Running(port, recorded.environment, recorded.folder).wait("DONE", timeout=400)
+        started(["nnictl", "resume", recorded.id], recorded.environment, recorded.folder).wait("DONE", timeout=400)
     finally:
         run(["nnictl", "stop", recorded.id], recorded.environment, recorded.folder)
     assert_gone_on(recorded, "tuner_interrupted", 4)
@@ -192,27 +195,20 @@ def test_a_memory_of_several_strategies_is_read_and_reported(recording: Callable
     assert origins == [(row["origin"]["strategy"], row["origin"]["kind"]) for row in recorded.rows()]
     assert ("DiffusionGuided", "guided") in origins
     assert ("GPTProposer", "proposal") in origins
-    command(recorded, "report", "memory.sqlite", "--output", "report.html")
+    run_command(recorded, "report", "memory.sqlite", "--output", "report.html")
     page = (recorded.folder / "report.html").read_text()
     assert all(trial in page for trial in RFID["memory"])
 
 
-@pytest.mark.nni
 def test_a_memory_warms_the_next_search(recording: Callable[[str], Recorded], tmp_path: Path) -> None:
     recorded = recording("memory")
     job: dict[str, Any] = yaml.safe_load((recorded.folder / "job.yml").read_text())
-    (tmp_path / "next").mkdir()
     # The rules of version 0.1: trials are ranked together where their scores mean the same.
     data = {**job["data"], **RULES_OF_0_1}
     job = {**job, "memory": None, "warm_start": [str(recorded.memory)], "seed": 1, "data": data}
-    options = {"job": "job.yml", "optimize_mode": "minimize", "unguided": 4, "training_steps": 5, "candidates": 16}
-    tuner = {"name": "DiffusionGuided", "classArgs": options}
-    config = write_config(tmp_path / "next", job, maxTrialNumber=1, trialConcurrency=1, tuner=tuner)
-    with created(config) as experiment:
-        experiment.wait("DONE", timeout=300)
-        memory = tmp_path / "next" / "exp" / experiment.id / "memory.sqlite"
-    with SearchMemory(memory, create=False) as found:
-        first = found.trials()[0]
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(job))
+    options = {"unguided": 4, "training_steps": 5, "candidates": 16}
+    (first,) = run_search(load_job(tmp_path / "job.yml"), "DiffusionGuided", tmp_path / "next", 1, options)
     assert first.origin.kind == "guided", "seven scores are known: the first trial is not one of the unguided four"
     assert first.status == "succeeded"
     with SearchMemory(recorded.memory, create=False) as untouched:

@@ -2,7 +2,7 @@
 
 A straight line from the score at a rung to the final one, fitted to the trials that have both; a line that can be drawn
 through few points only shifts, and a slope is held to be near 1, since trials that went on lie close together and tell
-little of it. What it leaves is the doubt of the forecast, so that a surrogate learns from what was
+little of it. What it leaves is the doubt of the extrapolation, so that a surrogate learns from what was
 trained briefly as much as it is worth: the auto-regressive model of two fidelities (Kennedy & O'Hagan 2000), with a
 difference between them that has no structure.
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nni_diffnas.api.trial import Trial
 from nni_diffnas.searching.halving import part_of_rung
 
-__all__ = ["Forecast", "forecast"]
+__all__ = ["Extrapolated", "extrapolate"]
 
 _ENOUGH = 5
 """So many trials with both scores give a line its slope; fewer only shift it."""
@@ -28,7 +28,7 @@ _SLOPE_DEVIATION = 0.5
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Extrapolated:
     """Score that a stopped trial would have had, more is better, and the deviation of that."""
 
     trial: Trial
@@ -36,10 +36,10 @@ class Forecast:
     deviation: float
 
 
-def forecast(
+def extrapolate(
     stopped: Sequence[Trial], complete: Sequence[Trial], metric: str, score: Callable[[Trial], float | None]
-) -> list[Forecast]:
-    """Forecasts of those stopped trials that have reached a rung where two complete ones at least were measured.
+) -> list[Extrapolated]:
+    """Extrapolations of those stopped trials that have reached a rung where two complete ones at least were measured.
 
     Args:
         stopped: trials without a score.
@@ -63,7 +63,7 @@ def forecast(
             free = 2
             slope = _slope(x, y)
         left = y - slope * x
-        found.append(Forecast(trial, slope * value + float(left.mean()), float(left.std(ddof=free))))
+        found.append(Extrapolated(trial, slope * value + float(left.mean()), float(left.std(ddof=free))))
     return found
 
 

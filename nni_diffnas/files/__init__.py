@@ -1,0 +1,1 @@
+"""Files of others, read with care: YAML, and the folders of diffusers pipelines."""

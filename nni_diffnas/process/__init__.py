@@ -1,0 +1,1 @@
+"""How a Python process of ours behaves: what it imports when, what it prints where, which versions it runs."""
