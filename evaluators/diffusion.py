@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -18,7 +17,7 @@ from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import UNRANKED
 
-from .duration import forecast_trial
+from .duration import Duration, time_trial
 from .images.image_set import ImageSet, images
 from .images.pictures import TensorBoardLog, grid, nearest_below, png
 from .images.settings import DataSettings
@@ -327,14 +326,15 @@ class DiffusionEvaluation(Evaluation):
         made: NDArray[np.uint8] = sampler.pixels(denoise, noise, seed, labels, device, settings.sampling_batch).numpy()
         return made
 
+    def duration(self, model: nn.Module) -> Duration:
+        """How long a trial of ``model`` takes on this device, from four timed steps of a copy of it."""
+        data, signals = self._resident(choose_device(self.settings.device)), len(self.signals_by_level)
+        return time_trial(model, self.settings, data, lambda m, n: self.generate(m, n, 0), self.scoring, signals)
+
     def forecast(self, model: nn.Module, family: Family | None = None) -> tuple[float, float]:
-        """Seconds and bytes that `evaluate` of ``model`` will take, from four timed steps of a copy of it."""
-        device = choose_device(self.settings.device)
-        trial = copy.deepcopy(model).to(device)
-        signals = len(self.signals_by_level)
-        return forecast_trial(
-            trial, self.settings, self._resident(device), lambda m, n: self.generate(m, n, 0), self.scoring, signals
-        )
+        """Seconds and bytes that `evaluate` of ``model`` will take: its `duration` by the recipe."""
+        found = self.duration(model)
+        return found.seconds(self.settings.training), found.disk
 
     def fit(self, model: nn.Module, context: TrialContext, curve: Curve | None = None) -> TrainingResult:
         """Train ``model`` in place, on the device of the settings, and report to ``curve``; unset: to ``context``.

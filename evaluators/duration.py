@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,24 +20,44 @@ from .training.compute import threads
 from .training.denoising import train
 from .training.recipe import Recipe
 
-__all__ = ["forecast_trial"]
+__all__ = ["Duration", "time_trial"]
 
 _TIMED = 4
 """Steps that are timed, after one that is not."""
 
 
-def forecast_trial(
+@dataclass(frozen=True)
+class Duration:
+    """How long a trial of one network takes.
+
+    Args:
+        image: seconds of training for each image shown.
+        rest: seconds of all else: samples, scores, losses without samples.
+        disk: bytes that it writes.
+    """
+
+    image: float
+    rest: float
+    disk: float
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Of a whole trial by this recipe."""
+        steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
+        return (recipe.seconds or steps * recipe.batch_size * self.image) + self.rest
+
+
+def time_trial(
     model: nn.Module,
     settings: Settings,
     data: tuple[Tensor, Tensor | None],
     generate: Callable[[nn.Module, int], NDArray[np.uint8]],
     scoring: Scoring,
     signals: int,
-) -> tuple[float, float]:
-    """Seconds and bytes of one trial.
+) -> Duration:
+    """How long a trial takes, judged from a few steps.
 
     Args:
-        model: of the trial, on its device; it is trained a little.
+        model: of the trial; a copy of it is trained a little.
         settings: of the evaluation.
         data: pixels and labels to train on, on the device.
         generate: makes so many images with a network.
@@ -44,6 +66,7 @@ def forecast_trial(
     """
     recipe = settings.training
     pixels, labels = data
+    model = copy.deepcopy(model).to(pixels.device)
     with threads(settings.threads), torch.random.fork_rng():
         train(model, pixels, labels, _steps(recipe, 1), 0, lambda progress: None)
         timed = train(model, pixels, labels, _steps(recipe, _TIMED), 0, lambda progress: None)
@@ -53,14 +76,12 @@ def forecast_trial(
         began = time.monotonic()
         scoring.features(generated)
         scored = (time.monotonic() - began) * (1 + settings.curve_points + settings.score_images / len(generated))
-    steps = math.ceil((recipe.images or 0) / recipe.batch_size) or recipe.steps or 0
-    training = recipe.seconds or steps * timed.seconds / timed.steps
     images = settings.score_images + settings.curve_points * settings.curve_images
     passes = LEVELS * settings.loss_images * (1 + settings.curve_points) * signals
     images += math.ceil(passes / settings.sampler_steps)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     pictures = (2 + settings.curve_points) * 64 * math.prod(generated.shape[1:]) + 20_000
-    return training + images * an_image + scored, float(weights + pictures)
+    return Duration(timed.seconds / timed.images, images * an_image + scored, float(weights + pictures))
 
 
 def _steps(recipe: Recipe, steps: int) -> Recipe:

@@ -6,7 +6,14 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .process.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .notebook import search as search
+
+__all__ = ["__version__", "search"]
 
 __version__ = "0.2.0.dev0"
 
@@ -39,3 +46,5 @@ class _Moved(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(_Moved())
+
+__getattr__ = lazy_names(__name__, {"search": ".notebook"})

@@ -32,7 +32,17 @@ from .files.yaml_file import read_yaml, walk
 from .language_model.redaction import LOOKS_LIKE_A_KEY, environment_secrets
 from .plugins import find_plugin
 
-__all__ = ["Job", "begun_by", "carried", "check_carried", "data_resumed", "load_job", "refuse_missing", "take_up"]
+__all__ = [
+    "Job",
+    "begun_by",
+    "carried",
+    "check_carried",
+    "data_resumed",
+    "data_source",
+    "load_job",
+    "refuse_missing",
+    "take_up",
+]
 
 FINGERPRINT = "fingerprint"
 """Setting of a trial: the first digits of `Evaluation.fingerprint`."""
@@ -305,6 +315,11 @@ def refuse_secrets(content: Any, where: str) -> None:
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
                 f"environment variable (OPENAI_API_KEY for language models) and remove it here."
             )
+
+
+def data_source(images: str) -> str:
+    """A data set's name, or the path of images from anywhere."""
+    return images if images in NAMED_SOURCES else str(Path(images).expanduser().resolve())
 
 
 def refuse_missing(job: Job, *, trains: bool = True) -> None:

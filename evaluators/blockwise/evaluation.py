@@ -341,8 +341,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         beta: str,
         report: Callable[[Progress], None],
     ) -> Retrained:
-        teacher = images.teacher
-        macs = teacher.family.cost(context.architecture).macs
+        teacher, macs = images.teacher, images.teacher.family.cost(context.architecture).macs
         joint = JointLoss(BETAS[beta], self.settings.soft_target, self.settings.features)
         bank = self._bank(images, context.output, context.seed)
         return retrain(Retraining(model, macs, teacher, images, recipe, joint, bank), context.seed, report)

@@ -13,6 +13,7 @@ from .cost import cost
 from .doctor import doctor
 from .evaluate import evaluate
 from .export import export
+from .new import new
 from .register import register
 from .report import report
 from .run import run
@@ -33,8 +34,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    register, doctor, run, shrink, space, cost, trial, export, verdict, report, compare, train, evaluate, calibrate,
-    transcript,
+    register, new, doctor, run, shrink, space, cost, trial, export, verdict, report, compare, train, evaluate,
+    calibrate, transcript,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .arguments import make_folder, write_file
+from .arguments import make_folder
 from .doctor import doctor
 from .export import export
 from .verdict import verdict
+from .writing import write_search
 
 __all__ = ["shrink"]
 
@@ -55,6 +53,7 @@ def shrink(
     """
     from ..api.errors import JobError
     from ..doors.register import register_tuners
+    from ..job import data_source
     from ..plugins import find_plugin
 
     if seeds == 1:
@@ -76,13 +75,14 @@ def shrink(
         evaluator["prompts"] = list(prompt)
     job = {
         "space": {"type": "blockwise", "teacher": str(pipeline.resolve())},
-        "data": {"source": _source(data), **{name: value for name, value in shown.items() if value is not None}},
+        "data": {"source": data_source(data), **{name: value for name, value in shown.items() if value is not None}},
         "evaluator": evaluator,
         "objective": {"metric": "rfid", "direction": "minimize"},
         "budget": budget,
         "seed": seed,
     }
-    config = write_search(make_folder(folder), job, family.space.to_nni(), workers, len(family.blocks))
+    tuner, trials = {"name": "BlockwiseLocalSearch"}, ATTEMPTS * (len(family.blocks) + 2)
+    config = write_search(make_folder(folder), job, family.space.to_nni(), tuner, trials, workers)
     register_tuners()
     doctor(config, port)
     if dry_run:
@@ -95,40 +95,3 @@ def shrink(
     if seeds:
         verdict(identity, str(seeds), workers=workers, output=folder / "verdict")
     print(f"Search {identity}: its student is in {folder / 'student'}, 'nni-diffnas report {identity}' shows it all.")
-
-
-def write_search(folder: Path, job: dict[str, Any], space: dict[str, Any], workers: int, blocks: int) -> Path:
-    """Write ``job.yml``, ``search_space.json`` and ``config.yml``; return the config.
-
-    Args:
-        folder: where.
-        job: as of `nni_diffnas.job.Job`.
-        space: as NNI reads it.
-        workers: trials at once.
-        blocks: of the teacher.
-    """
-    import yaml
-
-    config = {
-        "experimentName": folder.resolve().name,
-        "searchSpaceFile": "search_space.json",
-        "trialCommand": f"{shlex.quote(sys.executable)} -m nni_diffnas.cli trial job.yml",
-        "trialCodeDirectory": ".",
-        "trialConcurrency": workers,
-        "maxTrialNumber": ATTEMPTS * (blocks + 2),
-        "experimentWorkingDirectory": str(folder.resolve() / "experiments"),
-        "logLevel": "warning",
-        "tuner": {"name": "BlockwiseLocalSearch", "classArgs": {"job": "job.yml", "optimize_mode": "minimize"}},
-        "trainingService": {"platform": "local"},
-    }
-    write_file(folder / "job.yml", yaml.safe_dump(job, sort_keys=False))
-    write_file(folder / "search_space.json", json.dumps(space, indent=2) + "\n")
-    write_file(folder / "config.yml", yaml.safe_dump(config, sort_keys=False))
-    return folder / "config.yml"
-
-
-def _source(data: str) -> str:
-    """The data's name, or its path from anywhere."""
-    from ..job import NAMED_SOURCES
-
-    return data if data in NAMED_SOURCES else str(Path(data).expanduser().resolve())

@@ -6,10 +6,9 @@ It leaves what an experiment leaves, a folder with memory and trials, so that ``
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..api.space import Value
 from ..api.trial import Trial
 from ..job import Job
 from ..memory.experiment_folder import ExperimentFolder
+from ..process.workers import worker_pool
 from ..searching.formats import format_cost
 from ..searching.open import announce, open_job
 from ..searching.progress import score_line
@@ -59,9 +59,7 @@ class _Workers:
         self._begun: Counter[str] = Counter()
 
     def _start(self) -> Executor:
-        if self.count == 1:
-            return _Here()
-        return ProcessPoolExecutor(self.count, mp_context=multiprocessing.get_context("spawn"))
+        return _Here() if self.count == 1 else worker_pool(self.count)
 
     def _job_id(self, trial: Trial) -> str:
         number = next(i for i, own in enumerate(self.search.own) if own.id == trial.id)
@@ -129,8 +127,9 @@ def run_search(
         folder: of the experiment; its name becomes the id.
         max_trials: failed ones included.
         options: of the strategy, as ``classArgs`` of the tuner.
-        workers: trials at once, each in a process of its own; 1 trains in this process. A script that asks for more
-            must keep what it runs behind ``if __name__ == "__main__"``, as Python's multiprocessing wants it.
+        workers: trials at once, each in a process of its own and, where there are several GPUs, on one of these in
+            turn; 1 trains in this process. A script that asks for more must keep what it runs behind
+            ``if __name__ == "__main__"``, as Python's multiprocessing wants it.
 
     Raises:
         DiffNASError: bad input, before anything trains.

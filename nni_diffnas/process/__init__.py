@@ -1,1 +1,1 @@
-"""How a Python process of ours behaves: what it imports when, what it prints where, which versions it runs."""
+"""How a Python process of ours behaves: what it imports and prints, which versions it runs, who works beside it."""

@@ -7,7 +7,6 @@ goes on by the same command, and one that takes more seeds keeps those that it h
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from ..api.space import Architecture, Value
 from ..api.trial import BY_HAND, RECOMMENDED, Objective, Trial
 from ..cache import fingerprint
 from ..job import Job, refuse_missing
+from ..process.workers import worker_pool
 from ..searching.halving import rung_setting
 from ..searching.progress import progress_bar
 from ..searching.ranking import Outcome
@@ -96,7 +96,7 @@ def judge(
         output: folder for samples and weights; what an earlier verdict has finished there is not trained again.
         looks: numbers of seeds, rising; after each the verdict ends if the winner and what it has to beat are told
             apart. One number is a fixed number of seeds; `intervals.LOOKS` is what ``--seeds auto`` takes.
-        workers: processes that train at once.
+        workers: processes that train at once, of several GPUs each on one.
         trials: of the search, where a network by hand may be.
         also: further networks by name, judged beside.
         longer: training as a multiple of a trial's.
@@ -119,7 +119,7 @@ def judge(
     evaluation.prepare()
     keys = [_key(job, evaluation, contestant, longer) for contestant in judged]
     quantity, objective = next(iter(job.budget), "macs"), _compared(job, evaluation, metric)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for look in looks:
             seeds = [job.seed + FRESH_SEED + i for i in range(look)]
             folders = [[output / f"{key}-{seed}" for seed in seeds] for key in keys]

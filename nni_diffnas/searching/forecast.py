@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,14 @@ import numpy as np
 from ..api.cost import Budget
 from ..api.evaluation import Evaluation
 from ..api.family import Family, sample_within
+from ..api.space import Architecture
+from ..api.trial import Suggestion
+from .first import YARDSTICKS
 from .formats import format_bytes, format_seconds
+from .halving import Halving
 from .search import Search
 
-__all__ = ["Forecast", "forecast_lines", "forecast_search"]
+__all__ = ["Forecast", "forecast_lines", "forecast_search", "spared", "to_be_timed", "whole_trainings"]
 
 NNI_SECONDS_PER_TRIAL = 3.0
 """What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
@@ -38,13 +43,51 @@ class Forecast:
         )
 
 
-def forecast_search(
-    family: Family, evaluation: Evaluation, budget: Budget, trials: int, concurrency: int, whole: float | None = None
-) -> Forecast:
-    """Forecast from a few timed steps of networks that the search may try.
+def to_be_timed(family: Family, budget: Budget, seed: int = 0) -> list[Architecture]:
+    """Three networks that a search may try, spread over the MACs of those drawn.
 
-    Three are timed, spread over the MACs of those drawn: small networks spend most of their time not on MACs, so that
-    the seconds of one do not tell those of another.
+    Small networks spend most of their time not on MACs, so that the seconds of one do not tell those of another.
+
+    Args:
+        family: of the job.
+        budget: the windows from which they are drawn.
+        seed: of the draws.
+
+    Raises:
+        BudgetError: no network meets the budget.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
+    return drawn[_DRAWN // 6 :: _DRAWN // 3]
+
+
+def spared(first: Sequence[Suggestion]) -> int:
+    """How many of what is trained first halving lets train to their end, whatever they score."""
+    return sum(each.kind in YARDSTICKS for each in first)
+
+
+def whole_trainings(trials: float, first: int, halving: Halving | None) -> float:
+    """To how many whole trainings so many trials amount, where halving ends some early.
+
+    Args:
+        trials: of the search, those that are short by plan as the part that they are (`StrategyHooks.whole`).
+        first: of them, those that halving spares: the default and the networks by hand.
+        halving: of the strategy.
+    """
+    whole = min(first, trials)
+    return trials if halving is None else whole + halving.part * (trials - whole)
+
+
+def forecast_search(
+    family: Family,
+    evaluation: Evaluation,
+    budget: Budget,
+    trials: int,
+    concurrency: int,
+    seed: int = 0,
+    whole: float | None = None,
+) -> Forecast:
+    """Forecast from a few timed steps of the networks `to_be_timed`.
 
     Args:
         family: of the job.
@@ -52,15 +95,13 @@ def forecast_search(
         budget: the windows from which architectures are drawn.
         trials: number of trials.
         concurrency: trials at once; they are taken not to slow each other down.
-        whole: trials of full length that these amount to; all of them where it is not given.
+        seed: of the architectures that stand for the search.
+        whole: trainings that the trials amount to, see `whole_trainings`; by default all are whole.
     """
-    rng = np.random.default_rng(0)
-    drawn = sorted((sample_within(family, budget, rng) for _ in range(_DRAWN)), key=lambda each: family.cost(each).macs)
-    timed = [evaluation.forecast(family.build(each), family) for each in drawn[_DRAWN // 6 :: _DRAWN // 3]]
+    timed = [evaluation.forecast(family.build(each), family) for each in to_be_timed(family, budget, seed)]
     seconds, size = np.mean(timed, axis=0).tolist()
-    full, workers = trials if whole is None else whole, max(concurrency, 1)
-    waited = math.ceil(trials / workers) * NNI_SECONDS_PER_TRIAL
-    return Forecast(math.ceil(full / workers) * seconds + waited, full * size, trials)
+    rounds, part = math.ceil(trials / max(concurrency, 1)), 1.0 if whole is None else whole / trials
+    return Forecast(rounds * (part * seconds + NNI_SECONDS_PER_TRIAL), trials * size, trials)
 
 
 def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, concurrency: int) -> list[str]:
@@ -72,10 +113,11 @@ def forecast_lines(search: Search, evaluation: Evaluation | None, trials: int, c
         trials: number of trials.
         concurrency: trials at once.
     """
-    lines = []
+    lines, options, first = [], search.options, search.first()
     if evaluation is not None and search.family is not None:
-        whole = search.strategy.whole(trials)
-        lines.append(str(forecast_search(search.family, evaluation, search.options.budget, trials, concurrency, whole)))
-    if spent := search.strategy.forecast(max(0, trials - len(search.first()))):
+        whole = whole_trainings(search.strategy.whole(trials), spared(first), options.halving)
+        found = forecast_search(search.family, evaluation, options.budget, trials, concurrency, whole=whole)
+        lines.append(str(found))
+    if spent := search.strategy.forecast(max(0, trials - len(first))):
         lines.append(spent)
     return lines

@@ -20,6 +20,10 @@ from ..api.trial import REFERENCE, Objective, Trial
 __all__ = ["Halving", "check_halving", "part_of_rung", "rung_metric", "rung_setting"]
 
 
+_RUNGS = 3
+"""Rungs that a training has, evenly spread, where nobody says otherwise."""
+
+
 def rung_metric(metric: str, fraction: float) -> str:
     """Name of a metric measured when this part of the budget is spent, e.g. ``rfid@25``."""
     return f"{metric}@{round(100 * fraction)}"
@@ -62,6 +66,14 @@ class Halving:
         if not {"eta"} <= given.keys() <= {"eta", "metric"}:
             raise StrategyError(f"halving is {dict(given)}: give a number above 1, or eta and metric by these names.")
         return cls(**given)
+
+    @property
+    def part(self) -> float:
+        """What part of a whole training a trial takes on average: at each rung one of eta goes on.
+
+        Trials that come before the thresholds train longer, those that come late shorter: it is about right.
+        """
+        return sum(self.eta**-rung for rung in range(_RUNGS + 1)) / (_RUNGS + 1)
 
     def compared(self, objective: Objective) -> str:
         """Name of the metric that is compared at the rungs."""

@@ -25,6 +25,7 @@ from .presets import STOCK
 from .pricing import PlannedLayer
 from .recommended import recommended
 from .stock import stock_config
+from .suiting import options_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,8 @@ class UNetFamily(Family):
     Raises:
         SpaceError: an unknown preset or option, or a value that no UNet can have.
     """
+
+    options_for = staticmethod(options_for)
 
     def __init__(self, preset: str = "cifar10", **options: Any) -> None:
         self.options: UNetOptions = read_options(preset, options)

@@ -20,7 +20,7 @@ from nni_diffnas.evaluators.blockwise.forward_hooks import Call, block_loss
 from nni_diffnas.evaluators.blockwise.importance import taylor_importance
 from nni_diffnas.evaluators.blockwise.inherit import fill_fitting
 from nni_diffnas.evaluators.blockwise.joint import JointLoss, Retraining
-from nni_diffnas.evaluators.blockwise.settings import Features
+from nni_diffnas.evaluators.blockwise.settings import FeatureSource
 from nni_diffnas.evaluators.blockwise.teacher_pipeline import Noised, NoisedImages, TeacherPipeline
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.job import load_job
@@ -154,7 +154,7 @@ def retraining(
     soft_target: float,
     beta: float,
     batch: int = 32,
-    features: Features = "own",
+    features: FeatureSource = "own",
 ) -> Retraining:
     teacher = TeacherPipeline(family)
     clean = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -165,7 +165,7 @@ def retraining(
 
 @pytest.mark.parametrize(("features", "passes"), [("own", 1), ("teacher", 2)])
 def test_a_student_is_run_once_unless_its_blocks_are_fed_by_the_teacher(
-    family: BlockwiseUNetFamily, features: Features, passes: int
+    family: BlockwiseUNetFamily, features: FeatureSource, passes: int
 ) -> None:
     student, ran = build_seeded(family, everywhere(family, width=0.5), 1), []
     student.get_submodule("mid_block").register_forward_hook(lambda *seen: ran.append(seen[0]))
@@ -190,7 +190,7 @@ def test_a_few_huge_activations_do_not_teach() -> None:
 
 
 @pytest.mark.parametrize("features", ["own", "teacher"])
-def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily, features: Features) -> None:
+def test_a_soft_target_is_the_teachers_own_prediction(family: BlockwiseUNetFamily, features: FeatureSource) -> None:
     def loss(soft_target: float, beta: float = 1.0) -> float:
         learner = retraining(family, family.teacher(), soft_target, beta, features=features)
         return float(learner.gradient(learner.draw(0.0)))

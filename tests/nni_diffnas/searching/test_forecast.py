@@ -9,7 +9,8 @@ from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.evaluation import Evaluation, TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.search_spaces import UNetFamily
-from nni_diffnas.searching.forecast import NNI_SECONDS_PER_TRIAL, Forecast, forecast_search
+from nni_diffnas.searching.forecast import NNI_SECONDS_PER_TRIAL, Forecast, forecast_search, whole_trainings
+from nni_diffnas.searching.halving import Halving
 
 
 def test_a_forecast_says_what_is_known_and_no_more() -> None:
@@ -47,5 +48,15 @@ def test_a_search_takes_as_long_as_the_networks_within_its_budget() -> None:
     assert max(clock.timed) <= whole.params / 2
     assert found.disk_bytes == pytest.approx(12 * 4 * sum(clock.timed) / 3)
     short = forecast_search(family, Clock(), Budget(), 12, 2, whole=5.1)
-    assert short.seconds == 3 * 10.0 + 6 * NNI_SECONDS_PER_TRIAL
+    assert short.seconds == pytest.approx(6 * (5.1 / 12 * 10.0 + NNI_SECONDS_PER_TRIAL))
     assert short.trials == 12
+
+
+def test_trials_that_halving_ends_early_count_as_what_they_train() -> None:
+    assert whole_trainings(24, 5, None) == 24
+    part = (1 + 1 / 3 + 1 / 9 + 1 / 27) / 4
+    assert whole_trainings(24, 5, Halving(3)) == pytest.approx(5 + 19 * part)
+    assert whole_trainings(3, 5, Halving(3)) == 3, "the default and the networks by hand are spared"
+    family, clock = UNetFamily("digits"), Clock()
+    found = forecast_search(family, clock, Budget({}), 12, 2, whole=6.0)
+    assert found.seconds == 6 * (0.5 * 10.0 + NNI_SECONDS_PER_TRIAL)

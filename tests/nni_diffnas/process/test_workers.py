@@ -1,0 +1,25 @@
+"""Processes side by side, each on a GPU of its own where there are several."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from gpu_turns import gpu_of_a_process
+
+from nni_diffnas.process.workers import core_count, visible_gpus, worker_pool
+
+
+@pytest.mark.parametrize(("gpus", "shown"), [(["0", "5"], ["0", "0", "5"]), (["5"], ["all", "all", "all"])])
+def test_processes_share_out_several_gpus(
+    gpus: list[str], shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with worker_pool(3, gpus) as pool:
+        assert sorted(pool.map(gpu_of_a_process, [tmp_path] * 3, range(3), [3] * 3)) == shown
+
+
+def test_what_there_is_can_be_counted() -> None:
+    assert 1 <= core_count() <= (os.cpu_count() or 1)
+    assert isinstance(visible_gpus(), list)

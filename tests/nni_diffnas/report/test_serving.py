@@ -1,0 +1,76 @@
+"""The page of a search over HTTP: served to this machine alone, of this moment, until Ctrl-C."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from nni_experiment import free_port
+from searches import run_search
+
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.report.serving import PageServer
+
+SERVE = [sys.executable, "-m", "nni_diffnas.cli", "report"]
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """``report --serve`` of a folder in which no search has begun, and its port."""
+    (tmp_path / "abc").mkdir()
+    command = [*SERVE, str(tmp_path / "abc"), "--serve", "--port", "0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    yield process, urlsplit(line.split()[0]).port or 0
+    process.kill()
+    process.communicate()
+
+
+def get(port: int, path: str = "/", host: str = "") -> tuple[http.client.HTTPResponse, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection.request("GET", path, headers={"Host": host or f"127.0.0.1:{port}"})
+    answer = connection.getresponse()
+    return answer, answer.read().decode()
+
+
+def test_the_page_is_of_this_moment_and_ends_with_ctrl_c(
+    served: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    process, port = served
+    before, said = get(port)
+    assert before.status == 503
+    assert "holds no search of nni-diffnas" in said
+    run_search(tmp_path / "abc")
+    after, page = get(port)
+    assert after.status == 200
+    assert page.count("<html") == 1
+    assert "RandomSearch" in page
+    assert int(after.headers["Refresh"]) > 0
+    assert get(port, host=f"localhost:{port}")[0].status == 200
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["abc"], "no file is written"
+
+
+def test_other_hosts_and_paths_are_refused(served: tuple[subprocess.Popen[str], int]) -> None:
+    _, port = served
+    assert get(port, host="example.org")[0].status == 403
+    assert get(port, host=f"example.org:{port}")[0].status == 403
+    assert get(port, "/abc/memory.sqlite")[0].status == 404
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", port), timeout=10):
+        pass
+
+
+def test_a_port_that_is_in_use_is_a_sentence() -> None:
+    port = free_port()
+    with PageServer(port, str), pytest.raises(JobError, match=rf"Port {port} cannot be had .*--port"):
+        PageServer(port, str)

@@ -1,0 +1,47 @@
+"""A whole search in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nni_diffnas
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.results.verdict import Verdict
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "waves.npz", images=pixels)
+    return tmp_path / "waves.npz"
+
+
+def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = nni_diffnas.search(images, budget=1, strategy="RandomSearch", trials=2, images_per_trial=128)
+    assert found.folder == images.parent / "waves-search"
+    assert "2 trials of 128 images" in capfd.readouterr().out
+    best = found.best
+    assert best.cost is not None
+    assert best.cost.macs <= 1_468_928, "the default's, at 4x4 pixels"
+    assert "held_out_loss" in best.metrics
+    assert "<html" in found.report().read_text()
+    verdict = found.verdict(seeds=2)
+    assert isinstance(verdict, Verdict)
+    assert "fresh seeds" in capfd.readouterr().out
+    assert found.pipeline(batch_size=2, num_inference_steps=2).images[0].size == (4, 4)
+
+    again = nni_diffnas.search("waves.npz")
+    assert again.best.id == best.id, "the same call goes on with what is done"
+    with pytest.raises(JobError, match=r"holds a search of '.*waves.npz', not of 'digits'"):
+        nni_diffnas.search("digits", folder="waves-search")
+    with pytest.raises(JobError, match="seeds is 1: give 2 or more"):
+        found.verdict(seeds=1)
+
+
+def test_a_folder_with_something_else_is_refused(images: Path) -> None:
+    with pytest.raises(JobError, match="is not an empty folder: name another one by folder"):
+        nni_diffnas.search(images, folder=images.parent)
