@@ -365,23 +365,8 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         elif inherit != "nothing":
             fill_fitting(model, ends_of(state, [family.block_path(block.name) for block in family.blocks]))
         if inherit in ("teacher", "supernet"):
-            self._fill_from_supernets(model, teacher, context, filled)
+            self.supernets(teacher).fill(model, context.architecture, context.seed, filled)
         return spent
-
-    def _fill_from_supernets(
-        self, model: nn.Module, teacher: TeacherPipeline, context: TrialContext, filled: set[str]
-    ) -> None:
-        """Give the student's blocks what is not filled; where the teacher gave most, a supernet may be missing."""
-        supernets, family = self.supernets(teacher), teacher.family
-        for block in family.blocks:
-            path = family.block_path(block.name)
-            module = model.get_submodule(path)
-            fresh = [name for name in module.state_dict() if f"{path}.{name}" not in filled]
-            if fresh:
-                look = supernets.find if filled else supernets.get
-                if (supernet := look(block, context.seed)) is not None:
-                    part = supernet.path_state(block.path(context.architecture))
-                    module.load_state_dict({name: part[name] for name in fresh}, strict=False)
 
     def supernets(self, teacher: TeacherPipeline) -> KeptSupernets:
         """Those that this machine has trained as these settings say."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from nni_diffnas.api.blocks import Block
 from nni_diffnas.api.errors import TrialFailure
+from nni_diffnas.api.space import Architecture
 from nni_diffnas.cache import cache_folder, fingerprint
 
 from .settings import SupernetSettings
@@ -67,19 +68,32 @@ class KeptSupernets:
         supernet.load_state_dict(load_file(file))
         return supernet
 
-    def get(self, block: Block, seed: int) -> Any:
-        """The same.
+    def fill(self, student: nn.Module, architecture: Architecture, seed: int, filled: set[str]) -> None:
+        """Give a student's blocks the weights that it has not been given yet.
+
+        Args:
+            student: on the CPU.
+            architecture: its own.
+            seed: see `find`.
+            filled: names of what it has; where that is nothing, every block needs its supernet.
 
         Raises:
-            TrialFailure: there is none.
+            TrialFailure: a supernet that is needed is not there.
         """
-        found = self.find(block, seed)
-        if found is None:
-            raise TrialFailure(
-                f"The supernet of block {block.name} was not trained on this machine with these settings: set "
-                f"evaluator.inherit to teacher, or run all trials on one machine."
-            )
-        return found
+        family = self.teacher.family
+        for block in family.blocks:
+            path = family.block_path(block.name)
+            module = student.get_submodule(path)
+            if fresh := [name for name in module.state_dict() if f"{path}.{name}" not in filled]:
+                supernet = self.find(block, seed)
+                if supernet is not None:
+                    part = supernet.path_state(block.path(architecture))
+                    module.load_state_dict({name: part[name] for name in fresh}, strict=False)
+                elif not filled:
+                    raise TrialFailure(
+                        f"The supernet of block {block.name} was not trained on this machine with these settings: set "
+                        f"evaluator.inherit to teacher, or run all trials on one machine."
+                    )
 
 
 def fresh_supernet(teacher: TeacherPipeline, block: Block) -> Any:

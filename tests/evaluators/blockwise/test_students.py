@@ -123,7 +123,7 @@ def test_a_block_of_another_kind_starts_as_the_machines_supernet_has_it_or_as_it
     started("block", task="block", block="middle")
     trained = started("trained", task="probe", share=1.0)
     assert not torch.allclose(trained(features, time), features, atol=1e-2)
-    supernet = evaluation.supernets(TeacherPipeline(family)).get(family.blocks[2], 0)
+    supernet = evaluation.supernets(TeacherPipeline(family)).find(family.blocks[2], 0)
     state = supernet.path_state(family.blocks[2].path(family.space.validate(architecture)))
     assert torch.allclose(trained.get_parameter("expand.weight"), state["resnets.0.expand.weight"], atol=1e-5)
 
