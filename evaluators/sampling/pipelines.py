@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -85,7 +86,7 @@ class ImageGenerator:
         read_index(folder)
         tell_of_code(folder, trust)
         diffusers.utils.logging.disable_progress_bar()
-        diffusers.utils.logging.set_verbosity(diffusers.utils.logging.CRITICAL)  # it logs as errors what it then mends
+        diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # it logs as errors what it then mends
         try:
             load: Any = diffusers.DiffusionPipeline.from_pretrained
             pipeline = load(str(folder), trust_remote_code=trust, variant=variant_of(folder))
@@ -107,8 +108,9 @@ class ImageGenerator:
             wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
             if kind == NOISE:
                 scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
-                if isinstance(pipeline, diffusers.DDIMPipeline):  # which tells others what only its own knows
-                    pipeline = diffusers.DDPMPipeline(pipeline.unet, pipeline.scheduler)
+                kinds: Any = diffusers
+                if isinstance(pipeline, kinds.DDIMPipeline):  # which tells others what only its own knows
+                    pipeline = kinds.DDPMPipeline(pipeline.unet, pipeline.scheduler)
                 pipeline.scheduler = wanted.from_config(scheduler)
                 spaced = spaced and space_by_log_snr(pipeline.scheduler)
                 if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):

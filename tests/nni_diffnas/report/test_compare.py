@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import command
 from scipy.stats import ttest_ind
 from searches import run_search
 
@@ -120,13 +119,7 @@ def test_the_commands_write_pages(tmp_path: Path) -> None:
         (["report", "memory.sqlite", "--output", "r.html"], "r.html"),
         (["compare", "memory.sqlite", "--output", "c.html"], "RandomSearch"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "nni_diffnas.cli", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = command(tmp_path, *arguments)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
         assert (tmp_path / arguments[-1]).read_text().startswith("<!doctype html>")
