@@ -106,8 +106,7 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_two(folder: Path, arguments
     [
         (["cost", "job.yml", "--seed", "-1"], "--seed"),
         (["trial", "job.yml", "--seed", "99999999999999999999"], "--seed"),
-        (["train", "job.yml", "--output", "out", "--longer", "nan"], "--longer"),
-        (["shrink", "pipeline", "--data", "digits", "--macs", "nan"], "--macs"),
+        (["train", "job.yml", "--output", "out", "--seed", "-1"], "--seed"),
         (["calibrate", "job.yml", "--output", "out", "--tau", "2"], "--tau"),
     ],
 )
