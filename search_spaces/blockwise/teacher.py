@@ -17,7 +17,7 @@ from nni_diffnas.files.pipeline_parts import load_part
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["AttentionLayer", "ResidualLayer", "Sampler", "TeacherBlock", "TeacherLayer", "TeacherUNet"]
+__all__ = ["AttentionLayer", "ResamplingLayer", "ResidualLayer", "TeacherBlock", "TeacherLayer", "TeacherUNet"]
 
 CLASSES = ("UNet2DModel", "UNet2DConditionModel")
 DEFAULT_TOKENS = 77
@@ -75,7 +75,7 @@ class AttentionLayer:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class ResamplingLayer:
     """What leads to another level: a 3x3 convolution, with stride 2 or behind the repetition of each pixel.
 
     ``pixels`` is height times width of the smaller map.
@@ -94,7 +94,7 @@ class Sampler:
         return Cost(weights * self.pixels, weights + self.outputs)
 
 
-TeacherLayer = ResidualLayer | AttentionLayer | Sampler
+TeacherLayer = ResidualLayer | AttentionLayer | ResamplingLayer
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class TeacherUNet:
                     layers.append(AttentionLayer(child, price(f"{path}.{child}", layer)))
                 elif _is_plain_sampler(layer):
                     sizes = layer.conv.in_channels, layer.conv.out_channels, pixels[layer]
-                    layers.append(Sampler(child, *sizes, price(f"{path}.{child}", layer)))
+                    layers.append(ResamplingLayer(child, *sizes, price(f"{path}.{child}", layer)))
             blocks.append(TeacherBlock(name, path, tuple(layers), price(path, block)))
         total = Cost(flops["Global"] // 2, sum(parameter.numel() for parameter in network.parameters()))
         return total, tuple(blocks)
