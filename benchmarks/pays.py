@@ -225,7 +225,8 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
             trials = pays.trials(name, seed)
             if len(trials) == given.trials and (winner := winner_of(trials)):
                 networks[f"{name} {seed}"] = winner.architecture
-    most = ("by hand: shallower and narrower", "recommended: ConvNeXt", "default", f"{COUNTS[0]} {COUNTS[1]}")
+    most = {"recommended: ConvNeXt", "default", f"{COUNTS[0]} {COUNTS[1]}"}
+    most |= {name for name in networks if name.startswith("by hand: shallower")}
     keys = dict[tuple[int, str], list[str]]()
     tasks = dict[str, Task]()
     for factor, many in ((1, given.seeds), (4, 4)):

@@ -119,8 +119,8 @@ def _conclusion(verdict: Verdict, yardstick: Judged, found: Contrast) -> str:
     if found.ratio is not None:
         percent = 100 * abs(found.ratio.value - 1)
         amount = f"{percent:.0f} %" if percent >= 1 else f"{percent:.1g} %"
-    if better and verdict.winner.recommended:
-        return f"it is {amount} better, which was known without a search"
+    if verdict.winner.recommended:
+        return f"it is {amount} {'better, which was known without a search' if better else 'worse'}"
     return f"the search gained {amount}" if better else f"the search lost {amount}, it has not paid"
 
 

@@ -147,8 +147,8 @@ def test_a_full_disk_is_one_sentence(folder: Path) -> None:
 def test_an_output_that_cannot_be_written_is_one_sentence(folder: Path, arguments: list[str], there: str) -> None:
     unet = {"space": {"type": "unet", "preset": "digits"}, "evaluator": {"type": "diffusion"}}
     (folder / "unet.yml").write_text(yaml.safe_dump({**unet, "data": {"source": "digits"}}))
-    trial = Trial("e-0000", "e", {"depth": 1}, Origin("s", "random")).succeeded({"error": 1.0})
     for name in ("memory", "other"):
+        trial = Trial(f"{name}-0000", name, {"depth": 1}, Origin("s", "random")).succeeded({"error": 1.0})
         with SearchMemory(folder / f"{name}.sqlite") as memory:
             memory.add(trial, Space({"depth": (1, 2)}))
     done = command(folder, *arguments, there)

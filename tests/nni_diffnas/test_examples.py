@@ -11,6 +11,7 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 
 from nni_diffnas.api.paths import absolute_paths
+from nni_diffnas.cli.arguments import read_architecture
 from nni_diffnas.job import load_job
 from nni_diffnas.plugins import find_plugin
 from nni_diffnas.searching.open import make_strategy
@@ -49,6 +50,22 @@ def test_every_config_fits_its_job_and_its_search_space(file: Path, monkeypatch:
     assert json.loads((file.parent / config["searchSpaceFile"]).read_text()) == family.space.to_nni()
     name = config["tuner"]["name"]
     make_strategy(name, job, None, absolute_paths(find_plugin("strategies", name), arguments, file.parent))
+
+
+FOUND = sorted((EXAMPLES / "found").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
+def test_a_found_network_is_of_the_job_s_space_and_meets_its_budget(file: Path) -> None:
+    found = json.loads(file.read_text())
+    job = load_job(file.parent / "job.yml")
+    assert job.space.model_dump() == found["space"]
+    family = job.make_family()
+    assert family.space.validate(read_architecture(file)) == found["architecture"]
+    cost = family.cost(found["architecture"])
+    assert (cost.macs, cost.params) == (found["macs"], found["params"])
+    assert found["budget"]["macs"]["max"] == family.cost(family.default).macs // 2 >= cost.macs
+    assert f"`{file.name}`" in (file.parent / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["config", "kubeflow", "frameworkcontroller"])

@@ -191,7 +191,7 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
             "budget": {"macs": {"max": 3.0e6}},
         }
     )
-    trials = run_search(job, "RandomSearch", tmp_path / "digits", 6)
+    trials = run_search(job, "RandomSearch", tmp_path / "digits", 6, {"train_first": "default and by hand"})
     command = [sys.executable, "-m", "nni_diffnas.cli", "verdict", str(tmp_path / "digits")]
     command += ["--seeds", "2", "--longer", "1.5", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

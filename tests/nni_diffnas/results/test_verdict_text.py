@@ -72,6 +72,9 @@ def test_a_recommended_network_is_no_gain_of_the_search() -> None:
     assert said.startswith("At 45 % of the default's MACs the network that the space recommends has 0.84 times")
     assert "it is 16 % better, which was known without a search" in said
     assert "gained" not in said
+    worse = verdict(HIGH, LOW)
+    worse = replace(worse, networks=(replace(worse.winner, recommended=True), *worse.networks[1:]))
+    assert "it is 19 % worse; it has" in gain_in_words(worse)
 
 
 def test_a_winner_alone_has_nothing_to_be_compared_with() -> None:
