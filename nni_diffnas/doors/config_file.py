@@ -23,6 +23,7 @@ def read_config(path: Path) -> Any:
         JobError: it is no config, or NNI does not accept it.
     """
     from nni.experiment.config import ExperimentConfig
+    from nni.experiment.config.utils.internal import unset_base_path
 
     content = read_yaml(path, "Config")
     if not isinstance(content, dict):
@@ -40,6 +41,8 @@ def read_config(path: Path) -> Any:
         line = traceback.extract_tb(error.__traceback__)[-1].line  # all that an assertion says
         reason = " ".join((str(error) or f"it wants: {(line or '').removeprefix('assert ')}").split())[:300]
         raise JobError(f"NNI does not accept config {str(path)!r} ({reason}): correct it there.") from error
+    finally:
+        unset_base_path()  # NNI forgets to where it refuses a config, and then takes no other in this process
 
 
 def check_command(command: str, place: Path, job: Path) -> str:

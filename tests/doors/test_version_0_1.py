@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from command import command
 from nni_experiment import free_port, run, started
 from version_0_1 import Recorded, unpack
 
@@ -91,7 +91,14 @@ def recording(tmp_path: Path) -> Callable[[str], Recorded]:
 
 
 def run_command(recorded: Recorded, *arguments: str) -> str:
-    done = command(recorded.folder, *arguments, environment=recorded.environment)
+    # In a process of its own: NNI looks once where its experiments are listed.
+    done = subprocess.run(
+        [sys.executable, "-m", "nni_diffnas.cli", *arguments],
+        cwd=recorded.folder,
+        env={**os.environ, **recorded.environment},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -45,6 +45,7 @@ def test_a_config_is_read_as_nni_reads_it(tmp_path: Path) -> None:
 def test_what_is_no_config_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(JobError, match=said):
         read_config(write(tmp_path, text))
+    assert read_config(write(tmp_path, GOOD)).max_trial_number == 2, "nothing of it is left in this process"
 
 
 @pytest.mark.parametrize(

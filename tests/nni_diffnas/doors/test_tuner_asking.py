@@ -14,6 +14,7 @@ from memories import assert_nobody_writes
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.space import Value
 from nni_diffnas.api.trial import Suggestion, Trial
+from nni_diffnas.doors import tuner
 from nni_diffnas.doors.experiment import ManagerInfo
 from nni_diffnas.doors.strategy import AskTellStrategy
 from nni_diffnas.doors.tuner import Driver
@@ -58,7 +59,8 @@ def make_driver(folder: Path, **options: Any) -> Driver:
 @pytest.fixture
 def driver(tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     OneAtATime.counts.clear()
-    monkeypatch.setattr(opening, "find_plugin", lambda group, name: OneAtATime)
+    for module in (opening, tuner):
+        monkeypatch.setattr(module, "find_plugin", lambda group, name: OneAtATime)
     return make_driver(tmp_path, train_first="none")
 
 

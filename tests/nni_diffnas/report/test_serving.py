@@ -26,7 +26,15 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """``report --serve`` of a folder in which no search has begun, and its port."""
     (tmp_path / "abc").mkdir()
     command = [*SERVE, str(tmp_path / "abc"), "--serve", "--port", "0"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Of a shell's background it would inherit that Ctrl-C is not heard.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     yield process, urlsplit(line.split()[0]).port or 0
