@@ -77,7 +77,7 @@ def plan_search(
     images_per_trial: int | None = None,
     seed: int = 0,
 ) -> SearchPlan:
-    """SearchPlan a search for the best network for these images, within this budget, in this time.
+    """Plan a search for the best network for these images, within this budget, in this time.
 
     Preset, sample size and channels follow from the images; length and number of the trials follow from the time, by
     the rule of `planning.sizes`, once three networks have been timed side by side on this machine.
