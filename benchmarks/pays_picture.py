@@ -18,7 +18,9 @@ from pays import COUNTS, FRESH, JOURNAL, Pays
 from reporting import report
 from scipy.stats import t
 
-matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "pays", "font.family": "sans-serif", "font.size": 11})
+matplotlib.rcParams.update(
+    {"svg.fonttype": "none", "svg.hashsalt": "pays", "font.family": "sans-serif", "font.size": 11}
+)
 
 # As a search of the study runs: its journal is read, nothing is trained.
 STUDY = argparse.Namespace(
