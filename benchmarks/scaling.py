@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "suggestions / s",
         "memory writes / s",
         "idle share",
-        "workers it feeds",
+        "feeds workers",
     ]
     report(columns, rows, {"benchmark": "scaling", "trial_seconds": given.seconds, "columns": columns, "rows": rows})
 
