@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 load = simulated(strategy, workers, trials, given.seconds, Path(folder) / "memory.sqlite")
             fed = given.seconds / (load.controlling / load.trials)
             speeds = [load.trials / load.asking, load.writes / load.writing]
-            rows.append([strategy, workers, load.trials, *speeds, load.idle, fed])
+            rows.append([strategy, workers, load.trials, *speeds, f"{load.idle:.2%}", fed])
     columns = [
         "strategy",
         "workers",
