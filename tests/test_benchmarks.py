@@ -14,6 +14,7 @@ import gpt_controls
 import numpy as np
 import pytest
 from rank_signals import with_derived
+from scaling import simulated
 
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.evaluators.calibration.ranking import agreement, read
@@ -34,6 +35,14 @@ def test_a_stand_in_serves_as_docs_gpt_says(tmp_path: Path) -> None:
                 assert json.load(answer)["choices"]
         finally:
             served.terminate()
+
+
+def test_workers_are_idle_where_the_search_takes_longer_than_their_trials(tmp_path: Path) -> None:
+    long, short = (simulated("RandomSearch", 4, 16, s, tmp_path / f"{s}.sqlite") for s in (1e5, 1e-5))
+    assert long.idle < 0.01 < 0.7 < short.idle < 1, "one of four workers would be asked for at any time"
+    assert long.trials == 16
+    assert long.writes >= 16 + 12, "a write for each suggestion, and for each result that came before the last"
+    assert 0 < long.writing < long.controlling
 
 
 @pytest.mark.parametrize(("seeds", "code", "said"), [(1, 0, "no bar is judged"), (2, 1, "MISSED")])
