@@ -53,7 +53,7 @@ DATA_PREFIX = "data."
 NAMED_SOURCES = ("digits", "patches", "cifar10", "mnist")
 """Data sets that are meant by their names; a folder beside the job that is called so is written ``./digits``."""
 
-_SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
+_SECRET_FIELD = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
 
 
 class _Model(BaseModel):
@@ -309,7 +309,7 @@ def refuse_secrets(content: Any, where: str) -> None:
     for at, value in walk(content):
         name = at.rsplit(".", 1)[-1]
         if isinstance(value, str) and (
-            _SECRET_NAME.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
+            _SECRET_FIELD.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
         ):
             raise JobError(
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
