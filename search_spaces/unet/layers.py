@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .attentions import LinearAttention, SelfAttention
 from .pricing import NORM_EPS, MacsAndParams, PlannedLayer, conv_price, feature_map, linear_price, total_price
-from .residuals import ConvNeXt, Gated, Residual
+from .block_kinds import ConvNeXt, Gated, Residual
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from typing import Any
 
 from .plan import UNetConfig, plan_of
 from .pricing import NORM_EPS
-from .residuals import Residual
+from .block_kinds import Residual
 
 
 def stock_config(config: UNetConfig) -> dict[str, Any] | None:
