@@ -17,6 +17,7 @@ from ..api.trial import Trial
 from ..language_model.reading import shares
 from ..results.read import SAMPLES
 from ..searching.formats import format_count, format_seconds
+from ..trial.result_file import TrialRecord
 from .charts import number
 from .diagram import differences
 from .source import Source, start_body
@@ -234,9 +235,9 @@ def reproduction(source: Source) -> dict[str, Any]:
     body = start_body(source)
     best = source.outcome.best
     output = None if best is None else source.output(best)
-    evaluation: dict[str, Any] = {}
-    if output is not None and (output / "evaluation.json").is_file():
-        evaluation = json.loads((output / "evaluation.json").read_text())
+    file = None if output is None else output / "evaluation.json"
+    evaluation = {} if file is None or file.is_symlink() else TrialRecord.read(file)
+    computing = evaluation.get("computing")
     job = None if source.job is None else source.job.model_dump(mode="json", exclude_defaults=True)
     recorded: Mapping[str, str] = body.get("versions", {})
     return {
@@ -246,7 +247,7 @@ def reproduction(source: Source) -> dict[str, Any]:
         if "options" in body
         else "",
         "versions": ", ".join(f"{name} {value}" for name, value in recorded.items()),
-        "device": evaluation.get("computing", {}).get("device", ""),
+        "device": computing.get("device", "") if isinstance(computing, dict) else "",
         "seed": None if source.job is None else source.job.seed,
         "trial_seed": evaluation.get("seed"),
         "protocol": source.trials[-1].protocol,
