@@ -159,18 +159,19 @@ def search(
             "images_per_trial": images_per_trial,
         }
         job = _begun(start, source, budget, asked, home)
-        strategy, count = str(start["strategy"]), int(start["max_trials"])
+        name, count = str(start["strategy"]), int(start["max_trials"])
         options, workers = dict(start.get("options", {})), Machine.here().workers
     else:
         if home.exists() and (not home.is_dir() or any(home.iterdir())):
             raise JobError(f"{str(home)!r} is not an empty folder: name another one by folder.")
+        name = strategy or STRATEGY
         plan = plan_search(
-            source, 0.5 if budget is None else budget, 3600 * hours, strategy=strategy or STRATEGY, size=size,
-            trials=trials, images_per_trial=images_per_trial, seed=seed or 0,
+            source, 0.5 if budget is None else budget, 3600 * hours, strategy=name, size=size, trials=trials,
+            images_per_trial=images_per_trial, seed=seed or 0,
         )  # fmt: skip
         job, options, count, workers = plan.validated, plan.options, plan.sizes.trials, plan.sizes.workers
         print(f"{plan.sizes}, in {home}", flush=True)
-    run_search(job, strategy, home, count, options, workers)
+    run_search(job, name, home, count, options, workers)
     found = Found(home)
     print(found.findings.outcome.describe(), flush=True)
     return found

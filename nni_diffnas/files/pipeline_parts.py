@@ -132,7 +132,7 @@ def _refuse_whole_numbers(folder: Path, weights: Set[str]) -> None:
 
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as content:
-            for name in weights.intersection(content.keys()):
+            for name in sorted(weights & set(content.keys())):
                 kind = content.get_slice(name).get_dtype()
                 if kind[0] in "IUB" and not kind.startswith("BF"):
                     raise JobError(

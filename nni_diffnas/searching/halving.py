@@ -64,7 +64,7 @@ class Halving:
         """
         if given is None:
             return None
-        named = given if isinstance(given, Mapping) else {"eta": given}
+        named: Mapping[str, Any] = given if isinstance(given, Mapping) else {"eta": given}
         eta, metric = named.get("eta"), named.get("metric")
         number = isinstance(eta, int | float) and not isinstance(eta, bool)
         if not number or not isinstance(metric, str | None) or not named.keys() <= {"eta", "metric"}:
