@@ -7,8 +7,8 @@ CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is; ``--images-of`
 most half of the default's MACs, or of its milliseconds on this CPU (``--budget latency_ms``). A search trains 24
 networks, by held-out loss and with halving, the default, those by hand and the recommended one among them. `judge`
 trains the winner of each search, the networks by hand, the recommended one, and the full default with fresh seeds, and
-compares their distances from images that no search has seen. The guided search of seed 0 counts; the others show how
-much of it is luck.
+compares their distances from images that no search has seen; `times` measures how long each computes. The guided search
+of seed 0 counts; the others show how much of it is luck.
 
 Every training goes to the journal at once, with the device that it ran on: comparisons want one journal a device. A
 search is the same for the same seed, so one that was killed is replayed from the journal and goes on. ``--only-report``
@@ -29,6 +29,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+import torch
+from choices import milliseconds
 from reporting import report
 from small_images import NAMES, averaged
 from workers import finish
@@ -42,7 +44,7 @@ from nni_diffnas.api.trial import BY_HAND, REFERENCE, Objective, standing
 from nni_diffnas.cache import fingerprint
 from nni_diffnas.evaluators import DiffusionEvaluation
 from nni_diffnas.evaluators.calibration.measurements import Journal
-from nni_diffnas.evaluators.training.compute import choose_device, computing
+from nni_diffnas.evaluators.training.compute import choose_device, computing, place
 from nni_diffnas.evaluators.training.recipe import Recipe
 from nni_diffnas.latency import LatencyTable, TimedFamily
 from nni_diffnas.plugins import find_plugin
@@ -123,6 +125,19 @@ class Pays:
         """What tells a search from the others of a journal."""
         further = [value for value in (self.given.images_of, self.given.budget) if value not in ("cifar10", "macs")]
         return [name, seed, *further]
+
+    def networks(self) -> dict[str, Architecture]:
+        """Those by hand, the default, the recommended one, and the winners of the searches that have ended."""
+        family, found = self.family, dict[str, Architecture]()
+        found |= {f"by hand: {name}": each for name, each in family.scaled(self.budget).items()}
+        found["default"] = family.space.validate(family.default)
+        found |= {f"recommended: {name}": each for name, each in family.recommended(self.budget).items()}
+        for name in STRATEGIES:
+            for seed in range(3):
+                trials = self.trials(name, seed)
+                if len(trials) == self.given.trials and (winner := winner_of(trials)):
+                    found[f"{name} {seed}"] = winner.architecture
+        return found
 
     def trials(self, name: str, seed: int) -> list[Found]:
         """What the journal has of a search, in order; the last search where there were several, of two versions."""
@@ -216,15 +231,7 @@ def search(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[
 
 def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Distances from images that no search has seen, with fresh seeds."""
-    family, networks = pays.family, dict[str, Architecture]()
-    networks |= {f"by hand: {name}": each for name, each in family.scaled(pays.budget).items()}
-    networks["default"] = family.space.validate(family.default)
-    networks |= {f"recommended: {name}": each for name, each in family.recommended(pays.budget).items()}
-    for name in STRATEGIES:
-        for seed in range(3):
-            trials = pays.trials(name, seed)
-            if len(trials) == given.trials and (winner := winner_of(trials)):
-                networks[f"{name} {seed}"] = winner.architecture
+    family, networks = pays.family, pays.networks()
     most = {"recommended: ConvNeXt", "default", f"{COUNTS[0]} {COUNTS[1]}"}
     most |= {name for name in networks if name.startswith("by hand: shallower")}
     keys = dict[tuple[int, str], list[str]]()
@@ -253,15 +260,29 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     return ["network", "length", "MMACs", "seeds", "rFID", "spread", "times that of"], rows
 
 
+def times(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
+    """Milliseconds on one CPU core, forward and of a training step, of the networks that are judged."""
+    networks = {name: build_seeded(pays.family, each, 0) for name, each in pays.networks().items()}
+    for network in networks.values():
+        place(network, torch.device("cpu"))
+    taken = milliseconds(networks, pays.source, rounds=31)
+    hand = next(taken[name] for name in networks if name.startswith("by hand: shallower"))
+    rows = [[name, *own, *(mine / its for mine, its in zip(own, hand, strict=True))] for name, own in taken.items()]
+    return ["network", "ms forward", "ms step", "forward / by hand", "step / by hand"], rows
+
+
 def in_words(ratios: Mapping[str, Interval | None]) -> str:
     """Ratios with their intervals."""
     known = {name.partition(":")[0]: ratio for name, ratio in ratios.items() if ratio is not None}
     return ", ".join(f"{name} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" for name, ratio in known.items())
 
 
+STAGES = {"search": search, "judge": judge, "times": times}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("stage", choices=("search", "judge"))
+    parser.add_argument("stage", choices=tuple(STAGES))
     parser.add_argument("--folder", type=Path, default=Path("pays"), help="keeps the images")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="of the CIFAR-10 shards")
     parser.add_argument("--journal", type=Path, default=JOURNAL, help="keeps the results")
@@ -279,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--few", action="store_true", help="judge only the networks that count")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
-    columns, rows = {"search": search, "judge": judge}[given.stage](Pays(given), given)
+    columns, rows = STAGES[given.stage](Pays(given), given)
     shown = [[in_words(cell) if isinstance(cell, dict) else cell for cell in row] for row in rows]
     report(columns, shown, {"benchmark": "pays", "stage": given.stage, "images": given.images, "rows": shown})
 

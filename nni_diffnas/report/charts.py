@@ -1,4 +1,4 @@
-"""The charts of a report: search curves, cost against score, importances."""
+"""The charts of a report: search curves, cost against score, what choices are worth."""
 
 from __future__ import annotations
 
@@ -7,13 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..searching.formats import format_count
-from .statistics import Expectation, Importance
-from .svg import Drawing, Scale, ticks
+from .statistics import Expectation
+from .svg import Drawing, Scale
+from .worth import Worth
 
-__all__ = ["Band", "Dot", "ReferenceLine", "draw_curves", "draw_front", "draw_importances", "draw_shares", "number"]
+__all__ = [
+    "BOTTOM",
+    "HEIGHT",
+    "LEFT",
+    "RIGHT",
+    "TOP",
+    "WIDTH",
+    "Band",
+    "Dot",
+    "ReferenceLine",
+    "draw_axes",
+    "draw_curves",
+    "draw_front",
+    "draw_shares",
+    "draw_worths",
+    "number",
+]
 
-_WIDTH, _HEIGHT = 400.0, 230.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 392.0, 12.0, 196.0
+WIDTH, HEIGHT = 400.0, 230.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 392.0, 12.0, 196.0
 
 
 def number(value: float) -> str:
@@ -68,20 +85,30 @@ class Band:
         return replace(self, mean=clip(self.mean), low=clip(self.low), high=clip(self.high))
 
 
-def _axes(picture: Drawing, x: Scale, y: Scale, x_name: str, y_name: str, whole: bool = False) -> None:
-    for value in ticks(y):
+def draw_axes(picture: Drawing, x: Scale, y: Scale, x_name: str, y_name: str, whole: bool = False) -> None:
+    """Axes of a chart in its frame, with a grid and names.
+
+    Args:
+        picture: that they are drawn into.
+        x: of the chart.
+        y: likewise.
+        x_name: of the horizontal axis.
+        y_name: of the vertical one.
+        whole: whether the horizontal axis counts.
+    """
+    for value in y.ticks():
         at = y(value)
-        picture.line([(_LEFT, at), (_RIGHT, at)], "grid")
-        picture.add("text", number(value), x=_LEFT - 5, y=at + 3.5, text_anchor="end", class_="axis")
-    for value in ticks(x, 6):
+        picture.line([(LEFT, at), (RIGHT, at)], "grid")
+        picture.add("text", number(value), x=LEFT - 5, y=at + 3.5, text_anchor="end", class_="axis")
+    for value in x.ticks(6):
         if whole and value != int(value):
             continue
         at = x(value)
-        picture.line([(at, _BOTTOM), (at, _BOTTOM + 4)], "tick")
-        picture.add("text", number(value), x=at, y=_BOTTOM + 16, text_anchor="middle", class_="axis")
-    picture.line([(_LEFT, _BOTTOM), (_RIGHT, _BOTTOM)], "tick")
-    picture.add("text", x_name, x=_RIGHT, y=_BOTTOM + 30, text_anchor="end", class_="axis name")
-    picture.add("text", y_name, x=2.0, y=_TOP - 1, class_="axis name")
+        picture.line([(at, BOTTOM), (at, BOTTOM + 4)], "tick")
+        picture.add("text", number(value), x=at, y=BOTTOM + 16, text_anchor="middle", class_="axis")
+    picture.line([(LEFT, BOTTOM), (RIGHT, BOTTOM)], "tick")
+    picture.add("text", x_name, x=RIGHT, y=BOTTOM + 30, text_anchor="end", class_="axis name")
+    picture.add("text", y_name, x=2.0, y=TOP - 1, class_="axis name")
 
 
 def _finite(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -105,9 +132,9 @@ def draw_curves(
     longest = max([len(band.mean) for band in bands] + [p[0] for p in points] + [2])
     values = [v for band in bands for v in (*band.mean, *band.low, *band.high)]
     scale_values = [*values, *(v for _, v, _ in points), *(level.value for level in levels)]
-    x, y = Scale(0.5, longest + 0.5, _LEFT, _RIGHT), Scale.around(scale_values, _BOTTOM, _TOP + 6)
-    picture = Drawing(_WIDTH, _HEIGHT, f"Best {metric} so far over the number of trials")
-    _axes(picture, x, y, "trials", metric, whole=True)
+    x, y = Scale(0.5, longest + 0.5, LEFT, RIGHT), Scale.around(scale_values, BOTTOM, TOP + 6)
+    picture = Drawing(WIDTH, HEIGHT, f"Best {metric} so far over the number of trials")
+    draw_axes(picture, x, y, "trials", metric, whole=True)
     for band in reversed(bands):
         if len(band.low):
             upper = _finite([(x(i + 1), y(v)) for i, v in enumerate(band.high) if math.isfinite(v)])
@@ -117,7 +144,7 @@ def draw_curves(
     for level in levels:
         at = y(level.value)
         tip = f"{level.name}: {number(level.value)}"
-        picture.line([(_LEFT, at), (_RIGHT, at)], f"level {level.style}".strip(), tip)
+        picture.line([(LEFT, at), (RIGHT, at)], f"level {level.style}".strip(), tip)
     for position, value, tip in points:
         picture.add("circle", None, tip, cx=x(position), cy=y(value), r=2.2, class_="trial")
     for band in reversed(bands):
@@ -131,6 +158,10 @@ def draw_curves(
     return str(picture)
 
 
+_RADII = {"": 2.8, "front": 3.5, "hand": 4.0, "recommended": 4.0, "default": 4.5, "best": 5.5}
+"""Of the dots in `draw_front`, by kind; those that come later are drawn on top."""
+
+
 @dataclass(frozen=True)
 class Dot:
     """One trial in a chart of cost against score.
@@ -139,7 +170,7 @@ class Dot:
         x, y: cost and objective.
         trial: its id.
         tip: what is known of it, one line.
-        kind: ``best``, ``default``, ``front`` or empty.
+        kind: ``best``, ``default``, ``hand``, ``recommended``, ``front`` or empty.
     """
 
     x: float
@@ -165,26 +196,26 @@ def draw_front(
         metric: name of the vertical axis.
         window: of the budget; what lies outside is shaded.
     """
-    x = Scale.around([dot.x for dot in dots], _LEFT, _RIGHT)
+    x = Scale.around([dot.x for dot in dots], LEFT, RIGHT)
     ordered = sorted(dot.y for dot in dots)
-    y = Scale.around(ordered, _BOTTOM, _TOP + 6)
-    picture = Drawing(_WIDTH, _HEIGHT, f"{metric} against {cost}")
-    for bound, side in zip(window or (None, None), (_LEFT, _RIGHT), strict=True):
+    y = Scale.around(ordered, BOTTOM, TOP + 6)
+    picture = Drawing(WIDTH, HEIGHT, f"{metric} against {cost}")
+    for bound, side in zip(window or (None, None), (LEFT, RIGHT), strict=True):
         if bound is not None and x.low < bound < x.high:
             at = x(bound)
             picture.add(
-                "rect", None, "outside the budget", x=min(at, side), y=_TOP, width=abs(side - at),
-                height=_BOTTOM - _TOP, class_="outside",
+                "rect", None, "outside the budget", x=min(at, side), y=TOP, width=abs(side - at),
+                height=BOTTOM - TOP, class_="outside",
             )  # fmt: skip
-    _axes(picture, x, y, cost, metric)
+    draw_axes(picture, x, y, cost, metric)
     steps: list[tuple[float, float]] = []
     for price, value in front:
         if steps:
             steps.append((x(price), steps[-1][1]))
         steps.append((x(price), y(value)))
     picture.line(steps, "front")
-    for dot in sorted(dots, key=lambda dot: ("", "front", "default", "best").index(dot.kind)):
-        radius = {"best": 5.5, "default": 4.5, "front": 3.5}.get(dot.kind, 2.8)
+    for dot in sorted(dots, key=lambda dot: tuple(_RADII).index(dot.kind)):
+        radius = _RADII[dot.kind]
         picture.add(
             "circle", None, dot.tip, cx=x(dot.x), cy=y(dot.y), r=radius, class_=f"dot {dot.kind}",
             data_trial=dot.trial, tabindex=0 if dot.kind else -1,
@@ -192,25 +223,44 @@ def draw_front(
     return str(picture)
 
 
-def draw_importances(listed: Sequence[Importance]) -> str:
-    """A bar for each choice, with its interval."""
-    row, left = 21.0, 142.0
-    picture = Drawing(_WIDTH, row * len(listed) + 26, "Importance of the choices")
-    x = Scale(min(0.0, *(i.low for i in listed)), max(*(i.high for i in listed), 0.05), left, _RIGHT)
-    for value in ticks(x):
-        picture.line([(x(value), 0.0), (x(value), row * len(listed))], "grid")
-        text = f"{value * 100:.0f}\u2009%"
-        picture.add("text", text, x=x(value), y=row * len(listed) + 14, text_anchor="middle", class_="axis")
-    for i, found in enumerate(listed):
-        middle = row * i + row / 2
-        style = "certain" if found.certain else "unsure"
-        tip = f"{found.label}: {found.mean:.1%}, 90 % interval {found.low:.1%} to {found.high:.1%}"
-        picture.add("text", found.label, x=left - 7, y=middle + 3.5, text_anchor="end", class_=style)
-        start, end = sorted((x(0.0), x(found.mean)))
-        picture.add("rect", None, tip, x=start, y=middle - 5, width=end - start, height=10.0, class_=f"bar {style}")
-        picture.line([(x(found.low), middle), (x(found.high), middle)], "whisker", tip)
-    picture.line([(x(0.0), 0.0), (x(0.0), row * len(listed))], "tick")
+def draw_worths(labels: Sequence[Sequence[Worth]], relative: bool) -> str:
+    """A dot for each value of each choice, with its interval, left of the line where less is measured.
+
+    Args:
+        labels: by label the worths of its values.
+        relative: whether effects are shares.
+    """
+    row, gap, left = 19.0, 9.0, 168.0
+    rows = [worth for group in labels for worth in group]
+    height = row * len(rows) + gap * (len(labels) - 1)
+    picture = Drawing(WIDTH, height + 26, "What the choices are worth")
+    x = Scale.around([0.0, *(end for worth in rows for end in (worth.low, worth.high))], left, RIGHT - 26)
+    for value in x.ticks(6):
+        picture.line([(x(value), 0.0), (x(value), height)], "grid")
+        picture.add("text", _effect(value, relative), x=x(value), y=height + 14, text_anchor="middle", class_="axis")
+    picture.line([(x(0.0), 0.0), (x(0.0), height)], "tick")
+    top = 0.0
+    for group in labels:
+        picture.add("text", group[0].label, x=2.0, y=top + row / 2 + 3.5)
+        for worth in group:
+            middle = top + row / 2
+            style = "certain" if worth.certain else "unsure"
+            ends = " to ".join(_effect(end, relative) for end in (worth.low, worth.high))
+            tip = f"{worth.label} {worth.value}: {_effect(worth.effect, relative)}, 95 % interval {ends}, "
+            tip += f"{worth.trials} trials"
+            picture.add("text", str(worth.value), x=left - 7, y=middle + 3.5, text_anchor="end", class_=style)
+            picture.line([(x(worth.low), middle), (x(worth.high), middle)], f"whisker {style}", tip)
+            picture.add("circle", None, tip, cx=x(worth.effect), cy=middle, r=3.2, class_=f"worth {style}")
+            picture.add("text", str(worth.trials), x=RIGHT, y=middle + 3.5, text_anchor="end", class_="axis")
+            top += row
+        top += gap
+    picture.add("text", "trials", x=RIGHT, y=height + 14, text_anchor="end", class_="axis")
     return str(picture)
+
+
+def _effect(value: float, relative: bool) -> str:
+    text = f"{100 * value:+.3g}\u2009%" if relative else f"{value:+.3g}"
+    return ("0" if value == 0 else text).replace("-", "\u2212")
 
 
 def draw_shares(rounds: Sequence[tuple[int, int, int, int]], most_bars: int = 24) -> str:
@@ -223,15 +273,15 @@ def draw_shares(rounds: Sequence[tuple[int, int, int, int]], most_bars: int = 24
     size = -(-len(rounds) // most_bars)
     groups = [rounds[i : i + size] for i in range(0, len(rounds), size)]
     sums = [[sum(round[kind] for round in group) for kind in (1, 2, 3)] for group in groups]
-    y = Scale(0.0, max(sum(counts) for counts in sums), _BOTTOM, _TOP + 6)
-    wide = (_RIGHT - _LEFT) / len(groups)
-    picture = Drawing(_WIDTH, _HEIGHT, "Proposals, repairs and fillings by round")
-    for value in (value for value in ticks(y) if value == int(value)):
-        picture.line([(_LEFT, y(value)), (_RIGHT, y(value))], "grid")
-        picture.add("text", number(value), x=_LEFT - 5, y=y(value) + 3.5, text_anchor="end", class_="axis")
+    y = Scale(0.0, max(sum(counts) for counts in sums), BOTTOM, TOP + 6)
+    wide = (RIGHT - LEFT) / len(groups)
+    picture = Drawing(WIDTH, HEIGHT, "Proposals, repairs and fillings by round")
+    for value in (value for value in y.ticks() if value == int(value)):
+        picture.line([(LEFT, y(value)), (RIGHT, y(value))], "grid")
+        picture.add("text", number(value), x=LEFT - 5, y=y(value) + 3.5, text_anchor="end", class_="axis")
     for i, (group, counts) in enumerate(zip(groups, sums, strict=True)):
         name = str(group[0][0]) if size == 1 else f"{group[0][0]}\u2013{group[-1][0]}"
-        left, below = _LEFT + wide * i, 0
+        left, below = LEFT + wide * i, 0
         for count, kind in zip(counts, ("proposed", "repaired", "filled"), strict=True):
             top = y(below + count)
             tip = f"round {name}: {count} {kind}"
@@ -240,7 +290,7 @@ def draw_shares(rounds: Sequence[tuple[int, int, int, int]], most_bars: int = 24
             below += count
         if i % -(-len(groups) // 12) == 0:
             at = left + wide / 2
-            picture.add("text", name, x=at, y=_BOTTOM + 16, text_anchor="middle", class_="axis")
-    picture.add("text", "rounds", x=_RIGHT, y=_BOTTOM + 30, text_anchor="end", class_="axis name")
-    picture.add("text", "places", x=2.0, y=_TOP - 1, class_="axis name")
+            picture.add("text", name, x=at, y=BOTTOM + 16, text_anchor="middle", class_="axis")
+    picture.add("text", "rounds", x=RIGHT, y=BOTTOM + 30, text_anchor="end", class_="axis name")
+    picture.add("text", "places", x=2.0, y=TOP - 1, class_="axis name")
     return str(picture)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from ..api.cost import COSTS
 from ..api.errors import JobError
-from ..api.pareto import pareto_front
 from ..api.trial import Trial
 from ..memory.journal import understood
 from ..results.verdict_text import contrast_in_words, gain_in_words, method_in_words
 from ..searching.formats import format_cost, format_seconds
+from ..searching.halving import part_of_rung
 from . import wording
-from .charts import Band, Dot, ReferenceLine, draw_curves, draw_front, draw_importances, draw_shares, number
+from .charts import Band, ReferenceLine, draw_curves, draw_shares, draw_worths, number
 from .diagram import differences, draw_unet, is_unet, layer_kinds
+from .fronts import fronts, pointed, tip
+from .learning import learning
 from .source import Source
-from .statistics import TOO_FEW, best_so_far, expected_best, importances
+from .statistics import best_so_far, expected_best
+from .worth import worths
 
 __all__ = ["drawn", "render", "render_report"]
 
 _MOST_ROWS = 100
-_MOST_PICTURES = 12
+_MOST_BYTES = 8_000_000
+"""Of all pictures in the table of trials."""
+_MOST_LABELS = 8
 _FEWEST_RANDOM = 3
+_LEVELS = {"by hand": "hand", "recommended": "recommended", "default": ""}
+"""Styles of the lines of what needs no search."""
 
 
 @cache
@@ -105,6 +110,7 @@ def _filled(source: Source, against: Source | None) -> str:
     outcome = source.outcome
     best = outcome.best
     planned = source.planned or len(source.trials)
+    reasons = wording.reasons(source)
     first, last = (source.events[0].time, source.events[-1].time) if source.events else (None, None)
     return render(
         "report.html",
@@ -123,15 +129,16 @@ def _filled(source: Source, against: Source | None) -> str:
         pictures=_pictures(source),
         verdict=_verdict(source),
         curve=_curve(source, against),
-        fronts=_fronts(source),
-        shown=_shown(source),
-        mattered=_mattered(source),
+        learning=_learning(source),
+        fronts=[{**chart, "drawing": drawn(chart["drawing"])} for chart in fronts(source)],
+        pointed=pointed(source, reasons),
+        worths=_worths(source),
         origins=wording.origins(source),
         lineage=[] if best is None else wording.lineage(source, best),
         failures=wording.failures(source),
         ledger=wording.ledger(source),
         shares=_shares(source),
-        reasons=wording.reasons(source),
+        reasons=reasons,
         rejected=sum(event.kind in ("rejected", "proposal rejected") for event in source.events),
         reproduction=wording.reproduction(source),
         rows=_rows(source),
@@ -163,9 +170,9 @@ def _architecture(source: Source, best: Trial) -> dict[str, Any]:
 
 
 def _pictures(source: Source) -> list[dict[str, Any]]:
-    """Samples of best, by hand, median and default, where they exist; the same trial is shown once."""
+    """Samples of best, what needs no search, and median, where they exist; the same trial is shown once."""
     outcome = source.outcome
-    listed = {"best": outcome.best, "by hand": outcome.by_hand, "median": outcome.median, "default": outcome.default}
+    listed = {"best": outcome.best, **outcome.known, "median": outcome.median}
     found: dict[str, dict[str, Any]] = {}
     for title, trial in listed.items():
         address = wording.samples(source, trial)
@@ -208,14 +215,14 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     levels = [
-        ReferenceLine(name, score, style)
-        for name, trial, style in (("by hand", source.outcome.by_hand, "hand"), ("default", source.outcome.default, ""))
-        if trial is not None and source.within(score := float(trial.metrics[metric]))
+        ReferenceLine(name, score, _LEVELS[name])
+        for name, trial in source.outcome.known.items()
+        if source.within(score := float(trial.metrics[metric]))
     ]
     drawing = draw_curves(
         [band.clipped(source.limit, lower_is_better=objective.direction == "minimize") for band in bands],
         metric,
-        [(position, float(t.metrics[metric]), _tip(source, t)) for position, t in points],
+        [(position, float(t.metrics[metric]), tip(t, metric)) for position, t in points],
         levels,
     )
     at = min(len(own), len(expected.mean)) if expected is not None else 0
@@ -233,80 +240,37 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
     }
 
 
-def _tip(source: Source, trial: Trial) -> str:
-    metric = source.objective.metric
-    return f"{trial.id} ({trial.origin.kind}): {metric} {trial.metrics[metric]:.4g}, {format_cost(trial.cost)}"
-
-
-def _fronts(source: Source) -> list[dict[str, Any]]:
-    """A chart for each cost, and for what else the strategy minimises, where it is known and differs between trials."""
-    metric, objective, outcome = source.objective.metric, source.objective, source.outcome
-    found = []
-    further = [name for name in wording.objectives(source) if name not in COSTS]
-    for name, called in {**COSTS, **dict(zip(further, further, strict=True))}.items():
-        title = f"{called} in ms" if name == "latency_ms" else called
-        listed = [(t, known[name]) for t in outcome.ranked if name in (known := wording.costs_of(t, further))]
-        if len({cost for _, cost in listed}) < 2:
-            continue
-        scores = [objective.score(trial.metrics) or 0.0 for trial, _ in listed]
-        positions = pareto_front([(cost, -score) for (_, cost), score in zip(listed, scores, strict=True)])
-        front = set(positions)
-        dots = []
-        for i, (trial, cost) in enumerate(listed):
-            if not source.drawable(trial):
-                continue
-            kind = "front" if i in front else ""
-            kind = "default" if trial is outcome.default else kind
-            kind = "best" if trial is outcome.best else kind
-            dots.append(Dot(cost, float(trial.metrics[metric]), trial.id, _tip(source, trial), kind))
-        reference = outcome.default
-        if (
-            reference is not None
-            and reference not in outcome.ranked
-            and name in (known := wording.costs_of(reference, further))
-        ):
-            score = float(reference.metrics[metric])
-            if source.within(score):
-                dots.append(Dot(known[name], score, reference.id, _tip(source, reference), "default"))
-        line = [(listed[i][1], float(listed[i][0].metrics[metric])) for i in positions if source.drawable(listed[i][0])]
-        window = None if source.job is None else source.job.budget.get(name)
-        bounds = None if window is None else (window.min, window.max)
-        drawing = draw_front(dots, line, title, metric, bounds)
-        found.append({"title": title, "drawing": drawn(drawing), "front": [listed[i][0].id for i in positions]})
-    return found
-
-
-def _shown(source: Source) -> str:
-    """What the page shows of a trial that is pointed at: JSON by id."""
-    front = dict.fromkeys(i for chart in _fronts(source) for i in chart["front"])
-    with_picture = [*list(front)[:_MOST_PICTURES], *(t.id for t in (source.outcome.best, source.outcome.default) if t)]
-    shown = {}
-    for trial in source.outcome.ranked:
-        changed = differences(trial.architecture, source.default)
-        shown[trial.id] = {
-            "score": f"{source.objective.metric} {number(float(trial.metrics[source.objective.metric]))}",
-            "cost": format_cost(trial.cost),
-            "origin": f"{trial.origin.kind} by {trial.origin.strategy}"
-            + (f", from {trial.origin.parent}" if trial.origin.parent else ""),
-            "changed": [f"{label} {trial.architecture[label]}" for label in changed],
-            "image": wording.samples(source, trial) if trial.id in with_picture else "",
-        }
-    # Inside a script element only "<" can begin something else: its end, or a comment that hides the end.
-    return json.dumps(shown).replace("<", "\\u003c")
-
-
-def _mattered(source: Source) -> dict[str, Any]:
-    found, explained = importances(source.ended, source.space, source.objective)
+def _worths(source: Source) -> dict[str, Any] | None:
+    """What choices are worth; ``None`` where too few trials were measured."""
+    found = worths(source.ended, source.space, source.objective)
+    if found is None:
+        return None
+    said = [tuple(worth for worth in group if worth.value is not None) for group in found.labels]
+    told = [group for group in said if group][:_MOST_LABELS]
     return {
-        "drawing": drawn(draw_importances(found[:16])) if found and explained > 0 else "",
-        "explained": explained,
-        "scored": len(source.outcome.ranked),
-        "needed": TOO_FEW,
-        "more": max(0, len(found) - 16),
-        "certain": [importance.label for importance in found if importance.certain],
+        "drawing": drawn(draw_worths(told, found.relative)) if found.explained > 0 else "",
+        "metric": found.metric,
+        "rung": part_of_rung(found.metric),
+        "trials": found.trials,
+        "explained": found.explained,
+        "relative": found.relative,
+        "more": len([group for group in said if group]) - len(told),
     }
 
 
+def _learning(source: Source) -> dict[str, Any] | None:
+    found = learning(source)
+    return None if found is None else {**found, "drawing": drawn(found["drawing"])}
+
+
 def _rows(source: Source) -> dict[str, Any]:
+    """The ranked trials, best first, and what they draw, as far as a page may be large."""
     ranked = source.outcome.ranked
-    return {"trials": ranked[:_MOST_ROWS], "more": max(0, len(ranked) - _MOST_ROWS)}
+    pictures: dict[str, str] = {}
+    left = _MOST_BYTES
+    for trial in ranked[:_MOST_ROWS]:
+        address = wording.samples(source, trial)
+        if address and len(address) <= left:
+            left -= len(address)
+            pictures[trial.id] = address
+    return {"trials": ranked[:_MOST_ROWS], "more": max(0, len(ranked) - _MOST_ROWS), "pictures": pictures}

@@ -12,7 +12,7 @@ from typing import Any
 from ..api.errors import DiffNASError, JobError, SpaceError
 from ..api.family import Family
 from ..api.space import Architecture, Space
-from ..api.trial import REFERENCE, Objective, Trial
+from ..api.trial import BY_HAND, RECOMMENDED, REFERENCE, Objective, Trial
 from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..memory.experiment_folder import ExperimentFolder, find_experiment
@@ -75,6 +75,14 @@ class Source:
     def within(self, value: float) -> bool:
         """Whether a value of the objective is no worse than `limit`."""
         return value <= self.limit if self.objective.direction == "minimize" else value >= self.limit
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """What stands out in charts, by id: ``best``, ``default``, ``hand``, ``recommended``."""
+        kinds = {BY_HAND: "hand", RECOMMENDED: "recommended"}
+        found = {trial.id: kinds[trial.origin.kind] for trial in self.trials if trial.origin.kind in kinds}
+        special = {"default": self.outcome.default, "best": self.outcome.best}
+        return found | {trial.id: role for role, trial in special.items() if trial is not None}
 
     @property
     def starts(self) -> list[Event]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["Drawing", "Scale", "ticks"]
+__all__ = ["Drawing", "LogScale", "Scale"]
 
 
 @dataclass
@@ -71,17 +71,40 @@ class Scale:
         return self.start + (value - self.low) / span * (self.end - self.start)
 
     @classmethod
-    def around(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
+    def around(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Self:
         """A scale over the finite values with some air on both sides."""
         finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(finite), max(finite)
         air = (high - low) * margin or abs(high) * 0.05 or 1.0
         return cls(low - air, high + air, start, end)
 
+    def ticks(self, count: int = 4) -> list[float]:
+        """Round numbers within the scale, about as many as asked for."""
+        from matplotlib.ticker import MaxNLocator
 
-def ticks(scale: Scale, count: int = 4) -> list[float]:
-    """Round numbers within a scale, about as many as asked for."""
-    from matplotlib.ticker import MaxNLocator
+        found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        return [float(value) for value in found if self.low <= value <= self.high]
 
-    found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(scale.low, scale.high)
-    return [float(value) for value in found if scale.low <= value <= scale.high]
+
+@dataclass(frozen=True)
+class LogScale(Scale):
+    """Map of positive data by their logarithms."""
+
+    def __call__(self, value: float) -> float:
+        """Where a value lies, in user units."""
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.start + share * (self.end - self.start)
+
+    @classmethod
+    def around(cls, values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Self:
+        """A scale over the finite values with some air on both sides."""
+        logs = Scale.around([math.log(value) for value in values if math.isfinite(value)], start, end, margin)
+        return cls(math.exp(logs.low), math.exp(logs.high), start, end)
+
+    def ticks(self, count: int = 4) -> list[float]:
+        """Round numbers within the scale; of a narrow one those of a linear scale."""
+        from matplotlib.ticker import LogLocator
+
+        found = LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(self.low, self.high)
+        within = [float(value) for value in found if self.low <= value <= self.high]
+        return within if len(within) >= 3 else super().ticks(count)

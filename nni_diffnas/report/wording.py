@@ -13,10 +13,11 @@ from typing import Any
 
 from ..api.cost import COSTS, Cost
 from ..api.space import Architecture, Value
-from ..api.trial import Trial
+from ..api.trial import BY_HAND, Trial
 from ..language_model.reading import shares
 from ..results.read import SAMPLES
 from ..searching.formats import format_count, format_seconds
+from ..searching.progress import score_line
 from ..trial.result_file import TrialRecord
 from .charts import number
 from .diagram import differences
@@ -26,6 +27,7 @@ __all__ = [
     "asked",
     "choices",
     "costs_of",
+    "evaluation",
     "failures",
     "headline",
     "ledger",
@@ -36,6 +38,7 @@ __all__ = [
     "reasons",
     "reproduction",
     "title",
+    "why_stopped",
 ]
 
 
@@ -68,15 +71,13 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
     outcome, metric = source.outcome, source.objective.metric
     best, default = outcome.best, outcome.default
     found: list[tuple[str, str, str]] = []
-    rivals = {"by hand": outcome.by_hand, "default": default}
     if best is not None:
-        remarks = {name: _against(source, best, name, rival) for name, rival in rivals.items() if rival is not None}
-        found.append((f"best {metric}", number(float(best.metrics[metric])), ", ".join(remarks.values())))
-    for name, rival in rivals.items():
-        if rival is not None:
-            middle = outcome.median if name == "default" else None
-            remark = "" if middle is None else f"median of all trials {number(float(middle.metrics[metric]))}"
-            found.append((f"{name} {metric}", number(float(rival.metrics[metric])), remark))
+        remarks = [_against(source, best, name, rival) for name, rival in outcome.known.items()]
+        found.append((f"best {metric}", number(float(best.metrics[metric])), ", ".join(remarks)))
+    for name, rival in outcome.known.items():
+        middle = outcome.median if name == "default" else None
+        remark = "" if middle is None else f"median of all trials {number(float(middle.metrics[metric]))}"
+        found.append((f"{name} {metric}", number(float(rival.metrics[metric])), remark))
     if best is not None:
         ours, theirs = costs_of(best), {} if default is None else costs_of(default)
         for name in ("macs", "params"):
@@ -90,9 +91,23 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
 def _against(source: Source, best: Trial, name: str, rival: Trial) -> str:
     """How the best score stands to that of a network which has to be beaten."""
     if rival.id == best.id:
-        return {"by hand": "the network by hand itself", "default": "the default network itself"}[name]
+        return "the network by hand itself" if name == BY_HAND else f"the {name} network itself"
     ours, theirs = (float(trial.metrics[source.objective.metric]) for trial in (best, rival))
-    return f"{relative(ours, theirs)} against {'the default' if name == 'default' else name}"
+    return f"{relative(ours, theirs)} against {name if name == BY_HAND else f'the {name}'}"
+
+
+def evaluation(source: Source, trial: Trial) -> Mapping[str, Any]:
+    """What a trial's evaluator wrote down; empty where its folder is not here, or holds something else."""
+    output = source.output(trial)
+    file = None if output is None else output / "evaluation.json"
+    # A link may lead to a file of the reader's.
+    return {} if file is None or file.is_symlink() else TrialRecord.read(file)
+
+
+def why_stopped(source: Source, trial: Trial) -> str:
+    """Why a trial ended itself on its way: its own sentence where its folder is here, or else how far it came."""
+    sentence = evaluation(source, trial).get("stopped")
+    return str(sentence) if sentence else score_line(trial, source.objective.metric)
 
 
 def origins(source: Source) -> list[dict[str, Any]]:
@@ -234,22 +249,19 @@ def reproduction(source: Source) -> dict[str, Any]:
 
     body = start_body(source)
     best = source.outcome.best
-    output = None if best is None else source.output(best)
-    file = None if output is None else output / "evaluation.json"
-    evaluation = {} if file is None or file.is_symlink() else TrialRecord.read(file)
-    computing = evaluation.get("computing")
+    recorded = {} if best is None else evaluation(source, best)
+    computing = recorded.get("computing")
     job = None if source.job is None else source.job.model_dump(mode="json", exclude_defaults=True)
-    recorded: Mapping[str, str] = body.get("versions", {})
     return {
         "job": None if job is None else yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         "strategy": _strategy(source),
         "options": yaml.safe_dump(dict(body.get("options") or {}), sort_keys=False).strip()
         if "options" in body
         else "",
-        "versions": ", ".join(f"{name} {value}" for name, value in recorded.items()),
+        "versions": ", ".join(f"{name} {value}" for name, value in body.get("versions", {}).items()),
         "device": computing.get("device", "") if isinstance(computing, dict) else "",
         "seed": None if source.job is None else source.job.seed,
-        "trial_seed": evaluation.get("seed"),
+        "trial_seed": recorded.get("seed"),
         "protocol": source.trials[-1].protocol,
         "architecture": "" if best is None else json.dumps(best.architecture, indent=1),
         "experiment": source.name if source.folder is not None else "",

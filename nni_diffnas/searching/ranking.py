@@ -66,6 +66,17 @@ class Outcome:
         return self.ranked[0] if self.ranked else None
 
     @property
+    def recommended(self) -> Trial | None:
+        """The best trial of what the space recommends for the budget, where it recommends anything."""
+        return next((trial for trial in self.ranked if trial.origin.kind == RECOMMENDED), None)
+
+    @property
+    def known(self) -> dict[str, Trial]:
+        """What needs no search, by name: by hand, recommended, default; those that have scores."""
+        listed = {"by hand": self.by_hand, "recommended": self.recommended, "default": self.default}
+        return {name: trial for name, trial in listed.items() if trial is not None}
+
+    @property
     def found(self) -> tuple[Trial, ...]:
         """What the search found itself, best first: neither the default network nor one by hand."""
         kinds = ("default", REFERENCE, BY_HAND)
@@ -93,15 +104,13 @@ class Outcome:
         if self.best is None:
             return f"No trial succeeded ({self.failed} failed): see the reasons above and in the trials' result.json."
         name = self.objective.metric
-        lines = [f"{'':8} {name:>10}  cost"]
-        rows = {"best": self.best, "by hand": self.by_hand, "median": self.median, "default": self.default}
-        for title, trial in rows.items():
-            if trial is None and title == "by hand":  # a search without a budget has none
-                continue
+        lines = [f"{'':11} {name:>10}  cost"]
+        known = {title: trial for title, trial in self.known.items() if title != "default"}
+        for title, trial in {"best": self.best, **known, "median": self.median, "default": self.default}.items():
             if trial is None:
-                lines.append(f"{title:8} {'-':>10}  not trained")
+                lines.append(f"{title:11} {'-':>10}  not trained")
             else:
-                lines.append(f"{title:8} {trial.metrics[name]:>10.4g}  {format_cost(trial.cost)}   ({trial.id})")
+                lines.append(f"{title:11} {trial.metrics[name]:>10.4g}  {format_cost(trial.cost)}   ({trial.id})")
         chosen = ", ".join(f"{label}={value}" for label, value in self.best.architecture.items())
         origin = self.best.origin
         lines.append(f"best architecture ({origin.kind} by {origin.strategy}): {chosen}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from botorch.acquisition.analytic import LogExpectedImprovement
 from botorch.acquisition.logei import qLogExpectedImprovement
-from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+from botorch.acquisition.multi_objective import logei as multi_objective
 from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model, ModelList
@@ -30,6 +30,10 @@ from .surrogate import SURROGATES
 __all__ = ["Acquisition", "fit_models"]
 
 _SAMPLES = 32
+
+# Otherwise the first suggestion for several objectives compiles a C++ kernel, a minute in which the search stands
+# still; the suggestions behind it take as long with the kernel as without.
+multi_objective._load_attempted = True
 
 
 def fit_models(
@@ -119,7 +123,7 @@ class Acquisition:
             baseline = torch.cat([observed[front], observed[best]])
             processes = [model for model in models if isinstance(model, SingleTaskGP)]
             joint = ModelListGP(*processes) if len(processes) == len(models) else ModelList(*models)
-            return qLogNoisyExpectedHypervolumeImprovement(
+            return multi_objective.qLogNoisyExpectedHypervolumeImprovement(
                 joint,
                 ref_point=infer_reference_point(targets[front].double()).tolist(),
                 X_baseline=baseline[:32],

@@ -130,7 +130,7 @@ def test_the_search_is_read_as_it_was_recorded(recording: Callable[[str], Record
     assert search.job.space.type == "unet"
 
 
-@pytest.mark.parametrize("name", FINISHED)
+@pytest.mark.parametrize("name", ["tuner", pytest.param("python", marks=pytest.mark.slow)])
 def test_export_by_id_and_report_by_folder(recording: Callable[[str], Recorded], name: str) -> None:
     recorded = recording(name)
     run_command(recorded, "export", recorded.id, "--to", "pipeline")

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,11 +21,11 @@ from toy_family import ToyFamily
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.pareto import pareto_front
-from nni_diffnas.api.trial import BY_HAND, Objective, Origin, Trial
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, Objective, Origin, Trial
 from nni_diffnas.evaluators.training.compute import computing
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
-from nni_diffnas.report import Source, page, read_source, render_report
+from nni_diffnas.report import Source, read_source, render_report
 from nni_diffnas.report.charts import draw_shares
 from nni_diffnas.results.verdict import Judged, Verdict
 from nni_diffnas.trial.result_file import TrialRecord
@@ -103,14 +102,16 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert not re.search(r"@import|url\(|<link", html)
 
 
-def test_samples_of_best_median_and_default_are_shown_once(tmp_path: Path) -> None:
+def test_samples_of_best_median_and_default_are_shown_once_and_those_of_each_trial_on_demand(tmp_path: Path) -> None:
     experiment = run_search(tmp_path / "abc", trials=5)
     source = read_source(str(experiment.path))
     for trial in source.trials:
         samples_of(experiment, trial.id)
-    _, page = report(experiment)
+    html, page = report(experiment)
     shown = {t.id for t in (source.outcome.best, source.outcome.median, source.outcome.default) if t}
-    assert len(page.addresses) == len(shown)
+    assert len(page.addresses) == len(shown) + len(source.trials)
+    folded = re.findall(r'<details class="picture">.*?data-samples="([^"]+)"></details>', html)
+    assert folded == [trial.id for trial in source.outcome.ranked]
 
 
 def test_the_report_says_on_what_the_best_trial_was_trained(tmp_path: Path) -> None:
@@ -169,16 +170,6 @@ def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> N
     known = json.loads(found[1])
     assert len(known) == 9
     assert set(re.findall(r'data-trial="([^"]+)"', html)) <= set(known)
-
-
-def test_what_matters_is_read_from_trials_in_order_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`importances` keeps the latest: of trials sorted by score these would be the worst."""
-    given: list[Sequence[Trial]] = []
-    monkeypatch.setattr(page, "importances", lambda trials, *rest: (given.append(trials) or [], 0.0))
-    experiment = run_search(tmp_path, trials=8)
-    report(experiment)
-    assert [trial.id for trial in given[0]] == sorted(trial.id for trial in given[0])
-    assert len(given[0]) == 8
 
 
 def test_a_running_search_says_so(tmp_path: Path) -> None:
@@ -251,6 +242,58 @@ def test_what_a_hand_would_do_has_its_line(tmp_path: Path) -> None:
     assert "No trial was better than the network by hand: the search has not paid." in text
     assert "the network by hand itself" in text
     assert f"the best trial of the search's own, {source.outcome.ranked[1].id}," in text
+
+
+def test_what_the_space_recommends_has_its_line_its_dot_and_its_sentence(tmp_path: Path) -> None:
+    source = read_source(str(run_search(tmp_path / "abc").path))
+
+    def recommended(chosen: Trial) -> str:
+        trials = [replace(t, origin=Origin("s", RECOMMENDED)) if t is chosen else t for t in source.trials]
+        return render_report(replace(source, trials=tuple(trials)))
+
+    html = recommended(source.outcome.ranked[2])
+    assert "<title>recommended: " in html, "the line in the curve"
+    assert 'class="dot recommended"' in html
+    assert "against the recommended" in Page(html).text
+    text = Page(recommended(source.outcome.ranked[0])).text
+    assert "No trial was better than the network that the space recommends for this budget" in text
+    assert "the recommended network itself" in text
+
+
+def test_networks_by_hand_stand_out_against_every_cost_latency_among_them(tmp_path: Path) -> None:
+    source = read_source(str(run_search(tmp_path / "abc").path))
+    hand = source.outcome.ranked[3]
+
+    def timed(i: int, trial: Trial) -> Trial:
+        origin = Origin("s", BY_HAND) if trial is hand else trial.origin
+        return replace(trial, origin=origin, metrics={**trial.metrics, "latency_ms": 1.0 + i})
+
+    html = render_report(replace(source, trials=tuple(timed(i, t) for i, t in enumerate(source.trials))))
+    assert "On the front of rfid and latency in ms: " in Page(html).text
+    charts = re.findall(r'<svg[^>]*aria-label="rfid against ([^"]+)".*?</svg>', html)
+    assert charts == ["MACs", "parameters", "latency in ms"]
+    assert html.count('class="dot hand"') == 3
+
+
+def test_a_search_by_loss_shows_the_distance_too(tmp_path: Path) -> None:
+    source = read_source(str(run_search(tmp_path / "abc").path))
+    trials = tuple(
+        replace(t, metrics={**t.metrics, "held_out_loss": float(t.metrics["rfid"]) / 10, "latency_ms": 1.0 + i})
+        for i, t in enumerate(source.trials)
+    )
+    ranked = replace(source, trials=trials, objective=Objective("held_out_loss", "minimize"))
+    charts = re.findall(r'aria-label="(\w+ against [^"]+)"', render_report(ranked))
+    assert charts == [
+        *(f"held_out_loss against {cost}" for cost in ("MACs", "parameters", "latency in ms")),
+        *(f"rfid against {cost}" for cost in ("MACs", "latency in ms")),
+    ]
+
+
+def test_what_choices_are_worth_is_said_of_many_trials_and_left_out_of_few(tmp_path: Path) -> None:
+    text = report(run_search(tmp_path / "many", trials=30))[1].text
+    assert "What the choices are worth" in text
+    assert "an additive model of 30 trials" in text
+    assert "What the choices are worth" not in report(run_search(tmp_path / "few", trials=19))[1].text
 
 
 def test_the_ledger_of_a_language_model_is_summed_up(tmp_path: Path) -> None:

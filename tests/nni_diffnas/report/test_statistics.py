@@ -6,21 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from toy_family import ToyFamily, score
 
 from nni_diffnas.api.trial import Objective, Origin, Trial
-from nni_diffnas.report.statistics import best_so_far, expected_best, fence, importances
+from nni_diffnas.report.statistics import best_so_far, expected_best, fence
 
 MINIMIZE, MAXIMIZE = Objective("score", "minimize"), Objective("score", "maximize")
-
-
-def trials(count: int, noise: float = 0.0) -> list[Trial]:
-    family, rng = ToyFamily(), np.random.default_rng(0)
-    drawn = [family.space.sample(rng) for _ in range(count)]
-    return [
-        Trial(f"t{i}", "e", a, Origin("RandomSearch", "random")).succeeded({"score": score(a) + noise * rng.normal()})
-        for i, a in enumerate(drawn)
-    ]
 
 
 def test_expected_best_is_that_of_all_subsets() -> None:
@@ -57,22 +47,3 @@ def test_best_so_far_counts_failures_and_starts_without_a_score() -> None:
 def test_the_fence_lies_on_the_bad_side() -> None:
     assert fence([1.0, 2.0, 3.0, 4.0, 100.0], MINIMIZE) == pytest.approx(7.0)
     assert fence([1.0, 2.0, 3.0, 4.0, 100.0], MAXIMIZE) == pytest.approx(-1.0)
-
-
-def test_importance_finds_what_decides_and_not_what_does_not() -> None:
-    found, explained = importances(trials(120, noise=0.5), ToyFamily().space, MINIMIZE)
-    assert explained > 0.5
-    assert found[0].label == "level0.width"
-    assert found[0].certain
-    assert found == importances(trials(120, noise=0.5), ToyFamily().space, MINIMIZE)[0]
-
-
-def test_importance_of_noise_explains_nothing() -> None:
-    rng = np.random.default_rng(1)
-    noisy = [t.succeeded({"score": float(rng.normal())}) for t in trials(60)]
-    _, explained = importances(noisy, ToyFamily().space, MINIMIZE)
-    assert explained <= 0.05
-
-
-def test_few_trials_say_nothing() -> None:
-    assert importances(trials(19), ToyFamily().space, MINIMIZE) == ([], 0.0)

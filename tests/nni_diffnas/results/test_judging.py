@@ -193,7 +193,7 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
             "evaluator": {
                 "type": "diffusion",
                 "extractor": "random",
-                "training": {"images": 640},
+                "training": {"images": 256},
                 "score_images": 60,
                 "sampler_steps": 3,
                 "curve_points": 0,

@@ -53,6 +53,9 @@ def test_a_recommended_network_that_stays_ahead_is_said() -> None:
     trials = [trial(0, 9.0, BY_HAND), trial(1, 4.0, RECOMMENDED), trial(2, 5.0)]
     outcome = Outcome.of(trials, Objective())
     assert outcome.challenger is trials[1]
+    assert outcome.known == {"by hand": trials[0], "recommended": trials[1]}
+    titles = [line[:11].strip() for line in outcome.describe().splitlines()[1:6]]
+    assert titles == ["best", "by hand", "recommended", "median", "default"]
     assert "The best is the network that the space recommends for this budget" in outcome.describe()
     assert "recommends" not in Outcome.of([*trials, trial(3, 3.0)], Objective()).describe()
 

@@ -72,10 +72,15 @@ def test_response_normalisation_is_the_equation() -> None:
     assert torch.equal(norm(x), x), "gamma and beta start at zero"
     torch.nn.init.normal_(norm.gamma)
     torch.nn.init.normal_(norm.beta)
-    energy = x.square().sum(dim=(2, 3)).sqrt()
+    x[0, 1] = 0.0  # a channel without energy has no gradient of it
+    x.requires_grad_()
+    energy = torch.linalg.vector_norm(x, dim=(2, 3))
     share = energy / (energy.mean(dim=1, keepdim=True) + 1e-6)
     expected = x + norm.gamma * (x * share[:, :, None, None]) + norm.beta
     torch.testing.assert_close(norm(x), expected)
+    weights, learned = torch.randn(2, 3, 4, 4), (x, norm.gamma, norm.beta)
+    gradients = torch.autograd.grad((norm(x) * weights).sum(), learned)
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected * weights).sum(), learned))
 
 
 def test_linear_attention_is_the_equation() -> None:
