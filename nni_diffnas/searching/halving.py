@@ -66,8 +66,8 @@ class Halving:
             return None
         named: Mapping[str, Any] = given if isinstance(given, Mapping) else {"eta": given}
         eta, metric = named.get("eta"), named.get("metric")
-        number = isinstance(eta, int | float) and not isinstance(eta, bool)
-        if not number or not isinstance(metric, str | None) or not named.keys() <= {"eta", "metric"}:
+        named_well = isinstance(metric, str | None) and named.keys() <= {"eta", "metric"}
+        if not isinstance(eta, int | float) or isinstance(eta, bool) or not named_well:
             raise StrategyError(f"halving is {given!r}: give a number above 1, or eta and metric by these names.")
         return cls(eta, metric)
 
