@@ -107,6 +107,7 @@ BENCHMARKS = (
         "--table {data}/nasbench201.npz",
         needs=(TABLE,),
     ),
+    Benchmark("scaling", "--strategies RandomSearch --workers 1 4 --trials 12"),
     Benchmark("throughput", "--seconds 5 --trials 4 --workers 1 2"),
     Benchmark("memory", "--trials 8000"),
     Benchmark("gpu", "--tiny --root {data}", "--root {data}", needs=CIFAR),

@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 load = simulated(strategy, workers, trials, given.seconds, Path(folder) / "memory.sqlite")
             fed = given.seconds / (load.controlling / load.trials)
             speeds = [load.trials / load.asking, load.writes / load.writing]
-            rows.append([strategy, workers, load.trials, *speeds, load.idle, fed])
+            rows.append([strategy, workers, load.trials, *speeds, f"{load.idle:.2%}", fed])
     columns = [
         "strategy",
         "workers",
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "suggestions / s",
         "memory writes / s",
         "idle share",
-        "workers it feeds",
+        "feeds workers",
     ]
     report(columns, rows, {"benchmark": "scaling", "trial_seconds": given.seconds, "columns": columns, "rows": rows})
 

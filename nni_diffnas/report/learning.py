@@ -14,11 +14,11 @@ from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_axes, number
 from .source import Source, start_body
 from .svg import Drawing, LogScale, Scale
 
-__all__ = ["Learning", "curves_of", "draw_learning", "learning"]
+__all__ = ["LearningCurve", "curves_of", "draw_learning", "learning"]
 
 
 @dataclass(frozen=True)
-class Learning:
+class LearningCurve:
     """One trial on its way.
 
     Args:
@@ -39,7 +39,7 @@ class Learning:
         return self.points[-1][0]
 
 
-def curves_of(source: Source) -> tuple[str, list[Learning]]:
+def curves_of(source: Source) -> tuple[str, list[LearningCurve]]:
     """The metric by which trials are stopped, or else the objective, and the curves of all trials that have rungs."""
     metric = _compared(source)
     found = []
@@ -50,7 +50,7 @@ def curves_of(source: Source) -> tuple[str, list[Learning]]:
         points = tuple((part, float(measured[part])) for part in sorted(measured) if math.isfinite(measured[part]))
         if rungs and points:
             stopped = not whole and bool(trial.metrics.get(UNRANKED)) and trial.origin.kind != REFERENCE
-            found.append(Learning(trial, points, stopped, source.roles.get(trial.id, "")))
+            found.append(LearningCurve(trial, points, stopped, source.roles.get(trial.id, "")))
     return metric, found
 
 
@@ -84,14 +84,14 @@ def learning(source: Source) -> dict[str, Any] | None:
     }
 
 
-def _tip(source: Source, curve: Learning, metric: str) -> str:
+def _tip(source: Source, curve: LearningCurve, metric: str) -> str:
     name = f"{curve.trial.id} ({curve.trial.origin.kind})"
     if curve.stopped:
         return f"{name}: {wording.why_stopped(source, curve.trial)}"
     return f"{name}: {metric} {number(curve.points[-1][1])}"
 
 
-def draw_learning(curves: Sequence[Learning], metric: str, tips: dict[str, str]) -> str:
+def draw_learning(curves: Sequence[LearningCurve], metric: str, tips: dict[str, str]) -> str:
     """A line for each trial over its training; a cross where one was stopped.
 
     Args:

@@ -45,6 +45,8 @@ def test_scores_of_any_sign_are_compared_by_differences() -> None:
     relative = worths(trials(120), SPACE, OBJECTIVE)
     assert relative is not None
     assert relative.relative
+    shares = {worth.value: 1 + worth.effect for worth in relative.labels[0]}
+    assert 1.5 < shares[8] / shares[24] < 1.9, "about 38 against 22"
 
 
 def test_noise_is_worth_nothing() -> None:
