@@ -30,8 +30,8 @@ from unet_table import JOURNAL
 
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces.unet.block_kinds import ConvNeXt
 from nni_diffnas.search_spaces.unet.plan import Plan
-from nni_diffnas.search_spaces.unet.residuals import ConvNeXt
 
 
 def gain(channels: int, kernel: int) -> float:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.cache import fingerprint
+from nni_diffnas.files.whole_file import written_whole
 from nni_diffnas.job import load_job
 from nni_diffnas.searching.formats import format_seconds
 from nni_diffnas.searching.progress import progress_bar
 
+from .diffusion import DiffusionEvaluation
 from .images.image_set import images
 from .images.settings import DataSettings
 from .sampling.pipelines import ImageGenerator
@@ -138,7 +140,7 @@ def evaluate(
         }  # fmt: skip
         if dry_run:
             return _forecast(generator, scoring, plan, batch), {}
-        shards = list(_generated(generator, output, plan.images, batch, about))
+        shards = list(_generated(generator, output, plan.images, batch, about, content.shape))
         features = scoring.features_of(part for shard in shards for part in _parts(shard))
         metrics = scoring.score_features(features)
     name = score_name(space.name, plan.images, plan.reference)
@@ -162,11 +164,20 @@ def _read(data: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fields of the data and of the evaluator."""
     if data and Path(data[0]).suffix in (".yml", ".yaml"):
         job = load_job(data[0])
-        return dict(job.data), job.evaluator.options
+        evaluation = job.make_evaluation()
+        if not isinstance(evaluation, DiffusionEvaluation):
+            raise JobError(
+                f"--data {data[0]!r} is a job of evaluator {job.evaluator.type!r}, which learns from no images: name "
+                f"another job, or the images."
+            )
+        return dict(job.data), evaluation.settings.model_dump(exclude_unset=True)
     fields = [word.split("=", 1) if index else ["source", word] for index, word in enumerate(data)]
     odd = next((field[0] for field in fields if len(field) < 2), None)
     if odd is not None:
         raise JobError(f"--data {odd!r} is no field: give a job file, or a source and then fields as name=value.")
+    names = [name for name, _ in fields]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise JobError(f"--data names {twice!r} twice: leave one.")
     return {name: value if name == "source" else _value(value) for name, value in fields}, {}
 
 
@@ -198,7 +209,7 @@ def _plan(protocol: str, evaluator: Mapping[str, Any], given: Mapping[str, Any])
 
 
 def _generated(
-    generator: ImageGenerator, output: Path, count: int, batch: int, about: Mapping[str, Any]
+    generator: ImageGenerator, output: Path, count: int, batch: int, about: Mapping[str, Any], shape: tuple[int, ...]
 ) -> Iterator[NDArray[np.uint8]]:
     """Shards of images, from the folder where they are there; shows progress where somebody watches."""
     folder = output / "images"
@@ -206,9 +217,8 @@ def _generated(
     note = folder / "about.json"
     if note.exists() and _said(note) != dict(about):
         raise JobError(f"{str(folder)!r} holds images of another pipeline, sampler or seed: give another --output.")
-    unfinished = note.with_suffix(".part")
-    unfinished.write_text(json.dumps(dict(about)), encoding="utf-8")
-    unfinished.rename(note)
+    with written_whole(note) as draft:
+        draft.write_text(json.dumps(dict(about)), encoding="utf-8")
     shards = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
     files = {folder / f"{start:08}-{stop:08}.npy": (start, stop) for start, stop in shards}
     missing = sum(stop - start for file, (start, stop) in files.items() if not file.exists())
@@ -219,11 +229,26 @@ def _generated(
                 for pixels in generator.images(start, stop, batch):
                     made.append(pixels)
                     advance(len(pixels))
-                unfinished = file.with_suffix(".part")
-                with unfinished.open("wb") as handle:
-                    np.save(handle, np.concatenate(made))
-                unfinished.rename(file)
-            yield np.load(file, mmap_mode="r")
+                with written_whole(file) as draft:
+                    np.save(draft, np.concatenate(made))
+            yield _shard(file, (stop - start, *shape))
+
+
+def _shard(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Generated images of this shape, mapped into memory.
+
+    Raises:
+        JobError: the file is damaged.
+    """
+    try:
+        found: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        found = np.empty(0, dtype=np.uint8)
+    if found.shape != shape or found.dtype != np.uint8:
+        raise JobError(
+            f"{str(file)!r} holds no images that an evaluation has left: delete it, and they are made again."
+        )
+    return found
 
 
 def _said(note: Path) -> Any:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.section import Section
 
 from .sampling.solvers import Spacing
 from .scores.features import ExtractorKind
@@ -21,7 +22,7 @@ __all__ = ["Settings", "spacing_of", "validated"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Settings(BaseModel):
+class Settings(Section):
     """The ``evaluator`` section of a job.
 
     Args:
@@ -48,8 +49,6 @@ class Settings(BaseModel):
         device: ``auto`` takes a CUDA GPU where there is one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     training: Recipe = Recipe(images=16_000)
     extractor: ExtractorKind = "labels"
     extractor_weights: Path | None = None
@@ -65,7 +64,7 @@ class Settings(BaseModel):
     curve_images: int = Field(default=200, ge=0)
     loss_images: int = Field(default=128, ge=0)
     gap_training: float = Field(default=0.0, ge=0)
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     device: DeviceName = "auto"
 
     @field_validator("curve_images")

@@ -13,19 +13,21 @@ Example:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .api.cost import COSTS, Budget, Window
 from .api.errors import DiffNASError, JobError, PluginError, TrialFailure
 from .api.evaluation import Evaluation
 from .api.family import Family
 from .api.paths import absolute_paths, missing_paths
+from .api.section import Section
 from .api.space import Value
 from .api.trial import Direction, Objective
 from .files.yaml_file import read_yaml, walk
@@ -53,32 +55,18 @@ DATA_PREFIX = "data."
 NAMED_SOURCES = ("digits", "patches", "cifar10", "mnist")
 """Data sets that are meant by their names; a folder beside the job that is called so is written ``./digits``."""
 
-_SECRET_NAME = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
+LONGEST_TRIAL = 1e8
+"""Seconds, three years: a longer limit is none, and the system's clocks refuse it."""
+
+_SECRET_FIELD = re.compile(r"(api[_-]?key|secret|password|token|authorization)$", re.IGNORECASE)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Window(Section):
+    min: float | None = None
+    max: float | None = None
 
 
-_T = TypeVar("_T")
-
-
-def _no_switch(value: _T) -> _T:
-    """Refuse ``yes`` for a number: it would be 1."""
-    if isinstance(value, bool):
-        raise ValueError("give a number")
-    return value
-
-
-_Number = Annotated[float, BeforeValidator(_no_switch)]
-
-
-class _Window(_Model):
-    min: _Number | None = None
-    max: _Number | None = None
-
-
-class _Objective(_Model):
+class _Objective(Section):
     metric: str = "rfid"
     direction: Direction = "minimize"
 
@@ -97,7 +85,7 @@ class _Plugin(BaseModel):
         return _Plugin(type=self.type, **absolute_paths(plugin, self.options, folder))
 
 
-class Job(_Model):
+class Job(Section):
     """A validated job.
 
     Args:
@@ -118,8 +106,8 @@ class Job(_Model):
     evaluator: _Plugin
     objective: _Objective = _Objective()
     budget: dict[str, _Window] = Field(default_factory=dict)
-    seed: Annotated[int, BeforeValidator(_no_switch)] = Field(default=0, ge=0, lt=2**31)
-    max_trial_seconds: _Number | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    max_trial_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TRIAL)
     memory: Path | None = None
     warm_start: list[Path] = Field(default_factory=list)
 
@@ -309,7 +297,7 @@ def refuse_secrets(content: Any, where: str) -> None:
     for at, value in walk(content):
         name = at.rsplit(".", 1)[-1]
         if isinstance(value, str) and (
-            _SECRET_NAME.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
+            _SECRET_FIELD.search(name) or LOOKS_LIKE_A_KEY.search(value) or any(secret in value for secret in known)
         ):
             raise JobError(
                 f"{where} holds what looks like a secret in {at!r}: NNI shows it to everyone, so put it into an "
@@ -319,7 +307,7 @@ def refuse_secrets(content: Any, where: str) -> None:
 
 def data_source(images: str) -> str:
     """A data set's name, or the path of images from anywhere."""
-    return images if images in NAMED_SOURCES else str(Path(images).expanduser().resolve())
+    return images if images in NAMED_SOURCES else str(Path(os.path.expanduser(images)).resolve())
 
 
 def refuse_missing(job: Job, *, trains: bool = True) -> None:
@@ -361,6 +349,11 @@ def load_job(path: str | Path, *, evaluated: bool = True) -> Job:
     content = read_yaml(path, "Job file")
     if not isinstance(content, dict):
         raise JobError(f"Job file {str(path)!r} must hold fields such as 'space:' and 'data:', not {content!r}.")
+    if not Job.model_fields.keys() & content.keys():
+        raise JobError(
+            f"Job file {str(path)!r} holds none of a job's fields ({', '.join(Job.model_fields)}): it is a file of "
+            f"something else."
+        )
     refuse_secrets(content, f"Job file {str(path)!r}")
     try:
         return Job.model_validate(content).located(path.resolve().parent, evaluated=evaluated)

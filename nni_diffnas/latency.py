@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import time
@@ -18,6 +17,7 @@ from .api.errors import JobError
 from .api.family import Family, Part
 from .api.family_view import FamilyView
 from .api.space import Value
+from .files.whole_file import written_whole
 
 if TYPE_CHECKING:
     import torch
@@ -173,9 +173,8 @@ class LatencyTable:
         self.entries = {**content.get(self.key, {}), **self.entries}
         content[self.key] = self.entries
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        draft.replace(self.path)
+        with written_whole(self.path) as draft:
+            draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def measure(self, part: Part) -> Latency:
         """Time one layer now."""

@@ -6,6 +6,7 @@ It uses this machine alone, all its cores or GPUs. NNI's doors lead to more mach
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from .api.trial import Trial
 from .doors.in_process import run_search
 from .job import Job, data_source
 from .memory.experiment_folder import ExperimentFolder
-from .planning.plan import STRATEGY, plan_search
+from .planning.plan import STRATEGY, budget_windows, plan_search
 from .planning.timing import Machine
 from .results.intervals import LOOKS
 from .results.judging import challenger, judge
@@ -104,21 +105,21 @@ class Found:
 
 def search(
     images: str | Path,
-    budget: float | str = 0.5,
+    budget: float | str | None = None,
     hours: float = 1.0,
     *,
-    strategy: str = STRATEGY,
+    strategy: str | None = None,
     folder: str | Path | None = None,
     size: int | None = None,
     trials: int | None = None,
     images_per_trial: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Found:
     """Search the best denoising network for these images, within a budget, in the time that there is.
 
     Space and sizes follow from the images and from a few training steps that are timed, as ``nni-diffnas new`` plans
     them; all cores or GPUs of this machine train, each a trial of its own. A search that was interrupted or killed goes
-    on by the same call.
+    on by the same call, of which all but the images may be left out.
 
     Example:
         >>> found = nni_diffnas.search(images="photos", budget=0.5, hours=2, size=16)
@@ -129,14 +130,15 @@ def search(
 
     Args:
         images: a folder of images or of class folders, an archive, an ``.npz``, or ``digits`` or ``patches``.
-        budget: a part of the default network's MACs, above 0 and up to 1, or a latency on this machine such as ``8ms``.
+        budget: a part of the default network's MACs, above 0 and up to 1, or a latency on this machine such as ``8ms``;
+            half of the MACs without it.
         hours: for the whole search.
-        strategy: name of the plug-in.
+        strategy: name of the plug-in; ``DiffusionGuided`` without it.
         folder: of the search; by default named after the images, in the working directory.
         size: cut and resize the images to size x size pixels; unset: they are square and of one size.
         trials: their number, instead of what fits into the hours.
         images_per_trial: length of a trial's training, instead of what fits into the hours.
-        seed: of the search.
+        seed: of the search; 0 without it.
 
     Returns:
         What was found: ``best``, ``report()``, ``verdict()``, ``pipeline``.
@@ -147,34 +149,67 @@ def search(
     if multiprocessing.parent_process() is not None:
         raise JobError('search() runs in a process that it started: put the call behind if __name__ == "__main__".')
     source = data_source(str(images))
-    home = Path(folder or f"{Path(source).stem}-search").resolve()
+    home = Path(os.path.expanduser(folder or f"{Path(source).stem}-search")).resolve()
     if start := read_start(home / MEMORY_FILE, home.name):
-        job, strategy, count = _begun(start, source, home), str(start["strategy"]), int(start["max_trials"])
+        asked = {
+            "strategy": strategy,
+            "size": size,
+            "seed": seed,
+            "trials": trials,
+            "images_per_trial": images_per_trial,
+        }
+        job = _begun(start, source, budget, asked, home)
+        name, count = str(start["strategy"]), int(start["max_trials"])
         options, workers = dict(start.get("options", {})), Machine.here().workers
     else:
         if home.exists() and (not home.is_dir() or any(home.iterdir())):
             raise JobError(f"{str(home)!r} is not an empty folder: name another one by folder.")
+        name = strategy or STRATEGY
         plan = plan_search(
-            source, budget, 3600 * hours, strategy=strategy, size=size, trials=trials,
-            images_per_trial=images_per_trial, seed=seed,
+            source, 0.5 if budget is None else budget, 3600 * hours, strategy=name, size=size, trials=trials,
+            images_per_trial=images_per_trial, seed=seed or 0,
         )  # fmt: skip
         job, options, count, workers = plan.validated, plan.options, plan.sizes.trials, plan.sizes.workers
         print(f"{plan.sizes}, in {home}", flush=True)
-    run_search(job, strategy, home, count, options, workers)
+    run_search(job, name, home, count, options, workers)
     found = Found(home)
     print(found.findings.outcome.describe(), flush=True)
     return found
 
 
-def _begun(start: Mapping[str, Any], source: str, home: Path) -> Job:
+def _begun(
+    start: Mapping[str, Any], source: str, budget: float | str | None, asked: Mapping[str, Any], home: Path
+) -> Job:
     """The job of a search that goes on.
 
+    Args:
+        start: body of its ``experiment`` event.
+        source: of the images.
+        budget: as `search` takes it.
+        asked: further arguments of `search` that say what is searched; ``None`` leaves it as it began.
+        home: folder of the search.
+
     Raises:
-        JobError: it is one of other images.
+        JobError: another search is asked for than the one that lies there.
     """
     job = Job.recorded(start)
     if job.data.get("source") != source:
         raise JobError(
             f"{str(home)!r} holds a search of {job.data.get('source')!r}, not of {source!r}: name another folder."
         )
+    began = {
+        "strategy": start["strategy"],
+        "size": job.data.get("size"),
+        "seed": job.seed,
+        "trials": start["max_trials"],
+        "images_per_trial": job.evaluator.options["training"]["images"],
+    }
+    differs = [
+        f"{name} {began[name]!r}, not {value!r}" for name, value in asked.items() if value not in (None, began[name])
+    ]
+    family = job.make_family()
+    if budget is not None and budget_windows(budget, family.cost(family.default)) != job.make_budget().windows:
+        differs.append(f"another budget than {budget!r}")
+    if differs:
+        raise JobError(f"{str(home)!r} holds a search with {differs[0]}: leave that out, or name another folder.")
     return job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from nni_diffnas.api.blocks import Block
 from nni_diffnas.api.errors import TrialFailure
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.cache import cache_folder, fingerprint
+from nni_diffnas.files.whole_file import written_whole
 
 from .settings import SupernetSettings
 from .teacher_pipeline import TeacherPipeline, weights_hash
@@ -48,9 +48,8 @@ class KeptSupernets:
 
         file = self._file(block, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{time.monotonic_ns()}")
-        save_file({name: value.contiguous().cpu() for name, value in supernet.state_dict().items()}, unfinished)
-        unfinished.replace(file)
+        with written_whole(file) as draft:
+            save_file({name: value.contiguous().cpu() for name, value in supernet.state_dict().items()}, draft)
 
     def find(self, block: Block, seed: int) -> Any:
         """The supernet, on the CPU, trained with this seed or else with another: a student that is trained again with a

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from nni_diffnas.api.section import Section
 
 from ..settings import Settings
 from ..training.recipe import Recipe
@@ -28,7 +30,7 @@ BETAS: dict[str, Callable[[float], float]] = {
 """beta of L = (1 - beta) L_block + beta L_noise, by the part of the training that is done, 0 to 1."""
 
 
-class SupernetSettings(BaseModel):
+class SupernetSettings(Section):
     """How the supernet of a block is trained and read.
 
     Args:
@@ -47,8 +49,6 @@ class SupernetSettings(BaseModel):
         swap_images: noised images on which the paths of the front are judged once more, each in its place in the
             teacher, by the network's prediction; 0: their losses are those of the block's own outputs.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=2000, ge=1)
     batch_size: int = Field(default=64, ge=1)

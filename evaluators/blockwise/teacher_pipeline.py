@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -371,8 +372,6 @@ class NoisedImages:
 
 def weights_hash(folder: Path) -> str:
     """Sixteen hexadecimal digits of the weights and configuration of a teacher's UNet."""
-    import hashlib
-
     digest = hashlib.sha256()
     for file in sorted((folder / "unet").glob("*")):
         if file.suffix in (".json", ".safetensors", ".bin"):

@@ -15,6 +15,7 @@ from ..diffusion import DiffusionEvaluation
 from ..settings import Settings
 from .findings import compare_proxies
 from .measurements import REFERENCE_SEED, Journal, Run, Sampling, measure, spread_over
+from .plot import draw
 from .ranking import read
 
 __all__ = ["calibrate", "planned_runs"]
@@ -99,7 +100,5 @@ def calibrate(
     found = compare_proxies(measured, wanted)
     content = {"ceiling": found.ceiling, "recommended": found.recommended, "proxies": found.rows()}
     (output / "calibration.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    from .plot import draw
-
     draw(found, output / "calibration.png")
     return f"{found.describe()}\nPlot: {output / 'calibration.png'}"

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from nni_diffnas.api.errors import DataError
+from nni_diffnas.process.terminal import printable
 
-__all__ = ["SUFFIXES", "LeftOut", "Listing", "is_archive", "list_pictures", "opened", "printable"]
+__all__ = ["SUFFIXES", "LeftOut", "Listing", "is_archive", "list_pictures", "opened"]
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -26,11 +27,6 @@ _DEEP = "in folders within class folders"
 
 _NAMED = 3
 """Of the files that are left out for one reason, so many are named."""
-
-
-def printable(name: str) -> str:
-    """A file's name in one line that any terminal shows: bytes of other encodings and control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 @dataclass
@@ -152,7 +148,7 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
         folders.sort()
         for name in files:
             path = Path(at) / name
-            yield PurePosixPath(path.relative_to(folder).as_posix()), "" if path.is_file() else "dead links"
+            yield PurePosixPath(path.relative_to(folder).as_posix()), "" if os.path.isfile(path) else "dead links"
     for error in closed:
         yield PurePosixPath(os.path.relpath(error.filename, folder)), "folders that cannot be read"
 
@@ -160,8 +156,13 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
 def _members(archive: Path) -> Iterator[tuple[PurePosixPath, str]]:
     """Files of a zip or tar; nothing is unpacked, and what is named as lying outside is left out."""
     with _archive(archive) as (names, _):
-        for name in map(PurePosixPath, names):
-            yield name, "that are named as lying outside" if name.is_absolute() or ".." in name.parts else ""
+        seen: set[str] = set()
+        for path in names:
+            name = PurePosixPath(path)
+            outside = name.is_absolute() or ".." in name.parts
+            again = "replaced by a later one of that name" if path in seen else ""
+            yield name, "that are named as lying outside" if outside else again
+            seen.add(path)
 
 
 @contextmanager
@@ -176,21 +177,22 @@ def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], Binary
             with zipfile.ZipFile(path) as packed:
                 # Some packers of Windows write its own separator, against the format.
                 named = ((info.filename.replace("\\", "/"), info) for info in packed.infolist())
-                files = {str(PurePosixPath(name)): info for name, info in named if not name.endswith("/")}
-                yield list(files), lambda name: io.BytesIO(packed.read(files[name]))
+                listed = [(str(PurePosixPath(name)), info) for name, info in named if not name.endswith("/")]
+                files = dict(listed)
+                yield [name for name, _ in listed], lambda name: io.BytesIO(packed.read(files[name]))
         else:
             with tarfile.open(path) as tarred:
-                members = {str(PurePosixPath(member.name)): member for member in tarred.getmembers() if member.isfile()}
+                found = [(str(PurePosixPath(member.name)), member) for member in tarred.getmembers() if member.isfile()]
+                members = dict(found)
 
                 def read(name: str) -> BinaryIO:
                     content = tarred.extractfile(members[name])
                     return io.BytesIO(b"" if content is None else content.read())
 
-                yield list(members), read
+                yield [name for name, _ in found], read
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DataError(
-            f"data.source {str(path)!r} cannot be unpacked ({str(error)[:100]}): pack the images again."
-        ) from error
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(f"data.source {str(path)!r} cannot be unpacked ({reason}): pack the images again.") from error
 
 
 @contextmanager

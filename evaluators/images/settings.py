@@ -6,15 +6,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from nni_diffnas.api.paths import MadeIfMissing, Names
+from nni_diffnas.api.section import Section
 from nni_diffnas.job import NAMED_SOURCES
 
 __all__ = ["DataSettings"]
 
 
-class DataSettings(BaseModel):
+class DataSettings(Section):
     """The ``data`` section of a job.
 
     Args:
@@ -38,9 +39,7 @@ class DataSettings(BaseModel):
             whatever happens to the others. ``position``: its place among the others, as in experiments of version 0.1.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: Annotated[str, Names(*NAMED_SOURCES)]
+    source: Annotated[str, Names(*NAMED_SOURCES)] = Field(min_length=1)
     root: Annotated[Path, MadeIfMissing()] | None = None
     key: str | None = None
     labels: str | Literal[False] | None = None

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_diffnas.api.errors import DataError
+from nni_diffnas.process.terminal import printable
 
-from .listing import LeftOut, is_archive, list_pictures, opened, printable
+from .listing import LeftOut, is_archive, list_pictures, opened
 from .pixels import decode_picture, to_array
 from .settings import DataSettings
 
@@ -60,7 +61,7 @@ def source_state(settings: DataSettings) -> list[tuple[Any, ...]]:
         return []
     inside = SKLEARN.get(settings.source)
     path = Path(settings.source) if inside is None else _sklearn_file(settings.source, inside)
-    if not os.path.exists(path):
+    if not os.path.isfile(path) and not os.path.isdir(path):  # a device has no end
         raise DataError(
             f"data.source {settings.source[:300]!r} is neither a file or folder nor one of digits, patches, cifar10, "
             f"mnist: "

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from nni_diffnas.api.section import Section
 from nni_diffnas.cache import fingerprint
 
 from .ema import Average, ConstantAverage, PowerAverage
@@ -55,7 +56,7 @@ to 0 to 1000), since diffusers passes them so.
 """
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """How networks are trained. Exactly one of the three budgets is given.
 
     Args:
@@ -95,8 +96,6 @@ class Recipe(BaseModel):
             show that the training will be long.
         reports: number of intermediate reports.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: Literal["rapid", "iddpm"] = "rapid"
     images: int | None = Field(default=None, ge=1)

@@ -65,7 +65,7 @@ def absolute_paths(taker: Any, options: Mapping[str, Any], folder: Path) -> dict
 
     def change(at: str, written: str, marks: list[Any]) -> str:
         named = [mark for mark in marks if isinstance(mark, Names)]
-        if any(written in mark.names for mark in named):
+        if not written or any(written in mark.names for mark in named):
             return written
         path = folder / os.path.expanduser(written)
         return written if named and not os.path.exists(path) else str(path.resolve())

@@ -173,8 +173,8 @@ class Trial:
         return replace(self, status="failed", reason=ending.sentence if ending else reason, ending=ending, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, read back by `from_json`."""
-        return asdict(self)
+        """Plain JSON, read back by `from_json`, from NNI's checkpoints as well, which hold no types of ours."""
+        return {**asdict(self), "ending": None if self.ending is None else self.ending.value}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,6 @@ def doctor(
     pictures: Annotated[Path | None, typer.Option(help="PNG file for a contact sheet of the images.")] = None,
 ) -> None:
     """Check the environment and an NNI config down to its data; forecast time, disk, dollars. Exit code 1: failed."""
-    from itertools import chain
-
     from ..doors.doctor import check_config, check_environment
 
     failed = False

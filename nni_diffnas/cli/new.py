@@ -12,7 +12,7 @@ import typer
 
 from ..api.errors import JobError
 from .arguments import LAST_SEED, make_folder
-from .writing import write_search
+from .writing import run_command, write_search
 
 if TYPE_CHECKING:
     from ..planning.plan import SearchPlan
@@ -132,4 +132,4 @@ def _explain(plan: SearchPlan, config: Path) -> None:
 
     print(f"{plan.sizes}. {RULE}" if math.isfinite(plan.sizes.seconds) else plan.sizes)
     print(f"Look at what was written, and change it if you like: {config}, and job.yml beside it. Then:")
-    print(f"nni-diffnas run {config}")
+    print(run_command(config))

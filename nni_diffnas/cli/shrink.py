@@ -11,7 +11,7 @@ from .arguments import LAST_SEED, make_folder
 from .doctor import doctor
 from .export import export
 from .verdict import verdict
-from .writing import write_search
+from .writing import run_command, write_search
 
 __all__ = ["shrink"]
 
@@ -63,10 +63,10 @@ def shrink(
         raise JobError("--seeds is 1: give 2 or more, whose scatter says how sure the verdict is, or 0 for none.")
     family = find_plugin("spaces", "blockwise")(teacher=pipeline.resolve())
     folder = to or Path(f"{pipeline.resolve().name}-shrunk")
+    by_hand = run_command(folder / "config.yml")
     if (folder / "config.yml").exists():
         raise JobError(
-            f"{str(folder)!r} holds a search already: run it by 'nni-diffnas run {folder / 'config.yml'}', or give "
-            f"another folder by --to."
+            f"{str(folder)!r} holds a search already: run it by {by_hand!r}, or give another folder by --to."
         )
     whole = family.teacher_cost
     budget = {"macs": {"max": int(macs * whole.macs)}}
@@ -91,7 +91,7 @@ def shrink(
     register_tuners()
     doctor(config, port)
     if dry_run:
-        print(f"Nothing was trained: 'nni-diffnas run {config}' does it.")
+        print(f"Nothing was trained: {by_hand!r} does it.")
         return
     from ..doors.foreground import run_config
 

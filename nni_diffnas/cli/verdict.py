@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from .arguments import ExperimentArgument, make_folder, read_architecture
 
 __all__ = ["verdict"]
 
+MOST_SEEDS = 1000
+"""Each is a whole training of several networks."""
+
 
 def _looks(seeds: str) -> tuple[int, ...]:
     from ..api.errors import JobError
@@ -18,8 +22,8 @@ def _looks(seeds: str) -> tuple[int, ...]:
 
     if seeds == "auto":
         return LOOKS
-    if not seeds.isdecimal() or int(seeds) < 2:
-        raise JobError(f"--seeds is {seeds!r}: give a number of at least 2, or auto.")
+    if not seeds.isdecimal() or len(seeds) > len(str(MOST_SEEDS)) or not 2 <= int(seeds) <= MOST_SEEDS:
+        raise JobError(f"--seeds is {seeds[:40]!r}: give a number from 2 to {MOST_SEEDS}, or auto.")
     return (int(seeds),)
 
 
@@ -58,7 +62,8 @@ def verdict(
 
     looks = _looks(seeds)
     search = read_search(find_experiment(experiment))
-    also = {file.stem: read_architecture(file) for file in arch or ()}
+    given = Counter(file.stem for file in arch or ())
+    also = {file.stem if given[file.stem] == 1 else str(file): read_architecture(file) for file in arch or ()}
     folder = make_folder(output or search.folder.path / "verdict")
     chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
     best = search.outcome.best

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
+from ..process.terminal import printable
 from .arguments import write_file
 
-__all__ = ["CONFIG_NOTES", "commented", "write_search"]
+__all__ = ["CONFIG_NOTES", "commented", "run_command", "write_search"]
 
 CONFIG_NOTES = {
     "searchSpaceFile": "What there is to choose; strike out values that you do not want.",
@@ -68,9 +69,14 @@ def write_search(
     }
     write_file(folder / "job.yml", "".join(commented(job, notes or {})))
     write_file(folder / "search_space.json", json.dumps(space, indent=2) + "\n")
-    heading = f"# nni-diffnas run {folder / 'config.yml'}\n"
+    heading = _comment(run_command(folder / "config.yml"))
     write_file(folder / "config.yml", heading + "".join(commented(config, CONFIG_NOTES)))
     return folder / "config.yml"
+
+
+def run_command(config: Path) -> str:
+    """The command that runs a config, as a shell takes it."""
+    return f"nni-diffnas run {shlex.quote(str(config))}"
 
 
 def commented(content: Mapping[str, Any], notes: Mapping[str, str], at: str = "") -> Iterator[str]:
@@ -84,7 +90,7 @@ def commented(content: Mapping[str, Any], notes: Mapping[str, str], at: str = ""
     indent = "  " * at.count(".")
     for name, value in content.items():
         if note := notes.get(f"{at}{name}"):
-            yield f"{indent}# {note}\n"
+            yield f"{indent}{_comment(note)}"
         if isinstance(value, Mapping) and value:
             yield f"{indent}{yaml.safe_dump(name).splitlines()[0]}:\n"
             yield from commented(value, notes, f"{at}{name}.")
@@ -92,3 +98,8 @@ def commented(content: Mapping[str, Any], notes: Mapping[str, str], at: str = ""
             yield from (
                 f"{indent}{line}\n" for line in yaml.safe_dump({name: value}, sort_keys=False, width=1000).splitlines()
             )
+
+
+def _comment(text: str) -> str:
+    """A comment of one line, whatever line breaks a folder's name has."""
+    return f"# {printable(text)}\n"

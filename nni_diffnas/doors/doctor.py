@@ -75,17 +75,23 @@ def check_environment() -> Iterator[Finding]:
             f"torchvision {installed_version('torchvision')} does not work with torch {installed_version('torch')}"
         )
         yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
-    missing = set(plugin_names("strategies")) - set(registered_tuners())
-    if missing:
-        yield Finding("FAIL", f"NNI does not know {', '.join(sorted(missing))}: run 'nni-diffnas register'.")
-    else:
-        yield Finding("ok", f"tuners registered with NNI: {', '.join(registered_tuners())}")
+    yield _registration()
     yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
     try:
         yield _writable(cache_folder(), "the cache")
     except DiffNASError as error:
         yield Finding("FAIL", str(error))
     yield from _proxied()
+
+
+def _registration() -> Finding:
+    try:
+        registered = registered_tuners()
+    except JobError as error:
+        return Finding("FAIL", str(error))
+    if missing := set(plugin_names("strategies")) - set(registered):
+        return Finding("FAIL", f"NNI does not know {', '.join(sorted(missing))}: run 'nni-diffnas register'.")
+    return Finding("ok", f"tuners registered with NNI: {', '.join(registered)}")
 
 
 def _proxied() -> Iterator[Finding]:

@@ -9,11 +9,12 @@ import nni
 import torch
 from nni.nas.evaluator import Evaluator
 
+from ..api.errors import JobError
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture
 from ..api.trial import Direction, Objective
-from ..job import take_up
+from ..job import LONGEST_TRIAL, take_up
 from ..plugins import find_plugin
 from ..trial.life import Life, Reports, trial_output
 from ..trial.parameters import TRIAL_ID, split_parameters
@@ -37,7 +38,7 @@ class EvaluationDoor(Evaluator):
         options: of the plug-in, JSON values only.
 
     Raises:
-        PluginError, JobError: no such plug-in, or it refuses its options.
+        PluginError, JobError: no such plug-in, it refuses its options, or seed or limit are out of range.
     """
 
     def __init__(
@@ -50,6 +51,10 @@ class EvaluationDoor(Evaluator):
         max_trial_seconds: float | None = None,
         **options: Any,
     ) -> None:
+        if max_trial_seconds is not None and not 0 < max_trial_seconds <= LONGEST_TRIAL:
+            raise JobError(f"max_trial_seconds is {max_trial_seconds}: give seconds above 0, up to {LONGEST_TRIAL:g}.")
+        if not 0 <= seed < 2**31:
+            raise JobError(f"seed is {seed}: give a number from 0 to {2**31 - 1}.")
         self.plugin = plugin
         self.data = dict(data or {})
         self.objective = Objective(metric, direction)

@@ -6,10 +6,13 @@ It leaves what an experiment leaves, a folder with memory and trials, so that ``
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +140,37 @@ def run_search(
     if workers < 1:
         raise JobError(f"workers is {workers}: give the number of trials that train at once, at least 1.")
     home, known = ExperimentFolder(folder.resolve()), dict(options or {})
+    home.path.mkdir(parents=True, exist_ok=True)
+    with _alone(home.path):
+        return _search(job, strategy, home, max_trials, known, workers)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder while its search runs; the system lets go of it however the process ends.
+
+    Raises:
+        JobError: another process holds it.
+    """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JobError(
+                f"A search runs in {str(folder)!r}, in another process: wait for its end, or name another folder."
+            ) from error
+        except OSError:  # a file system that knows no locks
+            pass
+        yield
+    finally:
+        os.close(held)
+
+
+def _search(
+    job: Job, strategy: str, home: ExperimentFolder, max_trials: int, known: Mapping[str, Any], workers: int
+) -> list[Trial]:
+    """Run a search in a folder that nobody else searches in."""
     everything = job.make_family().space.to_nni()
     search, evaluation = open_job(job, strategy, job.objective.direction, known, everything, home, resumed=True)
     if not search.own:

@@ -4,38 +4,67 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..api.errors import JobError
 from ..plugins import plugin_names
 
 __all__ = ["register_tuners", "registered_tuners"]
 
 _CLASS_NAME = "nni_diffnas.tuner.DiffNASTuner"
 
+_LIST = "registered_algorithms.yml"
+"""Where NNI keeps what is registered."""
+
 
 def registered_tuners() -> list[str]:
-    """Names under which NNI knows our tuner in this environment."""
+    """Names under which NNI knows our tuner in this environment.
+
+    Raises:
+        JobError: NNI's list is damaged.
+    """
+    return sorted(_registered())
+
+
+def _registered() -> dict[str, Any]:
+    from nni.runtime.config import get_config_file
     from nni.tools.package_utils import get_all_algo_meta
 
-    metas: list[Any] = get_all_algo_meta()
-    return sorted(meta.name for meta in metas if meta.class_name == _CLASS_NAME)
+    try:
+        metas: list[Any] = get_all_algo_meta()
+    except Exception as error:  # of YAML, or of NNI, which takes for granted what the file holds
+        raise JobError(
+            f"NNI's list of tuners, {str(get_config_file(_LIST))!r}, is damaged: delete it, and run 'nni-diffnas "
+            f"register'."
+        ) from error
+    return {meta.name: meta for meta in metas if meta.class_name == _CLASS_NAME}
 
 
 def register_tuners() -> list[str]:
-    """Register all strategies (again), forget those that are gone, and return their names.
+    """Register all strategies, forget those that are gone, and return their names.
 
-    NNI keeps the list in the environment, or in the folder that ``NNI_CONFIG_DIR`` names.
+    NNI keeps the list in the environment, or in the folder that ``NNI_CONFIG_DIR`` names; it is left alone where it
+    holds what it should, since NNI writes it in place, for whoever reads it meanwhile.
+
+    Raises:
+        JobError: NNI's list is damaged.
     """
     import nni
+    from filelock import FileLock
+    from nni.runtime.config import get_config_directory
     from nni.tools.package_utils import AlgoMeta, register_algo_meta, unregister_algo_meta
 
     names = plugin_names("strategies")
-    for gone in set(registered_tuners()) - set(names):
-        unregister_algo_meta(gone)
-    for name in names:
-        meta = {
-            "builtinName": name,
-            "className": _CLASS_NAME,
-            "classArgs": {"strategy": name},
-            "nniVersion": nni.__version__,
-        }
-        register_algo_meta(AlgoMeta.load(meta, "tuner"))
+    with FileLock(get_config_directory() / f"{_LIST}.lock", mode=0o666):
+        known = _registered()
+        for gone in known.keys() - set(names):
+            unregister_algo_meta(gone)
+        for name in names:
+            meta = {
+                "builtinName": name,
+                "className": _CLASS_NAME,
+                "classArgs": {"strategy": name},
+                "nniVersion": nni.__version__,
+            }
+            wanted = AlgoMeta.load(meta, "tuner")
+            if known.get(name) != wanted:
+                register_algo_meta(wanted)
     return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,27 @@ def load_part(kind: Any, folder: Path) -> Any:
     options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
     network, found = kind.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     _check(kind.__name__, folder, found["missing_keys"], found["unexpected_keys"])
+    _refuse_whole_numbers(folder, {name for name, weight in network.named_parameters() if weight.is_floating_point()})
     return network
+
+
+def _refuse_whole_numbers(folder: Path, weights: Set[str]) -> None:
+    """Refuse weights that were rounded to whole numbers, which diffusers takes for what they say without their scales.
+
+    Raises:
+        JobError: as said.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as content:
+            for name in sorted(weights & set(content.keys())):
+                kind = content.get_slice(name).get_dtype()
+                if kind[0] in "IUB" and not kind.startswith("BF"):
+                    raise JobError(
+                        f"The weights in {str(file)!r} are whole numbers ({name!r} is {kind}): save the network as it "
+                        f"was before it was quantised, as float16, say."
+                    )
 
 
 def check_parts(pipeline: Any, folder: Path) -> None:

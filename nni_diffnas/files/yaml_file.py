@@ -1,12 +1,13 @@
 """YAML as people write it, read without surprises: what they would not notice is refused by line.
 
-YAML itself lets a field that is given twice silently overwrite itself, reads ``010`` as 8, and lets a file of a few
-lines stand for thousands of millions of values.
+YAML itself lets a field that is given twice silently overwrite itself, reads ``010`` as 8 and ``1:30`` as 90, and lets
+a file of a few lines stand for thousands of millions of values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ MOST_VALUES = 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses fields that are given twice, and octal numbers."""
+    """Refuses fields that are given twice, octal and sexagesimal numbers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -41,10 +42,22 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, f"{node.value} begins with a zero, which YAML reads as octal: leave it out", node.start_mark
             )
-        return int(self.construct_yaml_int(node))
+        return int(self.construct_yaml_int(self._of_base_ten(node)))
+
+    def number(self, node: yaml.ScalarNode) -> float:
+        """A number with a point."""
+        return float(self.construct_yaml_float(self._of_base_ten(node)))
+
+    def _of_base_ten(self, node: yaml.ScalarNode) -> yaml.ScalarNode:
+        if ":" in node.value:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is a number of base 60 to YAML: write it in one unit", node.start_mark
+            )
+        return node
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.decimal)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 
 
 def walk(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -83,9 +96,11 @@ def read_yaml(path: Path, what: str) -> Any:
     if odd:
         raise JobError(f"{name} is no file: check the path.")
     try:
-        count = sum(1 for _ in zip(walk(content), range(MOST_VALUES), strict=False))
+        listed = list(islice(walk(content), MOST_VALUES))
     except RecursionError as error:
         raise JobError(f"{name} holds an anchor within itself: write its values out.") from error
-    if count == MOST_VALUES:
+    if len(listed) == MOST_VALUES:
         raise JobError(f"{name} stands for more than {MOST_VALUES:,} values: write out what its anchors mean.")
+    if zero := next((at for at, value in listed if isinstance(value, str) and "\0" in value), None):
+        raise JobError(f"{name} has a zero byte in {zero!r}, which no text or path may hold: remove it.")
     return content

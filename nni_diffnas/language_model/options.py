@@ -68,6 +68,14 @@ class LanguageModelOptions:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < 1e9:
                 raise JobError(f"{name} is {value!r}: give a number of at least {least:g}.")
+        for name in ("temperature", "max_cost_usd", "max_tokens", "max_requests"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+                raise JobError(f"{name} is {value!r}: give a number.")
+        if not isinstance(self.base_url, str | None):
+            raise JobError(f"base_url is {self.base_url!r}: give an address such as http://localhost:8000/v1.")
+        if not isinstance(self.prices, Mapping | None):
+            raise JobError(f"prices are {self.prices!r}: give input and output for each model, by its name.")
         if not self.model or not isinstance(self.model, str):
             raise JobError(f"model is {self.model!r}: name a model of the server, e.g. gpt-4.")
 
@@ -118,7 +126,7 @@ def open_language_model(options: LanguageModelOptions) -> LanguageModel:
     if options.replay is not None:
         from .replay import ReplayedModel
 
-        return ReplayedModel(Path(options.replay).expanduser())
+        return ReplayedModel(Path(os.path.expanduser(options.replay)))
     from .chat import ChatEndpoint
     from .live import LiveModel, RetryPolicy
 
@@ -133,7 +141,7 @@ def open_language_model(options: LanguageModelOptions) -> LanguageModel:
         RetryPolicy(options.retries, options.backoff_s),
         answer_tokens=options.answer_tokens,
         structured=options.structured,
-        transcript=None if options.transcript is None else Path(options.transcript).expanduser(),
+        transcript=None if options.transcript is None else Path(os.path.expanduser(options.transcript)),
         seed=options.seed,
     )
 
@@ -144,7 +152,7 @@ def read_template(path: FilePath) -> str:
     Raises:
         JobError: no such file, or no text.
     """
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..api.errors import JobError
+from ..files.whole_file import written_whole
 from ..trial.result_file import RESULT_FILE, TrialRecord
 
 __all__ = ["ExperimentFolder", "find_experiment"]
@@ -72,7 +73,9 @@ class ExperimentFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         place, home = memory.resolve(), self.path.resolve()
         where = place.relative_to(home) if place.is_relative_to(home) else place
-        (self.path / _POINTER).write_text(json.dumps({"memory": str(where), "experiment": self.id}))
+        text = json.dumps({"memory": str(where), "experiment": self.id})
+        with written_whole(self.path / _POINTER) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     def job_output(self, job_id: str) -> Path | None:
         """Output folder of a job, see `TrialJobs`; ``None`` where it is not on this machine."""
@@ -113,7 +116,7 @@ def find_experiment(name: str) -> ExperimentFolder:
     Raises:
         JobError: neither a folder nor a known id.
     """
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if os.path.isdir(folder):
         return ExperimentFolder(folder.resolve())
     from nni.tools.nnictl.config_utils import Experiments

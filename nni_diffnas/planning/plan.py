@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..api.cost import Budget, Window
+from ..api.cost import Budget, Cost, Window
 from ..api.errors import DataError, JobError
 from ..api.family import Family, nearest_to_budget
 from ..api.trial import Suggestion
@@ -20,13 +20,16 @@ from ..searching.options import SearchOptions
 from .sizes import Sizes, sizes_for
 from .timing import Machine, measure_pace
 
-__all__ = ["STRATEGY", "SearchPlan", "plan_search"]
+__all__ = ["STRATEGY", "SearchPlan", "budget_windows", "plan_search"]
 
 STRATEGY = "DiffusionGuided"
 """Where the user names none."""
 
 FEWEST_IMAGES = 100
 """Of fewer images too few are left to rank networks by, and to judge the winner."""
+
+LONGEST = 1e9
+"""Seconds, thirty years: whoever asks for more has mistaken the unit."""
 
 _MANY_IMAGES = 10_000
 _SMALL_SIDE, _SMALL_RATE = 16, 4e-3
@@ -97,7 +100,14 @@ def plan_search(
     Raises:
         DiffNASError: bad input: no images, too few, a budget that is none or that no network meets, too short a time.
     """
-    quantity, most = _budget(budget)
+    _budget(budget)
+    for name, value in (("trials", trials), ("images_per_trial", images_per_trial)):
+        if value is not None and value < 1:
+            raise JobError(f"{name} is {value}: give at least 1.")
+    if not 0 <= seed < 2**31:
+        raise JobError(f"seed is {seed}: give a number from 0 to {2**31 - 1}.")
+    if not 0 < seconds <= LONGEST:
+        raise JobError(f"The time is {seconds / 3600:g} hours: give more than none, and at most {LONGEST / 3600:,.0f}.")
     _options(strategy, 0)
     shown = {"source": data_source(images), "size": size, "channels": channels}
     data = {name: value for name, value in shown.items() if value is not None}
@@ -116,7 +126,7 @@ def plan_search(
         "data": {**data, "held_out": 0.25 if len(known.pixels) < _MANY_IMAGES else 0.1},
         "evaluator": _evaluator(known, images_per_trial or 1, machine.threads),
         "objective": {"metric": "held_out_loss", "direction": "minimize"},
-        "budget": {quantity: {"max": most if quantity == "latency_ms" else int(most * whole.macs)}},
+        "budget": {name: {"max": window.max} for name, window in budget_windows(budget, whole).items()},
         "seed": seed,
     }
     described = Job.model_validate(job)
@@ -165,6 +175,20 @@ def _options(strategy: str, trials: int) -> dict[str, Any]:
         "RegularizedEvolution": {"population": max(4, trials // 4), "sample": max(2, trials // 16)},
     }
     return {**own.get(strategy, {}), "halving": _HALVING}
+
+
+def budget_windows(given: float | str, whole: Cost) -> dict[str, Window]:
+    """The windows that a budget means.
+
+    Args:
+        given: a part of the default network's MACs, or milliseconds, see `plan_search`.
+        whole: cost of the default network.
+
+    Raises:
+        JobError: it is neither.
+    """
+    quantity, most = _budget(given)
+    return {quantity: Window(max=most if quantity == "latency_ms" else int(most * whole.macs))}
 
 
 def _budget(given: float | str) -> tuple[str, float]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import io
 import sys
 
-__all__ = ["show_all"]
+__all__ = ["printable", "show_all"]
+
+
+def printable(text: str) -> str:
+    """A text, such as a file's name, in one line: line breaks, control characters and bytes of no encoding escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def show_all() -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
@@ -186,8 +186,6 @@ def axis_limit(bands: Sequence[Band], *, lower_is_better: bool) -> float:
 
 def _searches(source: Source) -> list[Source]:
     """The searches of a source one by one: a memory may hold several."""
-    from dataclasses import replace
-
     found = []
     for experiment in dict.fromkeys(trial.experiment for trial in source.trials):
         own = tuple(trial for trial in source.trials if trial.experiment == experiment)

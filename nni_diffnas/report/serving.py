@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ..api.errors import DiffNASError, JobError
+from ..trial.result_file import reason_of
 
 __all__ = ["EVERY", "PageServer"]
 
@@ -65,8 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 page = self.server.make_page()
-            except DiffNASError as error:
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            except (DiffNASError, OSError) as error:  # folders are moved and deleted while somebody looks
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, reason_of(error))
             else:
                 self._send(HTTPStatus.OK, page)
 
@@ -81,8 +83,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Refresh": str(EVERY)}
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # the browser has gone to another page
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a line for every refresh would fill the terminal."""

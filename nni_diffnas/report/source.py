@@ -145,7 +145,7 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         JobError: nothing of that name, no trials, or an objective that nobody has stated.
         MemoryFileError: the file is no search memory.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     folder = None if os.path.isfile(path) else find_experiment(name)
     file = path.resolve() if folder is None else folder.memory
     experiment = None if folder is None else folder.id
@@ -165,8 +165,11 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
             job = Job.recorded(starts[-1].body)
     objective = job.make_objective() if job else Objective()
     scored = [trial for trial in trials if trial.status == "succeeded"]
-    if job is None and scored and not any(objective.metric in trial.metrics for trial in scored):
-        raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
+    if scored and not any(objective.metric in trial.metrics for trial in scored):
+        if job_file:
+            raise JobError(f"{str(job_file)!r} ranks by {objective.metric!r}, which no trial of {name!r} has measured.")
+        if job is None:
+            raise JobError(f"{name!r} does not say what its objective is: give the job file with --job.")
     label = name if folder is None else folder.id
     return Source(Path(label).name, file, folder, tuple(trials), space, job, objective, events, tuple(others))
 

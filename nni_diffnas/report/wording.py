@@ -18,6 +18,7 @@ from ..language_model.reading import shares
 from ..results.read import SAMPLES
 from ..searching.formats import format_count, format_seconds
 from ..searching.progress import score_line
+from ..trial.result_file import TrialRecord
 from .charts import number
 from .diagram import differences
 from .source import Source, start_body
@@ -99,13 +100,8 @@ def evaluation(source: Source, trial: Trial) -> Mapping[str, Any]:
     """What a trial's evaluator wrote down; empty where its folder is not here, or holds something else."""
     output = source.output(trial)
     file = None if output is None else output / "evaluation.json"
-    if file is None or not file.is_file():
-        return {}
-    try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
+    # A link may lead to a file of the reader's.
+    return {} if file is None or file.is_symlink() else TrialRecord.read(file)
 
 
 def why_stopped(source: Source, trial: Trial) -> str:
@@ -254,6 +250,7 @@ def reproduction(source: Source) -> dict[str, Any]:
     body = start_body(source)
     best = source.outcome.best
     recorded = {} if best is None else evaluation(source, best)
+    computing = recorded.get("computing")
     job = None if source.job is None else source.job.model_dump(mode="json", exclude_defaults=True)
     return {
         "job": None if job is None else yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
@@ -262,7 +259,7 @@ def reproduction(source: Source) -> dict[str, Any]:
         if "options" in body
         else "",
         "versions": ", ".join(f"{name} {value}" for name, value in body.get("versions", {}).items()),
-        "device": recorded.get("computing", {}).get("device", ""),
+        "device": computing.get("device", "") if isinstance(computing, dict) else "",
         "seed": None if source.job is None else source.job.seed,
         "trial_seed": recorded.get("seed"),
         "protocol": source.trials[-1].protocol,

@@ -12,11 +12,16 @@ from ..api.errors import JobError
 from ..api.family import Family
 from ..api.space import Value
 from ..files.pipeline_parts import name_plainly, read_index, refuse_links
+from .model_card import CARD
 
 __all__ = ["export_pipeline", "read_weights"]
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 """What diffusers calls the weights of a model."""
+
+_MARK = "_exported_by"
+_MARKED = {_MARK: "nni-diffnas"}
+"""In the ``model_index.json`` of an exported pipeline: what may be overwritten."""
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -87,6 +92,7 @@ def export_pipeline(
     entry = family.save_diffusers(architecture, state, folder / "unet")
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config)
     index = {
+        **_MARKED,
         "_class_name": "DDPMPipeline",
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", scheduler],
@@ -97,9 +103,17 @@ def export_pipeline(
 
 
 def _refuse_foreign(folder: Path) -> None:
-    pipeline = (folder / "model_index.json").is_file()
-    if folder.exists() and not pipeline and (not folder.is_dir() or any(folder.iterdir())):
+    """Refuse a folder with anything that is no earlier export: it would be overwritten."""
+    if folder.exists() and not _exported(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise JobError(f"{folder} holds something that is not an exported pipeline: give an empty or a new folder.")
+
+
+def _exported(folder: Path) -> bool:
+    """Whether a pipeline was exported into a folder; version 0.1 left no mark, and its name in the model card only."""
+    if not (folder / "model_index.json").is_file():
+        return False
+    card = folder / CARD
+    return _MARK in read_index(folder) or (card.is_file() and "nni-diffnas" in card.read_text("utf-8", "replace"))
 
 
 def _export_into_parts(
@@ -115,7 +129,7 @@ def _export_into_parts(
     shutil.copytree(parts, folder, ignore=lambda at, names: ["unet"] if Path(at) == parts else [])
     name_plainly(folder)
     (folder / "unet").mkdir()
-    index = read_index(folder)
+    index = {**read_index(folder), **_MARKED}
     index["unet"] = list(family.save_diffusers(architecture, state, folder / "unet"))
     _write_json(folder / "model_index.json", index)
     return folder

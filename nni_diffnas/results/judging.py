@@ -7,7 +7,6 @@ goes on by the same command, and one that takes more seeds keeps those that it h
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,14 +21,16 @@ from ..api.errors import DataError, JobError, TrialFailure
 from ..api.evaluation import Evaluation, TrialContext
 from ..api.family import Family
 from ..api.space import Architecture, Value
-from ..api.trial import BY_HAND, RECOMMENDED, Objective, Trial
+from ..api.trial import BY_HAND, RECOMMENDED, Metrics, Objective, Trial
 from ..cache import fingerprint
+from ..files.whole_file import written_whole
 from ..job import Job, refuse_missing
 from ..process.workers import worker_pool
 from ..searching.halving import rung_setting
 from ..searching.progress import progress_bar
 from ..searching.ranking import Outcome
 from ..trial.life import checked_metrics
+from ..trial.result_file import TrialRecord
 from ..trial.run import build_seeded
 from .verdict import DEFAULT, WINNER, Judged, Verdict
 
@@ -127,7 +128,7 @@ def judge(
                 (job, contestant, seed, longer, own[i])
                 for i, seed in enumerate(seeds)
                 for contestant, own in zip(judged, folders, strict=True)
-                if not _finished(own[i])
+                if objective.metric not in _metrics(own[i])
             ]
             _train_all(pool, missing, workers)
             networks = tuple(
@@ -224,13 +225,14 @@ def _key(job: Job, evaluation: Evaluation, contestant: Contestant, longer: float
     return f"{re.sub('[^a-zA-Z0-9.]+', '-', contestant.name).strip('-')}-{what[:8]}"
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / _RESULT).is_file()
+def _metrics(folder: Path) -> Metrics:
+    """What a training has measured; nothing where it has not ended, or its file is damaged."""
+    found: Metrics = TrialRecord.read(folder / _RESULT).get("metrics", {})
+    return found
 
 
 def _judged(contestant: Contestant, folders: Sequence[Path], metric: str) -> Judged:
-    metrics = [json.loads((folder / _RESULT).read_text())["metrics"] for folder in folders]
-    scores = tuple(float(measured[metric]) for measured in metrics)
+    scores = tuple(float(_metrics(folder)[metric]) for folder in folders)
     runs = tuple(folder.name for folder in folders)
     name, kind, cost = contestant.name, contestant.kind, contestant.cost
     return Judged(name, kind, scores, cost, contestant.trial, runs, contestant.recommended)
@@ -263,6 +265,5 @@ def _train(job: Job, contestant: Contestant, seed: int, longer: float, folder: P
     metrics = checked_metrics({**measured, **contestant.cost.as_metrics()}, job.make_objective())
     result = {"metrics": metrics, "protocol": evaluation.protocol, "seed": seed, "longer": longer}
     result |= {"architecture": contestant.architecture, "settings": contestant.settings, "trial": contestant.trial}
-    partial = folder / f"{_RESULT}.partial"
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / _RESULT)
+    with written_whole(folder / _RESULT) as draft:
+        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,9 @@ from ..memory.journal import understood
 from ..searching.ranking import Outcome
 from ..searching.search import Search
 from ..trial.result_file import reason_of
+from .export import export_pipeline
 from .model_card import write_card
+from .remote import fetch_output
 from .verdict import Verdict, read_verdict
 
 __all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search"]
@@ -120,8 +122,6 @@ def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:
     output = folder.output(trial.id)
     if output is not None and (output / WEIGHTS).is_file() and folder.owns(output / WEIGHTS):
         return output
-    from .remote import fetch_output
-
     fetched = fetch_output(folder, trial.job_id)
     if fetched is None or not (fetched / WEIGHTS).is_file():
         raise JobError(
@@ -154,8 +154,6 @@ def export_trial(folder: ExperimentFolder, job: Job, trial: Trial, to: Path, tri
     output = _output_with_weights(folder, trial)
     if to.parent == folder.path and not folder.owns(to):
         raise JobError(f"{str(to)!r} is a link out of the experiment's folder: give another folder with --to.")
-    from .export import export_pipeline
-
     pipeline = export_pipeline(job.make_family(), trial.architecture, output / WEIGHTS, scheduler, to)
     if (output / SAMPLES).is_file() and folder.owns(output / SAMPLES):
         shutil.copyfile(output / SAMPLES, pipeline / SAMPLES)

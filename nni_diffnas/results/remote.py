@@ -6,6 +6,7 @@ are fetched one at a time, when somebody wants them, with the same ssh keys.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -74,7 +75,7 @@ def fetch_output(folder: ExperimentFolder, job_id: str) -> Path | None:
 
 
 def _copy(machine: Mapping[str, Any], source: str, to: Path) -> bool:
-    port, key = str(machine.get("port") or 22), str(Path(machine["sshKeyFile"]).expanduser())
+    port, key = str(machine.get("port") or 22), os.path.expanduser(str(machine["sshKeyFile"]))
     # NNI itself does not look at host keys; a new one is accepted, a changed one is not.
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=10"]
     where = f"{machine['user']}@{machine['host']}:{source}"

@@ -16,6 +16,7 @@ from typing import Any
 from ..api.cost import COSTS, Cost
 from ..api.errors import JobError
 from ..api.trial import BY_HAND, Objective
+from ..files.whole_file import written_whole
 from .intervals import Contrast, contrast, level_of
 
 __all__ = ["DEFAULT", "VERDICT_FILE", "WINNER", "Judged", "Verdict", "read_verdict"]
@@ -145,7 +146,8 @@ class Verdict:
         """Write `VERDICT_FILE` into the output folder."""
         body = {**asdict(self)}
         del body["output"]
-        (self.output / VERDICT_FILE).write_text(json.dumps(body, indent=1) + "\n")
+        with written_whole(self.output / VERDICT_FILE) as draft:
+            draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, file: Path) -> Verdict:
@@ -155,7 +157,7 @@ class Verdict:
             JobError: the file is damaged.
         """
         try:
-            body = json.loads(file.read_text())
+            body = json.loads(file.read_text(encoding="utf-8"))
             objective = Objective(**body.pop("objective"))
             if "networks" not in body:
                 return cls(objective, _version_0_1(body, file.parent), file.parent)

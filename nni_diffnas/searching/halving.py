@@ -8,6 +8,7 @@ and no door has to be asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,11 +62,14 @@ class Halving:
         Raises:
             StrategyError: something else is named, or a value is out of range.
         """
-        if given is None or isinstance(given, int | float):
-            return None if given is None else cls(given)
-        if not {"eta"} <= given.keys() <= {"eta", "metric"}:
-            raise StrategyError(f"halving is {dict(given)}: give a number above 1, or eta and metric by these names.")
-        return cls(**given)
+        if given is None:
+            return None
+        named: Mapping[str, Any] = given if isinstance(given, Mapping) else {"eta": given}
+        eta, metric = named.get("eta"), named.get("metric")
+        named_well = isinstance(metric, str | None) and named.keys() <= {"eta", "metric"}
+        if not isinstance(eta, int | float) or isinstance(eta, bool) or not named_well:
+            raise StrategyError(f"halving is {given!r}: give a number above 1, or eta and metric by these names.")
+        return cls(eta, metric)
 
     @property
     def part(self) -> float:
@@ -80,7 +84,7 @@ class Halving:
         return self.metric or objective.metric
 
     def __post_init__(self) -> None:
-        if not self.eta > 1:
+        if not 1 < self.eta < math.inf:
             raise StrategyError(f"halving is {self.eta:g}: give a number above 1, of which one trial goes on.")
 
     def settings(self, trials: Sequence[Trial], objective: Objective) -> dict[str, Value]:

@@ -97,7 +97,7 @@ class TrialRecord:
     def read(file: Path) -> dict[str, Any]:
         """What a trial wrote; empty where there is nothing, nothing whole, or something that no trial writes."""
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) and all(map(_written, content.items())) else {}

@@ -165,12 +165,22 @@ class TeacherUNet:
         return length if length < 10_000 else DEFAULT_TOKENS
 
     def skeleton(self) -> nn.Module:
-        """The network without memory for its weights."""
+        """The network without memory for its weights.
+
+        Raises:
+            SpaceError: its configuration describes none.
+        """
         import diffusers
         import torch
 
-        with torch.device("meta"):
-            network: nn.Module = getattr(diffusers, self.class_name).from_config(self.config)
+        try:
+            with torch.device("meta"):
+                network: nn.Module = getattr(diffusers, self.class_name).from_config(self.config)
+        except Exception as error:  # diffusers raises whatever the numbers in it lead to
+            raise SpaceError(
+                f"The teacher's unet/config.json describes no network ({' '.join(str(error).split())[:200]}): save the "
+                f"teacher anew."
+            ) from error
         return network.eval()
 
     def load(self) -> nn.Module:
@@ -185,7 +195,7 @@ class TeacherUNet:
             network: nn.Module = load_part(getattr(diffusers, self.class_name), self.folder / "unet")
         except JobError as error:
             raise SpaceError(str(error)) from error
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of configuration and weights that are damaged in any way
             raise SpaceError(
                 f"The weights in {str(self.folder / 'unet')!r} cannot be loaded: {' '.join(str(error).split())[:200]}."
             ) from error

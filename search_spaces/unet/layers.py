@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from .attentions import LinearAttention, SelfAttention
+from .block_kinds import ConvNeXt, Gated, Residual
 from .pricing import NORM_EPS, MacsAndParams, PlannedLayer, conv_price, feature_map, linear_price, total_price
-from .residuals import ConvNeXt, Gated, Residual
 
 if TYPE_CHECKING:
     import torch

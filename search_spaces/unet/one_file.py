@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-MODULES = ("pricing", "modules", "residuals", "attentions", "layers", "plan", "network", "exported")
+MODULES = ("pricing", "modules", "block_kinds", "attentions", "layers", "plan", "network", "exported")
 """In the order in which they import each other; none of them imports anything else of ours."""
 
 _HEADER = '''"""A denoising UNet found by nni-diffnas: needs torch and diffusers; load with trust_remote_code=True."""

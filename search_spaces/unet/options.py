@@ -18,6 +18,7 @@ __all__ = ["UNetOptions", "read_options"]
 
 Choice = TypeVar("Choice")
 Count = Annotated[int, Field(ge=1)]
+Depth = Annotated[int, Field(ge=1, le=100)]
 Factor = Annotated[int | float, Field(ge=1e-3)]
 NonEmpty = Annotated[tuple[Choice, ...], Field(min_length=1)]
 Levels = tuple[NonEmpty[Choice], ...]
@@ -66,7 +67,7 @@ class UNetOptions(BaseModel):
         default_heads: of the default network.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     choices: Literal["all", "stock"]
     sample_size: Count
@@ -77,7 +78,7 @@ class UNetOptions(BaseModel):
     multipliers: NonEmpty[Factor]
     width_factors: Levels[Factor]
     width_multiple: Count
-    depths: Levels[Count]
+    depths: Levels[Depth]
     attention: Levels[Attention]
     blocks: Levels[BlockKind]
     kernels: Levels[Literal[3, 5, 7]]
@@ -93,7 +94,7 @@ class UNetOptions(BaseModel):
     norm_groups: Count
     scale_shift: bool
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    default_depth: Count
+    default_depth: Depth
     default_attention: tuple[Attention, ...]
     default_heads: Count
 
@@ -239,9 +240,11 @@ def _as_choices(name: str, value: object) -> tuple[Any, ...]:
 
 _REMEDIES = {
     "bool_type": "give true or false",
+    "finite_number": "give a number",
     "float_type": "give a number",
     "greater_than_equal": "give a number of at least {ge}",
     "int_type": "give a whole number",
+    "less_than_equal": "give a number of at most {le}",
     "less_than": "give a number below {lt}",
     "literal_error": "choose among {expected}",
     "too_short": "give at least one choice",

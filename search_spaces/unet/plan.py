@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from .attentions import LinearAttention, SelfAttention
+from .block_kinds import ConvNeXt, Gated, Residual
 from .layers import ClassEmbedding, Head, PlannedBlock, Resample, Resampling, Skips, Stem, TimeEmbedding
 from .pricing import MacsAndParams, PlannedLayer
-from .residuals import ConvNeXt, Gated, Residual
 
 Middle = Literal["none", "residual", "attention"]
 Attention = Literal["none", "softmax", "linear"]

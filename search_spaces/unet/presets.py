@@ -1,7 +1,7 @@
 """Starts for images of 8 to 64 pixels and for latents: what each preset of the UNet space is made of.
 
 `CHOICES` holds what all presets search beyond the stock network. To drop a value of a choice, drop it there; a choice
-of which the stock value alone is left is no label of the space any more.
+of which the stock value alone is left is no label of the space.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .block_kinds import Residual
 from .plan import UNetConfig, plan_of
 from .pricing import NORM_EPS
-from .residuals import Residual
 
 
 def stock_config(config: UNetConfig) -> dict[str, Any] | None:

@@ -76,7 +76,11 @@ class GPTProposer(AskTellStrategy):
     ) -> None:
         reached = {name: options.pop(name) for name in LanguageModelOptions.names() if name in options}
         super().__init__(**options)
-        if memory_tokens < 50 or not 0 <= repairs <= 20:
+        if isinstance(language_model, str):
+            raise StrategyError(
+                f"language_model is {language_model!r}: name a model by 'model'; this takes one that a script has made."
+            )
+        if not memory_tokens >= 50 or not 0 <= repairs <= 20:
             raise StrategyError(
                 f"memory_tokens is {memory_tokens} and repairs {repairs}: take at least 50 tokens and 0 to 20 repairs."
             )

@@ -217,6 +217,11 @@ def test_the_nearest_known_images_are_below_each_sample() -> None:
         ({"source": "digits"}, {"training": {"steps": 0}}, r"evaluator\.training\.steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 0}, r"evaluator\.sampler_steps is 0"),
         ({"source": "digits"}, {"sampler_steps": 2000}, r"evaluator\.sampler_steps is 2000, more than the 1000"),
+        ({"source": "digits"}, {"training": {"seconds": math.inf}}, r"evaluator\.training\.seconds is inf.*finite"),
+        ({"source": "digits"}, {"gap_training": math.inf}, r"evaluator\.gap_training is inf.*finite"),
+        ({"source": "digits"}, {"training": {"images": True}}, r"evaluator\.training\.images is True.*give a number"),
+        ({"source": "digits"}, {"threads": 10**6}, r"evaluator\.threads is 1000000"),
+        ({"source": ""}, {}, r"data\.source is ''"),
     ],
 )
 def test_bad_options(data: dict[str, Any], options: dict[str, Any], sentence: str) -> None:

@@ -106,6 +106,45 @@ def test_of_a_job_come_sampler_and_reference_too(pipeline: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"score_images": "many"}, r"evaluator\.score_images is 'many', which does not fit"),
+        ({"sampler_steps": "ten"}, r"evaluator\.sampler_steps is 'ten'"),
+        ({"reference": "heldout"}, r"evaluator\.reference is 'heldout'"),
+        ({"reference_images": -3}, r"evaluator\.reference_images is -3"),
+        ({"device": "gpu0"}, r"evaluator\.device is 'gpu0'"),
+        ({"spacing": "log"}, r"evaluator\.spacing is 'log'"),
+        ({"threads": -1}, r"evaluator\.threads is -1"),
+        ({"sampler": 5}, r"evaluator\.sampler is 5"),
+        ({"type": "tabular"}, "is a job of evaluator 'tabular', which learns from no images"),
+    ],
+)
+def test_a_job_is_refused_here_as_everywhere(
+    options: dict[str, Any], sentence: str, pipeline: Path, tmp_path: Path
+) -> None:
+    data = {"path": str(tmp_path / "table.npz")} if "type" in options else {"source": "digits"}
+    np.savez(tmp_path / "table.npz", labels=["a"], choices=[[0], [1]], metrics=["rfid"], values=[[1.0], [2.0]])
+    content = {"space": {"type": "unet"}, "data": data, "evaluator": {"type": "diffusion", **options}}
+    (tmp_path / "job.yml").write_text(json.dumps(content))
+    with pytest.raises(JobError, match=sentence):
+        evaluate(pipeline, "rfid", [str(tmp_path / "job.yml")], tmp_path / "out", **QUICK, dry_run=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "of other images", "of another type"])
+def test_damaged_images_of_an_earlier_run_are_named(pipeline: Path, tmp_path: Path, damage: str) -> None:
+    evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+    (file,) = (tmp_path / "images").glob("*.npy")
+    if damage == "of other images":
+        np.save(file, np.zeros((50, 1, 4, 4), np.uint8))
+    elif damage == "of another type":
+        np.save(file, np.zeros((50, 1, 8, 8), np.float32))
+    else:
+        file.write_bytes(file.read_bytes()[: 100 if damage == "cut" else 0])
+    with pytest.raises(JobError, match=r"\.npy' holds no images that an evaluation has left: delete it"):
+        evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
+
+
+@pytest.mark.parametrize(
     ("evaluator", "data", "expected"),
     [
         ({}, {}, "DPMSolverMultistepScheduler log-snr"),
@@ -153,6 +192,7 @@ def test_only_the_published_protocol_is_called_fid() -> None:
         (["digits"], {"extractor": "vgg"}, "--extractor is 'vgg': choose one of inception"),
         (["digits", "size=16"], {}, "makes images of 8x8 with 1 channels, the data has 16x16 with 1 channels"),
         (["digits", "held_out"], {}, "--data 'held_out' is no field"),
+        (["digits", "source=patches"], {}, "--data names 'source' twice: leave one"),
         (["digits", "sise=16"], {}, r"data\.sise is no option"),
         (["digits", "size=["], {}, r"data\.size is '\[', which does not fit"),
         (["digits"], {"steps": 5000}, "--steps is 5000, and the pipeline was trained on 1000 noise levels: lower it"),

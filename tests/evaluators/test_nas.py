@@ -52,6 +52,11 @@ def test_a_trial_hears_of_the_labels_that_its_network_has(tmp_path: Path, monkey
 def test_bad_options_are_refused_before_the_experiment() -> None:
     with pytest.raises(JobError, match=r"evaluator\.score_image is no option"):
         DiffusionEvaluator({"source": "digits"}, score_image=3)
+    for seconds in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(JobError, match=f"max_trial_seconds is {seconds}: give seconds above 0"):
+            DiffusionEvaluator({"source": "digits"}, max_trial_seconds=seconds)
+    with pytest.raises(JobError, match="seed is -1: give a number from 0"):
+        DiffusionEvaluator({"source": "digits"}, seed=-1)
 
 
 def test_reports_through_nni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_denoiser: type[nn.Module]) -> None:

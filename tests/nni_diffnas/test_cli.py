@@ -89,8 +89,10 @@ def test_cost_lists_default_given_and_random(folder: Path) -> None:
         (["trial", "job.yml", "--arch", "bad.json"], "layer9.width"),
         (["export", "nonesuch"], "nonesuch"),
         (["verdict", "."], "no search of nni-diffnas"),
-        (["verdict", ".", "--seeds", "few"], "--seeds is 'few': give a number of at least 2, or auto"),
-        (["verdict", ".", "--seeds", "1"], "--seeds is '1': give a number of at least 2, or auto"),
+        (["verdict", ".", "--seeds", "few"], "--seeds is 'few': give a number from 2 to 1000, or auto"),
+        (["verdict", ".", "--seeds", "1"], "--seeds is '1': give a number from 2 to 1000, or auto"),
+        (["verdict", ".", "--seeds", "9" * 5000], "give a number from 2 to 1000, or auto"),
+        (["report", "~nobody-of-this-name/search"], "is neither a folder nor an id that NNI knows"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_code_two(folder: Path, arguments: list[str], said: str) -> None:

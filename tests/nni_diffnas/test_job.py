@@ -9,7 +9,7 @@ from blockwise_teachers import save_teacher
 
 from nni_diffnas.api.blocks import BlockFamily
 from nni_diffnas.api.errors import DiffNASError, JobError, PluginError
-from nni_diffnas.job import Job, load_job, refuse_secrets
+from nni_diffnas.job import Job, data_source, load_job, refuse_secrets
 from nni_diffnas.language_model.redaction import Redactor
 from nni_diffnas.latency import TimedFamily
 from nni_diffnas.search_spaces import TableFamily, UNetFamily
@@ -44,6 +44,7 @@ def test_loads_and_makes_everything(tmp_path: Path) -> None:
         ("a: [", "not YAML"),
         ("space: {type: unet}\nevaluator: {type: diffusion}\nspacee: 1", "spacee"),
         ("evaluator: {type: diffusion}", "'space' is missing"),
+        ("on: push\njobs: {build: {runs-on: linux}}\n", r"none of a job's fields \(space, data, .*something else"),
         (GOOD.replace("evaluator:", "evaluater:"), "'evaluater' is unknown: use space, data, evaluator"),
         (GOOD + "seed: -1", "'seed' cannot be -1"),
         (GOOD + "objective: {metric: rfid, direction: up}", "direction"),
@@ -66,6 +67,23 @@ def test_what_a_job_refuses_as_a_key_is_what_is_taken_out_of_answers(text: str) 
     removed = Redactor("").text(text) != text
     with pytest.raises(JobError, match="secret") if removed else nullcontext():
         refuse_secrets({"note": text}, "The job")
+
+
+@pytest.mark.parametrize("limit", [".inf", "1e300", ".nan", "0"])
+def test_a_time_limit_is_one_that_a_clock_can_count(limit: str, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="field 'max_trial_seconds' cannot be"):
+        load_job(write(tmp_path, f"{GOOD}max_trial_seconds: {limit}\n"))
+
+
+@pytest.mark.parametrize("field", ["data: {source: digits, size: yes}", "data: {source: digits, split_seed: no}"])
+def test_yes_is_no_number_for_an_evaluator_either(field: str, tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, GOOD.replace("data: {source: digits}", field)))
+    with pytest.raises(JobError, match=r"data\.\w+ is (True|False), which does not fit: .*give a number"):
+        job.make_evaluation()
+
+
+def test_the_home_of_a_user_who_is_not_there_is_a_name_like_any_other() -> None:
+    assert data_source("~nobody-of-this-name/pictures").endswith("~nobody-of-this-name/pictures")
 
 
 @pytest.mark.parametrize("space", ["blockwise", "table"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,12 +37,33 @@ def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.Cap
 
     again = nni_diffnas.search("waves.npz")
     assert again.best.id == best.id, "the same call goes on with what is done"
+    for other, said in {
+        "budget": "another budget than 0.5",
+        "seed": "seed 0, not 5",
+        "trials": "trials 2, not 3",
+        "images_per_trial": "images_per_trial 128, not 64",
+        "strategy": "strategy 'RandomSearch', not 'DiffusionGuided'",
+    }.items():
+        given: dict[str, Any] = {
+            "budget": 0.5, "seed": 5, "trials": 3, "images_per_trial": 64, "strategy": "DiffusionGuided",
+        }  # fmt: skip
+        with pytest.raises(JobError, match=f"holds a search with {said}: leave that out, or name another folder"):
+            nni_diffnas.search("waves.npz", **{other: given[other]})
     with pytest.raises(JobError, match=r"holds a search of '.*waves.npz', not of 'digits'"):
         nni_diffnas.search("digits", folder="waves-search")
     with pytest.raises(JobError, match="seeds is 1: give 2 or more"):
         found.verdict(seeds=1)
 
 
-def test_a_folder_with_something_else_is_refused(images: Path) -> None:
-    with pytest.raises(JobError, match="is not an empty folder: name another one by folder"):
-        nni_diffnas.search(images, folder=images.parent)
+@pytest.mark.parametrize("given", [{"seed": -1}, {"trials": -3}, {"images_per_trial": -5}, {"hours": -1.0}])
+def test_numbers_that_nobody_can_mean_are_refused(images: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(JobError, match=r"(is -\d+|The time is -1 hours): give "):
+        nni_diffnas.search(images, **given)
+    assert [file.name for file in images.parent.iterdir()] == [images.name]
+
+
+def test_a_folder_with_something_else_is_refused(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(images.parents[1]))
+    for folder in (images.parent, f"~/{images.parent.name}"):
+        with pytest.raises(JobError, match="is not an empty folder: name another one by folder"):
+            nni_diffnas.search(images, folder=folder)

@@ -52,6 +52,10 @@ class Counts:
     trials: list[Trial] = field(default_factory=list)
 
 
+MOST_IN_VAIN = 6
+"""So many resumes in a row behind which no trial starts, and it is no busy machine."""
+
+
 @dataclass
 class Search:
     """One search that can be killed."""
@@ -64,6 +68,8 @@ class Search:
     identity: str = field(default_factory=lambda: secrets.token_hex(4))  # two run at once, and kill by it
     driver: subprocess.Popen[bytes] | None = None
     port: int = 0
+    vain: list[int] = field(default_factory=list)
+    """Lines of the trials' log at each end before its time."""
 
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -204,10 +210,19 @@ class Search:
                 return False
             if status != "ERROR":
                 return status == "DONE"
-        print("NNI could not start it in time: resumed again", flush=True)
+        said = self.last_words()
+        print(f"ended before its time and is resumed again: {said}", flush=True)
+        self.vain.append(len(self.log()))
+        assert len(self.vain) < MOST_IN_VAIN or len(set(self.vain[-MOST_IN_VAIN:])) > 1, f"it cannot be resumed: {said}"
         self.stop()
         self.start(resume=True)
         return False
+
+    def last_words(self) -> str:
+        """The last line with an error that the search has left."""
+        logs = [self.folder / "driver.log"] if self.door == "nas" else self.folder.glob("exp/*/log/*.log")
+        lines = [line for file in logs for line in file.read_text().splitlines() if "rror" in line]
+        return lines[-1][:300] if lines else "no word of an error"
 
     @property
     def memory(self) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pictures import load, write
 from PIL import Image
 
 from nni_diffnas.api.errors import DataError
+from nni_diffnas.evaluators.images.listing import list_pictures, opened
 
 
 def test_a_zip_of_windows_has_folders_too(tmp_path: Path) -> None:
@@ -95,3 +97,25 @@ def test_images_without_pixels(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.zeros((4, 0, 8), dtype=np.uint8))
     with pytest.raises(DataError, match="have no pixels"):
         load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_two_members_of_one_name_the_later_counts_and_the_other_is_told(tmp_path: Path, kind: str) -> None:
+    for value, name in enumerate("abc"):
+        write(tmp_path / f"{name}.png", value=value)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped, tarfile.open(tmp_path / "x.tar", "w") as tarred:
+        for name, file in (("1.png", "a"), ("2.png", "b"), ("1.png", "c")):
+            zipped.write(tmp_path / f"{file}.png", name)
+            tarred.add(tmp_path / f"{file}.png", name)
+    listing = list_pictures(tmp_path / f"x.{kind}")
+    assert [name for name, _ in listing.pictures] == ["1.png", "2.png"]
+    assert listing.left_out.describe() == "1 replaced by a later one of that name (1.png)"
+    with opened(tmp_path / f"x.{kind}") as read:
+        assert read("1.png").read() == (tmp_path / "c.png").read_bytes()
+
+
+def test_a_link_that_the_system_does_not_follow_is_dead(tmp_path: Path) -> None:
+    """Nor one into a closed folder, which no test as root can show."""
+    write(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("x" * 300)
+    assert list_pictures(tmp_path).left_out.describe() == "1 dead links (b.png)"

@@ -197,3 +197,9 @@ def test_patches_are_squares_of_the_photographs_side_by_side() -> None:
         second_of_the_second_row = found.pixels[label * 53 * 80 + 81]
         assert np.array_equal(np.moveaxis(second_of_the_second_row, 0, 2), photograph[8:16, 8:16])
     assert decode(DataSettings(source="patches", channels=1)).pixels.shape[1] == 1
+
+
+@pytest.mark.parametrize("source", ["/dev/null", "/dev/zero"])
+def test_a_device_is_no_source(source: str) -> None:
+    with pytest.raises(DataError, match="neither a file or folder nor one of digits"):
+        load(Path(source))

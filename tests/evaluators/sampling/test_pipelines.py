@@ -70,6 +70,31 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
+def test_weights_that_were_rounded_to_whole_numbers_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "pipeline")
+    change_weights(folder, lambda state: {name: tensor.to(torch.int8) for name, tensor in state.items()})
+    with pytest.raises(JobError, match=r"are whole numbers \('.*' is I8\): save the network as it was before"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "sentence"),
+    [
+        ("unet/config.json", {"norm_num_groups": 0}, "cannot be loaded"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "many"}, "cannot be loaded"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}, "makes no images with the sampler"),
+    ],
+)
+def test_a_configuration_that_nobody_can_have_meant_is_one_sentence(
+    tmp_path: Path, part: str, changes: dict[str, Any], sentence: str
+) -> None:
+    folder = save(tmp_path / "pipeline")
+    content = json.loads((folder / part).read_text())
+    (folder / part).write_text(json.dumps({**content, **changes}))
+    with pytest.raises(JobError, match=sentence):
+        load(folder).check((1, 8, 8))
+
+
 def test_a_pipeline_that_makes_no_numbers_is_refused(tmp_path: Path) -> None:
     change_weights(save(tmp_path), lambda state: {name: tensor * float("nan") for name, tensor in state.items()})
     with pytest.raises(JobError, match=r"not finite.*images 0 to 0.*save a sound one"):

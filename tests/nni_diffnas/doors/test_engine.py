@@ -12,6 +12,7 @@ import pytest
 from memories import assert_nobody_writes
 from nni.nas.execution.event import FinalMetricEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
+from nni.nas.utils.serializer import get_default_serializer
 from toy_family import ToyFamily, score
 from tuner_door import taken_up
 
@@ -320,3 +321,14 @@ def test_what_does_not_go_together_is_refused_before_any_trial(
     with pytest.raises(DiffNASError, match=said):
         open_search(RegularizedEvolution(**wanted), space, Engine(Experiment(tmp_path, limit=2)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [*Ending, "its loss is not finite"])
+def test_nni_reads_its_checkpoint_however_a_trial_has_ended(tmp_path: Path, ending: Ending | str) -> None:
+    search = Search(RegularizedEvolution(seed=1), ToyFamily().space)
+    search.tell_failed(search.ask(1)[0].id, ending)
+    serializer = get_default_serializer()
+    serializer.save({"strategy": search.state_dict()}, tmp_path / "state.ckpt")
+    again = Search(RegularizedEvolution(seed=1), ToyFamily().space)
+    again.load_state_dict(serializer.load(tmp_path / "state.ckpt")["strategy"])
+    assert again.trials == search.trials

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,22 @@ def test_a_worker_that_is_ended_by_the_time_limit_takes_no_search_with_it(plugin
     trials = run_search(Job.model_validate(HANGS), "RandomSearch", tmp_path / "hangs", 2, workers=2)
     assert [trial.status for trial in trials] == ["failed"] * 2
     assert "max_trial_seconds" in trials[0].reason + trials[1].reason
+
+
+def test_two_processes_do_not_search_in_one_folder(job: Job, tmp_path: Path) -> None:
+    first = run_search(job, "RandomSearch", tmp_path / "one", 2)
+    hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "one")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(JobError, match=r"A search runs in '.*one', in another process: wait for its end"):
+            run_search(job, "RandomSearch", tmp_path / "one", 4)
+        other.kill()
+    trials = run_search(job, "RandomSearch", tmp_path / "one", 4)
+    assert [trial.id for trial in trials[:2]] == [trial.id for trial in first]
+    assert len(trials) == 4
 
 
 def test_no_workers_are_refused(job: Job, tmp_path: Path) -> None:

@@ -37,7 +37,13 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.Mo
     assert "gehe" not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [{"timeout_s": 0}, {"retries": -1}, {"answer_tokens": 1}, {"max_tokens": -1}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"timeout_s": 0}, {"retries": -1}, {"answer_tokens": 1}, {"max_tokens": -1}),
+        *({"base_url": 5}, {"prices": 5}, {"temperature": "hot"}, {"max_requests": "many"}),
+    ],
+)
 def test_options_out_of_range_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(JobError, match=next(iter(option))):
-        open_language_model(LanguageModelOptions(base_url="http://localhost:1/v1", **option))
+        open_language_model(LanguageModelOptions(**{"base_url": "http://localhost:1/v1", **option}))

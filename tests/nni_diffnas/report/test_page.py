@@ -128,6 +128,18 @@ def test_the_report_says_on_what_the_best_trial_was_trained(tmp_path: Path) -> N
     assert "trains with seed 41" in page.text
 
 
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"computing": 5}', '{"computing": {}}', "\udcff"])
+def test_what_a_trial_was_cut_off_in_writing_is_left_out(tmp_path: Path, text: str) -> None:
+    experiment = run_search(tmp_path / "abc")
+    best = read_source(str(experiment.path)).outcome.best
+    assert best is not None
+    output = tmp_path / "abc" / "trials" / "0001"
+    output.mkdir(parents=True)
+    TrialRecord(output, best.id).claim()
+    (output / "evaluation.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    assert "Trained on" not in report(experiment)[1].text
+
+
 def test_a_search_for_less_macs_shows_its_front_and_how_one_of_it_is_judged(tmp_path: Path) -> None:
     options = {"objectives": ["macs"], "unguided": 2, "training_steps": 5, "candidates": 16, "sampler_steps": 4}
     _, page = report(run_search(tmp_path / "abc", "DiffusionGuided", 6, **options))
@@ -344,6 +356,13 @@ def test_nothing_to_show_is_refused_in_one_sentence(tmp_path: Path) -> None:
         read_source(str(tmp_path / "empty.sqlite"))
     with pytest.raises(JobError, match="nonesuch"):
         read_source("nonesuch")
+
+
+def test_a_job_of_another_search_is_refused(tmp_path: Path) -> None:
+    experiment, job = run_search(tmp_path / "abc"), tmp_path / "job.yml"
+    job.write_text("space: {type: toy}\nevaluator: {type: toy}\nobjective: {metric: accuracy}\n")
+    with pytest.raises(JobError, match=r"job\.yml' ranks by 'accuracy', which no trial of '.*abc' has measured"):
+        read_source(str(experiment.path), job)
 
 
 def test_a_memory_in_an_experiments_folder_finds_the_outputs_of_trials_whose_job_nobody_noted(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,3 +84,25 @@ def test_a_port_that_is_in_use_is_a_sentence() -> None:
     port = free_port()
     with PageServer(port, str), pytest.raises(JobError, match=rf"Port {port} cannot be had .*--port"):
         PageServer(port, str)
+
+
+def test_a_folder_that_is_gone_and_a_browser_that_is_gone_end_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory", "abc")
+
+    with PageServer(0, gone) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        answer, said = get(server.server_port)
+        assert answer.status == 503
+        assert "No such file or directory" in said
+        server.make_page = lambda: "x" * 50_000_000
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as browser:
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            browser.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+            browser.recv(10)
+        server.make_page = lambda: "still there"
+        assert get(server.server_port)[1] == "still there"
+        server.shutdown()
+        thread.join()
+    assert capsys.readouterr().err == ""

@@ -238,3 +238,22 @@ def test_without_the_extra_onnx_says_how_to_get_it(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("nni_diffnas.results.onnx_export.find_spec", lambda name: None)
     with pytest.raises(JobError, match=r"install the extra onnx"):
         export_onnx(tmp_path)
+
+
+def test_only_an_earlier_export_is_overwritten(tmp_path: Path) -> None:
+    """Somebody's own pipeline is no place for another one, though it is a pipeline."""
+    family = UNetFamily("digits")
+    randomised(family, family.default, tmp_path / "weights.safetensors")
+
+    def export(folder: Path) -> None:
+        export_pipeline(family, family.default, tmp_path / "weights.safetensors", SCHEDULER, folder)
+
+    export(tmp_path / "ours")
+    export(tmp_path / "ours")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "model_index.json").write_text('{"_class_name": "DDPMPipeline"}')
+    with pytest.raises(JobError, match="own holds something that is not an exported pipeline: give an empty or a new"):
+        export(tmp_path / "own")
+    assert [file.name for file in (tmp_path / "own").iterdir()] == ["model_index.json"]
+    (tmp_path / "own" / "README.md").write_text("tags: [nni-diffnas]")
+    export(tmp_path / "own")

@@ -86,6 +86,16 @@ def test_another_metric_than_the_objective_is_compared_on_the_same_trainings(tmp
         judge(job, WINNER, out, (2,), workers=1, metric="blur")
 
 
+def test_a_result_that_is_damaged_is_trained_again(tmp_path: Path) -> None:
+    job, out = toy_job(tmp_path / "log"), tmp_path / "out"
+    told = judge(job, WINNER, out, (2,), workers=1)
+    trained = len((tmp_path / "log").read_text().splitlines())
+    for text, run in zip(("{", '{"metrics": {}}'), told.winner.runs, strict=True):
+        (out / run / "result.json").write_text(text)
+    assert judge(job, WINNER, out, (2,), workers=1) == told
+    assert len((tmp_path / "log").read_text().splitlines()) == trained + 2
+
+
 def test_thresholds_of_halving_do_not_end_a_fresh_training(tmp_path: Path) -> None:
     halved = replace(WINNER, settings={"stop.rfid@25": 3.0, "beta": "auto"})
     assert contestants(toy_job(tmp_path / "log"), halved)[0].settings == {"beta": "auto"}

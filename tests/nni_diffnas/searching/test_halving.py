@@ -1,5 +1,6 @@
 """Thresholds of successive halving, and how they travel."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -51,6 +52,14 @@ def test_a_reference_sets_no_threshold() -> None:
 def test_one_trial_of_one_would_stop_nothing() -> None:
     with pytest.raises(StrategyError, match="halving is 1: give a number above 1"):
         Halving(1)
+
+
+@pytest.mark.parametrize(
+    "given", ["3", "three", [3], True, {}, {"eta": "3"}, {"eta": 3, "metric": 5}, math.inf, math.nan]
+)
+def test_what_is_no_halving_is_one_sentence(given: Any) -> None:
+    with pytest.raises(StrategyError, match=r"^halving is .*: give a number above 1, .*\.$"):
+        Halving.of(given)
 
 
 def test_rungs_may_compare_another_metric_than_the_objective() -> None:

@@ -260,6 +260,15 @@ def test_bad_teachers_are_named(pixels: Path, tmp_path: Path) -> None:
         BlockwiseUNetFamily(tmp_path)
 
 
+@pytest.mark.parametrize("changes", [{"norm_num_groups": 0}, {"block_out_channels": "wide"}, {"down_block_types": 5}])
+def test_a_configuration_of_no_network_is_one_sentence(pixels: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    teacher = shutil.copytree(pixels, tmp_path / "teacher")
+    config = json.loads((teacher / "unet" / "config.json").read_text())
+    (teacher / "unet" / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(SpaceError, match=r"unet/config\.json describes no network .*: save the teacher anew"):
+        _ = BlockwiseUNetFamily(teacher).teacher_cost
+
+
 def test_groups_that_divide_no_offered_width_are_named(tmp_path: Path) -> None:
     save_teacher(tmp_path, block_out_channels=(8, 8), norm_num_groups=8)
     with pytest.raises(SpaceError, match="8 groups, which divide none"):

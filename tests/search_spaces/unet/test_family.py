@@ -220,6 +220,7 @@ def test_options_shape_the_space() -> None:
         ({"preset": "digits", "multipliers": []}, "multipliers is empty"),
         ({"preset": "digits", "depths": [1, [2]]}, "depths"),
         ({"preset": "digits", "depths": [[1], 2]}, "depths"),
+        ({"preset": "digits", "depths": [10**7]}, "depths is 10000000: give a number of at most 100"),
     ],
 )
 def test_bad_options_get_one_sentence(options: dict[str, Any], message: str) -> None:

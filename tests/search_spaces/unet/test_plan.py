@@ -11,11 +11,11 @@ from unet_configs import random_config
 
 from nni_diffnas.api.cost import Cost, count_cost
 from nni_diffnas.search_spaces.unet.attentions import LinearAttention, SelfAttention
+from nni_diffnas.search_spaces.unet.block_kinds import ConvNeXt, Gated
 from nni_diffnas.search_spaces.unet.layers import Resampling
 from nni_diffnas.search_spaces.unet.network import UNet
 from nni_diffnas.search_spaces.unet.plan import UNetConfig, plan_of
 from nni_diffnas.search_spaces.unet.pricing import PlannedLayer
-from nni_diffnas.search_spaces.unet.residuals import ConvNeXt, Gated
 from nni_diffnas.search_spaces.unet.stock import stock_config
 
 PLAIN: dict[str, Any] = {

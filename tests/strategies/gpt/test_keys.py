@@ -12,7 +12,7 @@ from chat_server import ChatServer, Fault
 from gpt_search import proposer, run
 from stand_ins import RandomModel
 
-from nni_diffnas.api.errors import JobError
+from nni_diffnas.api.errors import JobError, StrategyError
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.strategies import GPTProposer
 
@@ -22,6 +22,13 @@ KEY = "sk-planted-0123456789abcdefghij"
 def test_no_key_is_one_sentence_before_anything_starts() -> None:
     with pytest.raises(JobError, match=r"OPENAI_API_KEY.*base_url"):
         GPTProposer(model="gpt-4")
+
+
+def test_a_model_is_named_by_its_own_option() -> None:
+    with pytest.raises(StrategyError, match="language_model is 'llama3': name a model by 'model'"):
+        GPTProposer(base_url="http://localhost:1/v1", language_model="llama3")  # type: ignore[arg-type]
+    with pytest.raises(StrategyError, match="memory_tokens is nan"):
+        GPTProposer(base_url="http://localhost:1/v1", memory_tokens=float("nan"))  # type: ignore[arg-type]
 
 
 def test_a_planted_key_is_written_nowhere(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_what_is_written_passes_the_doctor_and_runs_to_its_end(folder: Path) -> 
     assert all("held_out_loss" in trial.metrics for trial in trials if not trial.reason)
 
 
+def test_names_with_spaces_and_line_breaks_end_up_in_files_that_can_be_read_and_commands_that_can_be_pasted(
+    folder: Path,
+) -> None:
+    home = folder / "my search\n1: 2"
+    done = new(folder, home.name, "--images", "images.npz", "--budget", "1\n", *TINY, "--strategy", "RandomSearch")
+    assert done.returncode == 0, done.stderr
+    assert shlex.split(done.stdout.partition("Then:\n")[2]) == ["nni-diffnas", "run", f"{home.name}/config.yml"]
+    assert 1 not in yaml.safe_load((home / "config.yml").read_text())
+    assert load_job(home / "job.yml").budget["macs"].max == 1_468_928
+
+
 def test_a_terminal_is_asked_for_what_is_missing(folder: Path) -> None:
     ours, theirs = pty.openpty()
     asked = subprocess.Popen([*NEW, *TINY], cwd=folder, stdin=theirs, stdout=subprocess.PIPE, text=True)
@@ -69,6 +81,14 @@ def test_a_terminal_is_asked_for_what_is_missing(folder: Path) -> None:
         ((".", "--images", "images.npz"), "'.' is not an empty folder: give another one"),
         (("mine", "--images", "images.npz", "--budget", "0.5", "--time", "2 days"), "The time is '2 days': give hours"),
         (("mine", "--images", "images.npz", "--budget", "2", *TINY), "The budget is '2': give a part"),
+        (
+            ("mine", "--images", "~nobody-of-this-name", "--budget", "1", *TINY),
+            "~nobody-of-this-name' is neither a file",
+        ),
+        (
+            ("mine", "--images", "images.npz", "--budget", "1", "--time", "9" * 400 + "h", "--trials", "2"),
+            "The time is inf hours: give more than none, and at most",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
