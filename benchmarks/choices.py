@@ -274,7 +274,7 @@ class Study:
         key = fingerprint("equal time", sorted(EVERYTHING[name].items()))
         if self.trains or key in self.journal.records:
             widths = tuple(self.journal.once(key, measure)["widths"])
-            self.configs[added] = replace(BY_HAND, **EVERYTHING[name], widths=widths)
+            self.configs[added] = replace(BY_HAND, **{**EVERYTHING[name], "widths": widths})
         return added
 
     def key(self, name: str, seed: int, protocol: Protocol) -> str:
