@@ -78,7 +78,8 @@ def test_a_live_search_reaches_done_and_its_replay_trains_the_same(
     assert [trial.architecture for trial in replayed] == [trial.architecture for trial in live]
 
 
-@pytest.mark.parametrize("key", [pytest.param(None, marks=pytest.mark.slow), "sk-wrong-0123456789abcdef"])
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [None, "sk-wrong-0123456789abcdef"])
 def test_a_key_that_does_not_serve_is_told_before_anything_trains(
     tmp_path: Path, plugin_site: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_key_that_does_not_serve_is_told_before_anything_trains(
     assert key is None or not any(key.encode() in content for content in written)
 
 
+@pytest.mark.slow
 def test_nas_experiment(tmp_path: Path) -> None:
     with ChatServer(MutatingModel(0)) as server:
         said = run_script(tmp_path, SEARCH.replace("URL", server.url))
