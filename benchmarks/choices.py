@@ -102,6 +102,7 @@ GATED: Mapping[str, Any] = {"blocks": ("gated",) * 3}
 CONVNEXT_3: Mapping[str, Any] = {**CONVNEXT, "kernels": (3, 3, 3)}
 CONVNEXT_7: Mapping[str, Any] = {**CONVNEXT, "kernels": (7, 7, 3)}
 THIN: Mapping[str, Any] = {"inner_width": 0.5}
+FOUND: Mapping[str, Any] = {**CONVNEXT_3, "expansion": 2, **POOL, "middle": "none"}
 
 TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "gated, pool": {**GATED, "resample": "pool"},
@@ -120,13 +121,7 @@ TOGETHER: Mapping[str, Mapping[str, Any]] = {
     "shuffle, level, same, softmax, thin, no middle": {**SHUFFLE, **SOFTMAX, **THIN, "middle": "none"},
     "wide: shuffle, level, same, thin": {"widths": (40, 24, 24), **SHUFFLE, **THIN},
     "wide: convnext 3, x2, shuffle, level, same": {"widths": (48, 32, 32), **CONVNEXT_3, "expansion": 2, **SHUFFLE},
-    "wide: convnext 3, x2, pool, level, same, no middle": {
-        "widths": (48, 48, 32),
-        **CONVNEXT_3,
-        "expansion": 2,
-        **POOL,
-        "middle": "none",
-    },
+    "wide: convnext 3, x2, pool, level, same, no middle": {"widths": (48, 48, 32), **FOUND},
     "convnext 3, pool, level, same, linear": {**CONVNEXT_3, **POOL, **LINEAR},
 }
 """Combinations of what may matter; ``wide`` in proportions of their own, most of the width at 16x16 pixels, the last of
