@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,10 @@ class Gate:
     """A model that answers when it is let."""
 
     def __init__(self, *answers: Any) -> None:
-        self.model, self.open = says(*answers), threading.Event()
+        self.model, self.asked, self.open = says(*answers), threading.Event(), threading.Event()
 
     def __call__(self, messages: list[dict[str, str]]) -> str:
+        self.asked.set()
         self.open.wait(60)
         return self.model(messages)
 
@@ -56,6 +58,8 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
     with gated(GOOD[:1], GOOD[1:2]) as (gate, server):
         search = proposer(server.url, tmp_path, patience_s=0.2)
         assert [trial.origin.kind for trial in search.ask(2)] == ["random", "random"]
+        assert gate.asked.wait(60)
+        time.sleep(0.3)  # the model is slow, however late a busy machine has asked it
         gate.open.set()
         settle(search)
         assert "Propose 2 different architectures" in shown(server, 0)
