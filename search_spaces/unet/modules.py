@@ -21,7 +21,7 @@ class _Respond(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
         """Normalise ``batch x channels x height x width``."""
-        energy = x.square().sum(dim=(2, 3), keepdim=True, dtype=torch.float32).sqrt()
+        energy = x.float().square().sum(dim=(2, 3), keepdim=True).sqrt()  # squares leave the range of float16
         mean = energy.mean(dim=1, keepdim=True) + 1e-6
         share = energy / mean
         factor = 1 + gamma * share.to(x.dtype)

@@ -81,6 +81,9 @@ def test_response_normalisation_is_the_equation() -> None:
     weights, learned = torch.randn(2, 3, 4, 4), (x, norm.gamma, norm.beta)
     gradients = torch.autograd.grad((norm(x) * weights).sum(), learned)
     torch.testing.assert_close(gradients, torch.autograd.grad((expected * weights).sum(), learned))
+    with torch.no_grad():
+        large = 300 * x  # whose squares float16 does not hold
+        torch.testing.assert_close(norm.half()(large.half()).float(), norm.float()(large), rtol=1e-2, atol=1)
 
 
 def test_linear_attention_is_the_equation() -> None:
