@@ -7,8 +7,8 @@ CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is; ``--images-of`
 most half of the default's MACs, or of its milliseconds on this CPU (``--budget latency_ms``). A search trains 24
 networks, by held-out loss and with halving, the default, those by hand and the recommended one among them. `judge`
 trains the winner of each search, the networks by hand, the recommended one, and the full default with fresh seeds, and
-compares their distances from images that no search has seen; `times` measures how long each computes. The guided search
-of seed 0 counts; the others show how much of it is luck.
+compares their distances from images that no search has seen, and their losses; `times` measures how long each computes.
+The guided search of seed 0 counts; the others show how much of it is luck.
 
 Every training goes to the journal at once, with the device that it ran on: comparisons want one journal a device. A
 search is the same for the same seed, so one that was killed is replayed from the journal and goes on. ``--only-report``
@@ -246,18 +246,22 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
         finish(pays.journal, tasks, given.workers)
     records, rows = pays.journal.records, []
     for factor in (1, 4):
-        scores = dict[str, list[float]]()
+        told = dict[str, list[Mapping[str, float]]]()
         for name in networks:
             known = [records[key] for key in keys.get((factor, name), ()) if key in records]
-            scores[name] = [record["metrics"]["rfid"] for record in known if "failure" not in record]
-        told = {name: values for name, values in scores.items() if len(values) > 1}
-        hands = {name: fmean(values) for name, values in told.items() if name.startswith("by hand")}
-        rivals = [min(hands, key=hands.__getitem__)] if hands else []
-        rivals += [name for name in told if name == "default" or name.startswith("recommended")]
-        for name, values in told.items():
-            row = [name, factor, family.cost(networks[name]).macs / 1e6, len(values), fmean(values), stdev(values)]
-            rows.append([*row, {rival: contrast(values, told[rival]).ratio for rival in rivals if rival != name}])
-    return ["network", "length", "MMACs", "seeds", "rFID", "spread", "times that of"], rows
+            measured = [record["metrics"] for record in known if "failure" not in record]
+            if len(measured) > 1:
+                told[name] = measured
+        rivals = [name for name in told if name == "default" or name.startswith(("by hand", "recommended"))]
+        for name in told:
+            macs, row = family.cost(networks[name]).macs / 1e6, list[Any]()
+            for metric in ("rfid", OBJECTIVE.metric):
+                values = {each: [metrics[metric] for metrics in told[each]] for each in {name, *rivals}}
+                ratios = {rival: contrast(values[name], values[rival]).ratio for rival in rivals if rival != name}
+                row += [fmean(values[name]), stdev(values[name]), ratios]
+            rows.append([name, factor, macs, len(told[name]), *row])
+    columns = ["network", "length", "MMACs", "seeds", "rFID", "spread", "times that of"]
+    return [*columns, "held-out loss", "spread", "times that of"], rows
 
 
 def times(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
@@ -273,7 +277,7 @@ def times(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
 
 def in_words(ratios: Mapping[str, Interval | None]) -> str:
     """Ratios with their intervals."""
-    known = {name.partition(":")[0]: ratio for name, ratio in ratios.items() if ratio is not None}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
     return ", ".join(f"{name} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]" for name, ratio in known.items())
 
 
