@@ -95,8 +95,19 @@ def test_a_configuration_that_nobody_can_have_meant_is_one_sentence(
         load(folder).check((1, 8, 8))
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, odd: float) -> None:
+    """One is enough, and no learning rate of a student is to blame for it."""
+    change_weights(save(tmp_path), lambda state: {**state, "conv_out.bias": torch.full((1,), odd)})
+    said = r"unet' hold numbers that are not finite, the first in 'conv_out\.bias': .*save a sound network there"
+    with pytest.raises(JobError, match=said):
+        load(tmp_path)
+    with pytest.raises(SpaceError, match=said):
+        BlockwiseUNetFamily(tmp_path).teacher()
+
+
 def test_a_pipeline_that_makes_no_numbers_is_refused(tmp_path: Path) -> None:
-    change_weights(save(tmp_path), lambda state: {name: tensor * float("nan") for name, tensor in state.items()})
+    change_weights(save(tmp_path), lambda state: {**state, "conv_in.weight": state["conv_in.weight"] * 3e38})
     with pytest.raises(JobError, match=r"not finite.*images 0 to 0.*save a sound one"):
         load(tmp_path).check((1, 8, 8))
 
