@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from ..searching.forecast import forecast_lines
 from ..searching.open import open_job
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
-from .register import registered_tuners
+from .register import config_folder, registered_tuners
 
 __all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
@@ -76,7 +77,8 @@ def check_environment() -> Iterator[Finding]:
         )
         yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     yield _registration()
-    yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
+    with suppress(DiffNASError):  # of which the line above has told
+        yield _writable(config_folder(), "NNI's configuration")
     try:
         yield _writable(cache_folder(), "the cache")
     except DiffNASError as error:
