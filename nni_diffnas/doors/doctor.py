@@ -17,7 +17,7 @@ from ..cache import cache_folder
 from ..job import load_job, refuse_secrets
 from ..plugins import find_plugin, plugin_names
 from ..process.versions import installed_version
-from ..searching.forecast import forecast_lines
+from ..searching.forecast import forecast_lines, forecast_search
 from ..searching.open import open_job
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
@@ -195,6 +195,10 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
         trials = search.strategy.planned(config.max_trial_number)
         for line in forecast_lines(search, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
+    elif search.family is not None:  # a few steps are tried here, too
+        few = config.trial_concurrency
+        found = forecast_search(search.family, evaluation, search.options.budget, few, few)
+        yield Finding("ok", f"forecast, without a maxTrialNumber: {found}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -116,6 +117,9 @@ def load_part(kind: Any, folder: Path) -> Any:
         JobError: weights that are missing, that the network does not have, or that are no finite numbers.
         OSError, ValueError, RuntimeError: the files cannot be read.
     """
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # what it would warn of, with another remedy, is refused
     # Where only pickled weights are, diffusers would log an error about the others first.
     safe = any(file.suffix == ".safetensors" for file in folder.iterdir())
     options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
