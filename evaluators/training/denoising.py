@@ -195,7 +195,7 @@ class Training(Learner[Batch]):
 
     def _whole(self, batch: Batch) -> Tensor:
         loss = self.loss_within(batch, len(batch.times))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
 
