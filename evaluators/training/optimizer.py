@@ -168,8 +168,10 @@ class Muon(Optimizer):
     def move(self, rate: float) -> None:
         """See `Optimizer.move`."""
         for weights, averages in self._groups:
-            own = 10.0 * rate * math.sqrt(max(1.0, averages.shape[1] / averages.shape[2]))
             used = [weight for weight in weights if weight.grad is not None]
+            if not used:
+                continue
+            own = 10.0 * rate * math.sqrt(max(1.0, averages.shape[1] / averages.shape[2]))
             if self.decay:
                 torch._foreach_mul_(used, 1.0 - rate * self.decay)
             torch._foreach_add_(used, [grad for weight in used if (grad := weight.grad) is not None], alpha=-own)
