@@ -10,6 +10,7 @@ training and sampling, and the FID-768 of each recipe after three minutes on 20,
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -51,7 +52,15 @@ def matrix_rate(device: torch.device, size: int) -> float:
     return 2.0 * size**3 / seconds_of(lambda: left @ right, device, 30, 10)
 
 
-def training_rate(family: UNetFamily, device: torch.device, batch: int, repeats: int, compiled: bool) -> float:
+def training_rate(
+    family: UNetFamily,
+    device: torch.device,
+    batch: int,
+    repeats: int,
+    *,
+    compiled: bool = False,
+    recorded: bool = False,
+) -> float:
     """Images a second of whole training steps."""
     model = family.build(family.default)
     place(model, device)
@@ -64,6 +73,9 @@ def training_rate(family: UNetFamily, device: torch.device, batch: int, repeats:
         training.gradient(training.batches.draw())
         training.update(0.5)
 
+    if recorded:
+        step()
+        training.settle(0.0)
     rate = batch / seconds_of(step, device, repeats, 3)
     if training.micro_batch < batch:
         print(f"memory sufficed for {training.micro_batch} images at once, not {batch}", flush=True)
@@ -133,12 +145,21 @@ def main() -> None:
     def add(name: str, rate: float, passes: int) -> None:
         share = 2.0 * passes * macs * rate / peak
         rows.append([name, f"{rate:.5g} images/s", f"{share:.1%}", ""])
+        print(*rows[-1], file=sys.stderr, flush=True)
         body[name] = {"images_per_second": rate, "utilisation": share}
 
-    add(f"training, batch {batch}", training_rate(family, device, batch, repeats, compiled=False), 3)
+    torch.backends.cudnn.benchmark = True  # as in long trainings
+    add(f"training, batch {batch}", training_rate(family, device, batch, repeats), 3)
     if not tiny:
         add(f"training, batch {batch}, compiled", training_rate(family, device, batch, repeats, compiled=True), 3)
     add(f"sampling, batch {batch}", sampling_rate(family, device, batch, repeats), 1)
+    torch.backends.cudnn.benchmark = False
+    small = UNetFamily(preset="pixels16")
+    for recorded in (False, True):
+        rate = training_rate(small, device, min(batch, 64), repeats, recorded=recorded)
+        what = f"training a small network, batch {min(batch, 64)}, {'recorded' if recorded else 'step by step'}"
+        rows.append([what, f"{rate:.5g} images/s", "", ""])
+        body[what] = {"images_per_second": rate}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = joined(arguments.root, folder, 60 if tiny else None) if arguments.seconds else Path()

@@ -289,6 +289,7 @@ class DiffusionEvaluation(Evaluation):
             "channels_last": channels_last(model, device),
             "micro_batch": training.micro_batch,
             "compiled": training.compiled,
+            "recorded": training.recorded,
         }
         self._write(model, context, metrics, png(picture), how, levels)
         if self.settings.reference == "held_out":

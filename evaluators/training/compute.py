@@ -45,8 +45,6 @@ def place(model: nn.Module, device: torch.device) -> None:
     model.to(device)
     if channels_last(model, device):
         model.to(memory_format=torch.channels_last)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
 
 
 def channels_last(model: nn.Module, device: torch.device) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +14,19 @@ from .batches import Batch, Batches
 from .compute import autocast
 from .loop import Learner, Learning, Progress, learn
 from .recipe import Recipe
+from .recorded import RecordedStep
 from .variational import LearnedVariance
 
 __all__ = ["DenoisingLoss", "Training", "TrainingResult", "call_network", "train"]
 
 # Seconds that have to be left for compiling to pay.
 WORTH_COMPILING = 600.0
+# Part of a GPU's memory that a step may take and be recorded, which takes as much again.
+SMALL = 1 / 8
+# Libraries whose networks take the same way at every step, as a recording does.
+STEADY = ("torch", "diffusers", "nni", "nni_diffnas")
+# Seconds of work that a GPU has left when Python waits for it, where the network keeps it busy.
+BEHIND = 0.005
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,11 @@ class TrainingResult(Learning):
 
     Args:
         compiled: whether ``torch.compile`` came to be used.
+        recorded: whether the steps came to be recorded as a CUDA graph.
     """
 
     compiled: bool
+    recorded: bool
 
 
 def call_network(model: nn.Module, images: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
@@ -108,6 +119,8 @@ class Training(Learner[Batch]):
         torch.manual_seed(seed)
         self.batches = Batches(pixels, labels, recipe.batch_size, recipe.timestep_draw(), recipe.flip, seed)
         self.network = model
+        self._worth_recording = False
+        self._recorded: RecordedStep | None = None
         if recipe.compile:
             self.compile()
         if recipe.dropout is not None:
@@ -137,9 +150,53 @@ class Training(Learner[Batch]):
         return self.loss(part).sum() / of
 
     def settle(self, seconds: float) -> None:
-        """Compile where the recipe leaves it open and so much is left that it pays."""
-        if self.recipe.compile is None and self.device.type == "cuda" and seconds > WORTH_COMPILING:
-            self.compile()
+        """On a GPU, compile a long training where the recipe leaves that open; record the steps of others."""
+        if self.device.type != "cuda":
+            return
+        if seconds > WORTH_COMPILING and self._gpu_is_behind():
+            torch.backends.cudnn.benchmark = True  # tries every algorithm, which a short training has no time for
+            if self.recipe.compile is None:
+                self.compile()
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        small = torch.cuda.max_memory_allocated(self.device) < SMALL * memory
+        whole = self.micro_batch == self.recipe.batch_size and self.team.count == 1
+        steady = all(type(module).__module__.partition(".")[0] in STEADY for module in self.model.modules())
+        self._worth_recording = small and whole and steady and not self.compiled
+
+    def _gpu_is_behind(self) -> bool:
+        """Whether the GPU has still to do what Python has asked for, rather than waiting for Python."""
+        began = time.perf_counter()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter() - began > BEHIND
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps are replayed."""
+        return self._recorded is not None
+
+    def gradient(self, batch: Batch) -> Tensor:
+        """See `Learner.gradient`; a step that is worth it is recorded, once, and replayed from then on."""
+        if self._worth_recording:
+            self._worth_recording = False
+            with suppress(RuntimeError):  # a network of others may wait for the GPU; then it goes on as it did
+                self._recorded = RecordedStep(self._whole, self._direct, batch, self.optimizer.parameters)
+        return super().gradient(batch) if self._recorded is None else self._recorded(batch)
+
+    def update(self, progress: float) -> None:
+        """See `Learner.update`."""
+        if self._recorded is None:
+            super().update(progress)
+        else:
+            self.optimizer.move(self.recipe.rate(progress))
+            self.average.update()
+
+    def _direct(self) -> None:
+        self.optimizer.direct(self.recipe.clip)
+
+    def _whole(self, batch: Batch) -> Tensor:
+        loss = self.loss_within(batch, len(batch.times))
+        loss.backward()
+        return loss.detach()
 
 
 def train(
@@ -164,4 +221,4 @@ def train(
         TrialFailure: the loss is not finite any more, or the device's memory does not suffice.
     """
     training = Training(model, pixels, labels, recipe, seed)
-    return TrainingResult(**vars(learn(training, report)), compiled=training.compiled)
+    return TrainingResult(**vars(learn(training, report)), compiled=training.compiled, recorded=training.recorded)

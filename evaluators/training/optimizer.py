@@ -8,16 +8,45 @@ methods are wrapped by ``torch._disable_dynamo``. The functional form below is t
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-__all__ = ["AdamW", "Muon", "learning_rate", "width_scales"]
+__all__ = ["AdamW", "Muon", "Optimizer", "learning_rate", "width_scales"]
 
 
-class AdamW:
+class Optimizer(ABC):
+    """Changes parameters by their gradients, in two halves: only the second, which is short, depends on the rate."""
+
+    parameters: list[Tensor]
+
+    @abstractmethod
+    def direct(self, clip: float | None = None) -> None:
+        """Replace the gradients by what the weights move along.
+
+        Args:
+            clip: longest allowed gradient (Euclidean norm over all parameters); ``None``: any.
+        """
+
+    @abstractmethod
+    def move(self, rate: float) -> None:
+        """Change the parameters along their gradients, which are then dropped.
+
+        Args:
+            rate: learning rate.
+        """
+
+    @torch.no_grad()
+    def step(self, rate: float, clip: float | None = None) -> None:
+        """Both."""
+        self.direct(clip)
+        self.move(rate)
+
+
+class AdamW(Optimizer):
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; theta -= lr (m_hat / (sqrt(v_hat) + eps) + decay theta).
 
     Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
@@ -46,14 +75,13 @@ class AdamW:
         self._steps = [torch.zeros((), device=parameter.device) for parameter in self.parameters]
 
     @torch.no_grad()
-    def step(self, rate: float, clip: float | None = None) -> None:
-        """Change the parameters by their gradients, which are then dropped.
-
-        Args:
-            rate: learning rate.
-            clip: longest allowed gradient (Euclidean norm over all parameters); ``None``: any.
-        """
+    def direct(self, clip: float | None = None) -> None:
+        """See `Optimizer.direct`: only clips."""
         _clip(self.parameters, clip)
+
+    @torch.no_grad()
+    def move(self, rate: float) -> None:
+        """See `Optimizer.move`."""
         for scale, group in self._groups:
             self._step(scale * rate, [index for index in group if self.parameters[index].grad is not None])
         for parameter in self.parameters:
@@ -78,7 +106,7 @@ class AdamW:
         )
 
 
-class Muon:
+class Muon(Optimizer):
     """m = mu m + (1 - mu) g; W -= 10 lr sqrt(max(1, rows / columns)) O((1 - mu) g + mu m), for hidden layers.
 
     Their weights and kernels are read as matrices W of (outputs) x (inputs x height x width); O sets all singular
@@ -120,22 +148,36 @@ class Muon:
         ]
 
     @torch.no_grad()
-    def step(self, rate: float, clip: float | None = None) -> None:
-        """Change the parameters by their gradients, which are then dropped; see `AdamW.step`."""
+    def direct(self, clip: float | None = None) -> None:
+        """See `Optimizer.direct`: those of matrices become orthogonal."""
         _clip(self.parameters, clip)
         for weights, averages in self._groups:
             used = [index for index, weight in enumerate(weights) if weight.grad is not None]
             if not used:
                 continue
             gradients = torch.stack([grad.flatten(1) for index in used if (grad := weights[index].grad) is not None])
-            average = averages[used].lerp_(gradients, 1.0 - self.momentum)
-            averages[used] = average
+            all_used = len(used) == len(weights)  # then nothing is picked, for which a GPU would be waited for
+            average = (averages if all_used else averages[used]).lerp_(gradients, 1.0 - self.momentum)
+            if not all_used:
+                averages[used] = average
             change = _orthogonal(gradients.lerp(average, self.momentum))
-            own = 10.0 * rate * math.sqrt(max(1.0, change.shape[1] / change.shape[2]))
-            for weight, matrix in zip([weights[index] for index in used], change, strict=True):
-                weight.mul_(1.0 - rate * self.decay).add_(matrix.view_as(weight), alpha=-own)
+            for index, matrix in zip(used, change, strict=True):
+                weights[index].grad = matrix.view_as(weights[index])
+
+    @torch.no_grad()
+    def move(self, rate: float) -> None:
+        """See `Optimizer.move`."""
+        for weights, averages in self._groups:
+            used = [weight for weight in weights if weight.grad is not None]
+            if not used:
+                continue
+            own = 10.0 * rate * math.sqrt(max(1.0, averages.shape[1] / averages.shape[2]))
+            if self.decay:
+                torch._foreach_mul_(used, 1.0 - rate * self.decay)
+            torch._foreach_add_(used, [grad for weight in used if (grad := weight.grad) is not None], alpha=-own)
+            for weight in used:
                 weight.grad = None
-        self._others.step(rate)
+        self._others.move(rate)
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .losses import (
     Parameterisation,
 )
 from .noise_schedules import SCHEDULES, LogNormalTimesteps, Schedule, Timesteps, UniformTimesteps
-from .optimizer import AdamW, Muon, learning_rate, width_scales
+from .optimizer import AdamW, Muon, Optimizer, learning_rate, width_scales
 
 __all__ = ["RECIPES", "Recipe"]
 
@@ -191,7 +191,7 @@ class Recipe(Section):
         """Learning rate when this part of the budget is spent, 0 to 1."""
         return learning_rate(self.learning_rate, progress, self.warmup, final=1.0 if self.decay == "none" else 0.0)
 
-    def make_optimizer(self, model: nn.Module, channels: int) -> AdamW | Muon:
+    def make_optimizer(self, model: nn.Module, channels: int) -> Optimizer:
         """A new optimiser of the network's parameters; the images have so many channels."""
         if self.optimizer == "muon":
             return Muon(model, (0.9, self.beta2), self.weight_decay, self.momentum)

@@ -141,7 +141,8 @@ def test_export_by_id_and_report_by_folder(recording: Callable[[str], Recorded],
     assert page.count("data:image/png") >= 1, "the samples of the trials are found"
 
 
-@pytest.mark.parametrize("name", ["tuner", pytest.param("python", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tuner", "python"])
 def test_verdict(recording: Callable[[str], Recorded], name: str) -> None:
     recorded = recording(name)
     verdict = ["nni-diffnas", "verdict", recorded.id, "--seeds", "2", "--workers", "1"]

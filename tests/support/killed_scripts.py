@@ -37,12 +37,19 @@ run.run_trial(load_job("job.yml"))
 NAS_EVALUATOR = """
 import nni
 import toy
-from nni_diffnas.evaluators import DiffusionEvaluator
+from nni_diffnas.evaluators import DiffusionEvaluation, DiffusionEvaluator
+
+class ToyEvaluation(DiffusionEvaluation):
+    def prepare(self):
+        pass
+
+    def evaluate(self, model, context):
+        return toy.toy(context.architecture)
 
 @nni.trace
 class ToyEvaluator(DiffusionEvaluator):
-    def _evaluate(self, model, architecture, settings):
-        return toy.toy(architecture)
+    def evaluation(self):
+        return ToyEvaluation(self.data, **self.options)
 """
 NAS_DRIVER = """
 import sys

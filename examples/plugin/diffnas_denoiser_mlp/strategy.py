@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from nni_diffnas.api.trial import Suggestion, Trial
 from nni_diffnas.doors.strategy import AskTellStrategy
@@ -15,7 +16,7 @@ class CheapestFirst(AskTellStrategy):
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Name the cheapest of 50 draws."""
-        drawn = [a for a in (self.search.draw() for _ in range(50)) if a is not None]
+        drawn = islice(iter(self.search.draw, None), 50)  # fewer where no more are left
         unique = {self.search.space.key_of(a): a for a in drawn}.values()
         family = self.search.family
         ordered = sorted(unique, key=lambda a: family.cost(a).macs if family else 0)

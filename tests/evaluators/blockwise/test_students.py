@@ -260,6 +260,7 @@ def test_the_forecast_is_a_number(family: BlockwiseUNetFamily) -> None:
     assert searched > 5 * seconds
 
 
+@pytest.mark.slow
 def test_a_verdict_compares_the_student_with_its_teacher_as_it_is(tmp_path: Path) -> None:
     save_teacher(tmp_path / "teacher")
     content = {

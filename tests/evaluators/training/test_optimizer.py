@@ -74,13 +74,14 @@ def test_muon_leaves_the_first_and_the_last_convolution_to_adam() -> None:
 
 def test_muon_leaves_a_matrix_without_a_gradient_as_it_is() -> None:
     model = nn.ModuleList([nn.Conv2d(4, 4, 1, bias=False) for _ in range(3)])
+    model.append(nn.Conv2d(4, 8, 1, bias=False))  # none of its shape is ever used
     optimizer = Muon(model, hidden=True)
     before = [module.weight.detach().clone() for module in model]
     for used in (model[0], model[1]):
         used.weight.grad = torch.randn_like(used.weight)
         optimizer.step(1e-3)
     changed = [not torch.equal(module.weight, old) for module, old in zip(model, before, strict=True)]
-    assert changed == [True, True, False]
+    assert changed == [True, True, False, False]
     moved = model[0].weight.detach().clone()
     model[1].weight.grad = torch.randn_like(moved)
     optimizer.step(1e-3)

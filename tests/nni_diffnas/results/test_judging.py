@@ -87,6 +87,7 @@ def test_another_metric_than_the_objective_is_compared_on_the_same_trainings(tmp
         judge(job, WINNER, out, (2,), workers=1, metric="blur")
 
 
+@pytest.mark.slow
 def test_a_result_that_is_damaged_is_trained_again(tmp_path: Path) -> None:
     job, out = toy_job(tmp_path / "log"), tmp_path / "out"
     told = judge(job, WINNER, out, (2,), workers=1)
@@ -144,6 +145,7 @@ def test_a_failed_training_starts_nothing_more(tmp_path: Path, ends: str, said: 
     assert not (tmp_path / "out" / VERDICT_FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     job, log = toy_job(tmp_path / "log", seconds=0.5), tmp_path / "log"
     run_search(job, "RandomSearch", tmp_path / "toys", 4)
