@@ -25,9 +25,10 @@ def config_folder() -> Path:
     from nni.runtime.config import get_config_directory
 
     try:
-        return get_config_directory()
+        folder: Path = get_config_directory()
     except (OSError, RuntimeError) as error:
         raise _unkept(error) from error
+    return folder
 
 
 def _unkept(error: Exception) -> JobError:
