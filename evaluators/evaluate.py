@@ -133,11 +133,13 @@ def evaluate(
         spaced = ours and spacing_of(options.get("spacing"), described.get("split", "content")) == "log-snr"
         generator = ImageGenerator.load(
             pipeline, plan.sampler, plan.steps, seed, device, trust_remote_code, demanded, spaced
-        )
+        ).drawing_classes_of(content)
         generator.check(content.shape)
         about = {
             "pipeline": generator.fingerprint, "steps": generator.steps, "sampler": generator.sampler, "seed": seed,
         }  # fmt: skip
+        if 0 < len(generator.drawn) < generator.classes:
+            about["classes"] = list(generator.drawn)
         if dry_run:
             return _forecast(generator, scoring, plan, batch), {}
         shards = list(_generated(generator, output, plan.images, batch, about, content.shape))
@@ -216,7 +218,9 @@ def _generated(
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "about.json"
     if note.exists() and _said(note) != dict(about):
-        raise JobError(f"{str(folder)!r} holds images of another pipeline, sampler or seed: give another --output.")
+        raise JobError(
+            f"{str(folder)!r} holds images of another pipeline, sampler, seed or classes: give another --output."
+        )
     with written_whole(note) as draft:
         draft.write_text(json.dumps(dict(about)), encoding="utf-8")
     shards = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]

@@ -101,6 +101,8 @@ def decode(settings: DataSettings) -> Decoded:
     if not decoded.pixels.size:
         raise DataError(f"The images of data.source {settings.source!r} have no pixels: store the images themselves.")
     darkest, brightest = int(decoded.pixels.min()), int(decoded.pixels.max())
+    if brightest == 0:
+        raise DataError(f"The pixels of data.source {settings.source!r} are all 0: store images as uint8, 0 to 255.")
     if darkest != brightest and brightest < DARKEST:
         raise DataError(
             f"The pixels of data.source {settings.source!r} are {darkest} to {brightest}, which is black of 255: "

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.files.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
 
+from ..images.image_set import ImageSet
 from ..training.compute import autocast, in_batches
 from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr
 
@@ -41,6 +42,7 @@ class ImageGenerator:
         fingerprint: of the pipeline's files.
         remark: what a person should know of how it is sampled; empty for nothing.
         spaced: whether its scheduler's timesteps are spaced by the logarithm of the signal-to-noise ratio.
+        drawn: class numbers that images have in turn; empty: all that the network knows.
     """
 
     pipeline: Any
@@ -50,6 +52,7 @@ class ImageGenerator:
     fingerprint: str
     remark: str = ""
     spaced: bool = False
+    drawn: tuple[int, ...] = ()
 
     @classmethod
     def load(
@@ -155,7 +158,8 @@ class ImageGenerator:
         options["generator"] = [torch.Generator(self.device).manual_seed(self.seed + number) for number in numbers]
         options["batch_size"] = len(numbers)
         parameters = inspect.signature(self.pipeline.__call__).parameters
-        labels = [number % self.classes for number in numbers] if self.classes else None
+        asked = self.drawn or range(self.classes)
+        labels = [asked[number % len(asked)] for number in numbers] if asked else None
         if labels is not None:
             options["class_labels"] = labels
         known = {name: value for name, value in options.items() if name in parameters}
@@ -179,6 +183,19 @@ class ImageGenerator:
         network = getattr(self.pipeline, "unet", None) or getattr(self.pipeline, "transformer", None)
         config = getattr(network, "config", {})
         return int(config.get("num_class_embeds") or config.get("num_embeds_ada_norm") or 0)
+
+    def drawing_classes_of(self, data: ImageSet) -> ImageGenerator:
+        """The same, of which the classes are asked that the data has, where their numbers say which these are."""
+        if not self.classes or not data.classes:
+            return self
+        if data.last_class >= self.classes:
+            odd = f"the data has labels up to {data.last_class}"
+        elif not data.numbered_by_source and data.classes != self.classes and not data.in_turn:
+            odd = f"nothing says which of them {', '.join(data.class_names[:5])} are"
+        else:
+            return replace(self, drawn=tuple(data.class_numbers.tolist()))
+        remark = f"The network knows {self.classes} classes, all of which were drawn, since {odd}."
+        return replace(self, remark=f"{self.remark} {remark}".strip())
 
     @contextmanager
     def _told(self, labels: Sequence[int] | None) -> Iterator[None]:

@@ -59,11 +59,13 @@ class Space:
             raise SpaceError("The search space has no label: give at least one choice.")
         for label, values in self.choices.items():
             if not values:
-                raise SpaceError(f"Label {label!r} has no values: give at least one.")
+                raise SpaceError(f"Label {_brief(label)} has no values: give at least one.")
             if not all(isinstance(value, str | int | float | bool) and value == value for value in values):
-                raise SpaceError(f"Label {label!r} has values that are not scalars: {values!r}.")
+                raise SpaceError(f"Label {_brief(label)} has values that are not scalars: {_brief(values)}.")
             if any(position(values[:i], value) >= 0 for i, value in enumerate(values)):
-                raise SpaceError(f"Label {label!r} lists a value twice in {list(values)}: remove the repetition.")
+                raise SpaceError(
+                    f"Label {_brief(label)} lists a value twice in {_brief(list(values))}: remove the repetition."
+                )
         edges = tuple((a, b) for a, b in self.edges) or tuple(itertools.pairwise(self.choices))
         object.__setattr__(self, "edges", edges)
         conditions = {
@@ -145,7 +147,7 @@ class Space:
         except TypeError:  # a list, say
             index = -1
         if index < 0:
-            raise SpaceError(f"Label {label!r} cannot be {value!r}: choose one of {list(self.choices[label])}.")
+            raise SpaceError(f"Label {label!r} cannot be {_brief(value)}: choose one of {list(self.choices[label])}.")
         return index
 
     def _present(self, architecture: Mapping[str, Value]) -> dict[str, bool]:
@@ -332,10 +334,10 @@ class Space:
             values = entry.get("_value") if isinstance(entry, Mapping) else None
             if not isinstance(entry, Mapping) or entry.get("_type") != "choice" or not isinstance(values, list):
                 raise SpaceError(
-                    f"Label {label[:100]!r} is {repr(entry)[:100]}: only NNI's 'choice' over scalars can be searched."
+                    f"Label {_brief(label)} is {_brief(entry)}: only NNI's 'choice' over scalars can be searched."
                 )
             if not all(isinstance(value, str | int | float | bool) for value in values):
-                raise SpaceError(f"Label {label!r} has values that are not scalars: {values!r}.")
+                raise SpaceError(f"Label {_brief(label)} has values that are not scalars: {_brief(values)}.")
             choices[label] = tuple(values)
         return cls(choices)
 
@@ -355,3 +357,8 @@ class Space:
                 )
             choices[label] = tuple(values)
         return cls(choices)
+
+
+def _brief(value: object) -> str:
+    """A value of somebody's file in a message, cut where it is long."""
+    return repr(value)[:100]

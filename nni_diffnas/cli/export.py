@@ -26,7 +26,7 @@ def export(
     search = read_search(find_experiment(experiment))
     chosen = search.pick(trial)
     target = to or search.folder.path / "winner"
-    make_folder(target.parent)
+    make_folder(target)
     pipeline = export_trial(search.folder, search.job, chosen, target, search.trials)
     print(pipeline)
     if changed := search.data_changed():

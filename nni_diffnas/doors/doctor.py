@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,11 +17,11 @@ from ..cache import cache_folder
 from ..job import load_job, refuse_secrets
 from ..plugins import find_plugin, plugin_names
 from ..process.versions import installed_version
-from ..searching.forecast import forecast_lines
+from ..searching.forecast import forecast_lines, forecast_search
 from ..searching.open import open_job
 from .config_file import check_command, read_config
 from .gpus import GpuRequest, gpu_count
-from .register import registered_tuners
+from .register import config_folder, registered_tuners
 
 __all__ = ["Finding", "check_config", "check_environment", "check_gpus"]
 
@@ -76,7 +77,8 @@ def check_environment() -> Iterator[Finding]:
         )
         yield Finding("FAIL", f"{versions} ({type(error).__name__}): install both from the same package index.")
     yield _registration()
-    yield _writable(Path(os.environ.get("NNI_CONFIG_DIR") or sys.prefix), "NNI's configuration")
+    with suppress(DiffNASError):  # of which the line above has told
+        yield _writable(config_folder(), "NNI's configuration")
     try:
         yield _writable(cache_folder(), "the cache")
     except DiffNASError as error:
@@ -193,6 +195,10 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
         trials = search.strategy.planned(config.max_trial_number)
         for line in forecast_lines(search, evaluation, trials, config.trial_concurrency):
             yield Finding("ok", f"forecast: {line}")
+    elif search.family is not None:  # a few steps are tried here, too
+        few = config.trial_concurrency
+        found = forecast_search(search.family, evaluation, search.options.budget, few, few)
+        yield Finding("ok", f"forecast, without a maxTrialNumber: {found}")
     yield Finding(
         "note", "NNI's web server has no password and listens on all interfaces: keep its port behind a firewall."
     )

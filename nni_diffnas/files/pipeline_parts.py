@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..api.errors import JobError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["check_parts", "load_part", "name_plainly", "read_index", "refuse_links", "tell_of_code", "variant_of"]
 
@@ -110,16 +114,34 @@ def load_part(kind: Any, folder: Path) -> Any:
         folder: of the part.
 
     Raises:
-        JobError: weights that are missing or that the network does not have.
+        JobError: weights that are missing, that the network does not have, or that are no finite numbers.
         OSError, ValueError, RuntimeError: the files cannot be read.
     """
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # what it would warn of, with another remedy, is refused
     # Where only pickled weights are, diffusers would log an error about the others first.
     safe = any(file.suffix == ".safetensors" for file in folder.iterdir())
     options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
     network, found = kind.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     _check(kind.__name__, folder, found["missing_keys"], found["unexpected_keys"])
     _refuse_whole_numbers(folder, {name for name, weight in network.named_parameters() if weight.is_floating_point()})
+    _refuse_no_numbers(folder, network)
     return network
+
+
+def _refuse_no_numbers(folder: Path, network: torch.nn.Module) -> None:
+    """Refuse weights that are NaN or infinite, of which a student's training would be said to diverge.
+
+    Raises:
+        JobError: as said.
+    """
+    odd = next((name for name, weight in network.state_dict().items() if not weight.isfinite().all()), None)
+    if odd is not None:
+        raise JobError(
+            f"The weights in {str(folder)!r} hold numbers that are not finite, the first in {odd!r}: the training has "
+            f"diverged, or they were saved as too coarse a type; save a sound network there."
+        )
 
 
 def _refuse_whole_numbers(folder: Path, weights: Set[str]) -> None:
@@ -163,6 +185,7 @@ def check_parts(pipeline: Any, folder: Path) -> None:
         elif hasattr(kind, "from_pretrained"):  # of transformers, which knows itself which further keys do no harm
             _, found = kind.from_pretrained(folder / name, output_loading_info=True, local_files_only=True)
             _check(kind.__name__, folder / name, found.get("missing_keys", ()), ())
+            _refuse_no_numbers(folder / name, part)
 
 
 def _check(kind: str, folder: Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:

@@ -112,8 +112,8 @@ def narrow_family(family: Family, search_space: Mapping[str, Any]) -> Family:
     missing = set(space.labels) - set(offered.labels) - set(space.stock)
     if extra or missing:
         raise JobError(
-            f"The config's search space does not fit the job's (unknown: {sorted(extra) or 'none'}, missing: "
-            f"{sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
+            f"The config's search space does not fit the job's (unknown: {str(sorted(extra) or 'none')[:300]}, "
+            f"missing: {sorted(missing) or 'none'}): write it anew with 'nni-diffnas space JOB --output FILE'."
         )
     kept = {
         label: tuple(values[i] for i in sorted(space.index_of(label, value) for value in listed))

@@ -82,14 +82,16 @@ def test_a_killed_evaluation_goes_on_and_agrees_with_torch_fidelity(
         feature_extractor_weights_path=str(extractor.weights),
     )  # fmt: skip
     assert score["rfid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
-    with pytest.raises(JobError, match="images of another pipeline, sampler or seed: give another --output"):
+    with pytest.raises(JobError, match="images of another pipeline, sampler, seed or classes: give another --output"):
         evaluate(pipeline, "rfid", ["digits"], tmp_path, **{**QUICK, "seed": 7})
 
 
 def test_a_damaged_note_of_what_the_images_are_is_one_sentence(pipeline: Path, tmp_path: Path) -> None:
     evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
     (tmp_path / "images" / "about.json").write_text("")
-    with pytest.raises(JobError, match="holds images of another pipeline, sampler or seed: give another --output"):
+    with pytest.raises(
+        JobError, match="holds images of another pipeline, sampler, seed or classes: give another --output"
+    ):
         evaluate(pipeline, "rfid", ["digits"], tmp_path, **QUICK)
 
 

@@ -46,7 +46,7 @@ JSON = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["9" * 5000, "\0"]),
+    | st.sampled_from(["9" * 5000, "\0", "x" * 300_000]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )

@@ -15,6 +15,7 @@ from diffusers import DiffusionPipeline
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.evaluators import BlockwiseEvaluation
+from nni_diffnas.evaluators.blockwise.teacher_pipeline import TeacherPipeline
 from nni_diffnas.results.export import export_pipeline
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
@@ -64,3 +65,20 @@ def test_prompts_have_to_fit_the_classes(example: Path) -> None:
     judge = BlockwiseEvaluation({"source": str(folder / "digits16.npz")}, **QUICK, prompts=prompts(example)[:3])
     with pytest.raises(JobError, match="3 texts, the data has 10 classes"):
         judge.check(BlockwiseUNetFamily(folder / "text"))
+
+
+def test_prompts_belong_to_the_numbers_of_the_classes(example: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.resize([3, 7], 60))
+    listed, reads = prompts(example), {"source": str(tmp_path / "x.npz")}
+    family = BlockwiseUNetFamily(example / "teachers" / "text")
+    with pytest.raises(JobError, match="2 texts, the data has 2 classes, numbered up to 7: give one text for each"):
+        BlockwiseEvaluation(reads, **QUICK, prompts=listed[:2]).check(family)
+    judge = BlockwiseEvaluation(reads, **QUICK, prompts=listed[:8], trust_remote_code=True)
+    judge.check(family)
+    numbers = judge.images.numbers_in_turn(4)
+    assert numbers is not None
+    teacher = TeacherPipeline(family, listed[:8], trust_remote_code=True)
+    told = teacher.condition(torch.from_numpy(numbers), 4)["encoder_hidden_states"]
+    assert torch.equal(told, teacher.texts[[3, 7, 3, 7]])
+    assert not torch.equal(told, teacher.texts[[0, 1, 0, 1]])

@@ -74,6 +74,17 @@ def test_pixels_of_another_range_are_refused(tmp_path: Path, levels: int) -> Non
         load(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize("kind", ["npz", "png"])
+def test_black_images_are_refused(tmp_path: Path, kind: str) -> None:
+    """What is left of numbers from 0 to 1 that were cut to whole ones, and of masks without an object."""
+    black = (noise(3, 4, 4) / 256).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", images=black)
+    for index, pixels in enumerate(black):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    with pytest.raises(DataError, match=r"are all 0: store images as uint8, 0 to 255"):
+        load(tmp_path / "x.npz" if kind == "npz" else tmp_path)
+
+
 def test_large_scans_are_shrunk(tmp_path: Path) -> None:
     for name in "ab":
         Image.new("1", (14_000, 14_000), 1).save(tmp_path / f"{name}.png")

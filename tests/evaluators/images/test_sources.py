@@ -18,7 +18,7 @@ from nni_diffnas.evaluators.images.sources import decode
 
 @pytest.mark.parametrize("shape", [(5, 6, 7), (5, 6, 7, 3), (5, 3, 6, 7), (5, 6, 7, 1)])
 def test_npz_layouts(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    np.savez(tmp_path / "x.npz", images=np.zeros(shape, np.uint8), labels=np.array([3, 3, 9, 9, 3], np.uint8))
+    np.savez(tmp_path / "x.npz", images=np.full(shape, 99, np.uint8), labels=np.array([3, 3, 9, 9, 3], np.uint8))
     data = load(tmp_path / "x.npz", held_out=0)
     assert data.shape == (3 if 3 in shape else 1, 6, 7)
     assert data.labels is not None
@@ -27,7 +27,7 @@ def test_npz_layouts(tmp_path: Path, shape: tuple[int, ...]) -> None:
 
 
 def test_npz_keys_of_mnist(tmp_path: Path) -> None:
-    arrays = {"train_images": np.zeros((4, 5, 5), np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
+    arrays = {"train_images": np.full((4, 5, 5), 99, np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
     np.savez(tmp_path / "x.npz", **arrays, test_images=np.ones((3, 5, 5), np.uint8))
     assert load(tmp_path / "x.npz").classes == 2
     tested = load(tmp_path / "x.npz", key="test_images")
@@ -98,16 +98,17 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "cat" / "notes.txt").write_text("two of them sleep")
     (tmp_path / ".DS_Store").write_text("clutter")
-    frames = [Image.fromarray(noise(4, 4, 3)) for _ in range(3)]
-    frames[0].save(tmp_path / "cat" / "z.tiff", save_all=True, append_images=frames[1:])
-    data = load(tmp_path)
-    assert (len(data.pixels), data.class_names) == (4, ("cat",))
+    frames = [Image.fromarray(noise(3, 4, 4, 3)[number]) for number in range(3)]
+    for name in ("x.gif", "y.webp", "z.tiff"):
+        frames[0].save(tmp_path / "cat" / name, save_all=True, append_images=frames[1:])
+    data = load(tmp_path, channels=3)
+    assert (len(data.pixels), data.class_names) == (6, ("cat",))
     found = set(data.left_out.split("; "))
     assert found == {
         "3 in folders within class folders (dog/part1/d.png, dog/part1/e.png, dog/part2/f.png)",
         "1 dead links (cat/gone.png)",
         "1 without the suffix of an image (cat/notes.txt)",
-        "2 further frames (cat/z.tiff)",
+        "6 further frames (cat/x.gif, cat/y.webp, cat/z.tiff)",
     }
     assert data.describe()[-1] == f"left out of {tmp_path}: {data.left_out}"
     (tmp_path / "cat" / "notes.txt").unlink()

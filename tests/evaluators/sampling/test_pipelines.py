@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from nni_diffnas.api.errors import JobError, SpaceError
 from nni_diffnas.evaluators.evaluate import evaluate
+from nni_diffnas.evaluators.images.image_set import images
+from nni_diffnas.evaluators.images.settings import DataSettings
 from nni_diffnas.evaluators.sampling.pipelines import ImageGenerator
 from nni_diffnas.search_spaces import BlockwiseUNetFamily
 
@@ -95,8 +97,19 @@ def test_a_configuration_that_nobody_can_have_meant_is_one_sentence(
         load(folder).check((1, 8, 8))
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, odd: float) -> None:
+    """One is enough, and no learning rate of a student is to blame for it."""
+    change_weights(save(tmp_path), lambda state: {**state, "conv_out.bias": torch.full((1,), odd)})
+    said = r"unet' hold numbers that are not finite, the first in 'conv_out\.bias': .*save a sound network there"
+    with pytest.raises(JobError, match=said):
+        load(tmp_path)
+    with pytest.raises(SpaceError, match=said):
+        BlockwiseUNetFamily(tmp_path).teacher()
+
+
 def test_a_pipeline_that_makes_no_numbers_is_refused(tmp_path: Path) -> None:
-    change_weights(save(tmp_path), lambda state: {name: tensor * float("nan") for name, tensor in state.items()})
+    change_weights(save(tmp_path), lambda state: {**state, "conv_in.weight": state["conv_in.weight"] * 3e38})
     with pytest.raises(JobError, match=r"not finite.*images 0 to 0.*save a sound one"):
         load(tmp_path).check((1, 8, 8))
 
@@ -167,6 +180,47 @@ def test_a_class_conditional_network_gets_its_classes_in_turn(tmp_path: Path) ->
     together = np.concatenate(list(generator.images(0, 6, 6)))
     apart = np.concatenate(list(generator.images(0, 6, 2)))
     assert np.abs(together.astype(int) - apart).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "asked", "said"),
+    [
+        ([3, 7], {}, {3, 7}, ""),
+        ([3, 7], {"class_numbers": "in_turn"}, {0, 1}, ""),
+        ([3, 17], {}, set(range(11)), "all of which were drawn, since the data has labels up to 17"),
+        ([3, 7], {"labels": False}, set(range(11)), ""),
+    ],
+)
+def test_the_classes_of_the_data_are_drawn(
+    tmp_path: Path, labels: list[int], options: dict[str, Any], asked: set[int], said: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.resize(labels, 60))
+    data = images(DataSettings(source=str(tmp_path / "x.npz"), **options))
+    generator = load(save(tmp_path / "pipeline", num_class_embeds=11)).drawing_classes_of(data)
+    drawn: list[int] = []
+    generator.pipeline.unet.class_embedding.register_forward_pre_hook(
+        lambda module, given: drawn.extend(given[0].tolist())
+    )
+    next(iter(generator.images(0, 22, 22)))
+    assert set(drawn) == asked
+    assert said in generator.remark
+    assert bool(said) == bool(generator.remark)
+
+
+def test_an_evaluation_goes_on_with_the_classes_that_it_began_with(tmp_path: Path) -> None:
+    save(tmp_path / "pipeline", num_class_embeds=11)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    options: dict[str, Any] = {"extractor": "random", "image_count": 20, "steps": 2}
+    for labels in ([3, 7], [3, 7], [2, 3]):
+        np.savez(tmp_path / "x.npz", images=pixels, labels=np.resize(labels, 60))
+        data = [str(tmp_path / "x.npz")]
+        if 2 in labels:
+            with pytest.raises(JobError, match="holds images of another pipeline, sampler, seed or classes"):
+                evaluate(tmp_path / "pipeline", "rfid", data, tmp_path / "scores", **options)
+        else:
+            _, result = evaluate(tmp_path / "pipeline", "rfid", data, tmp_path / "scores", **options)
+            assert result["classes"] == [3, 7]
 
 
 def test_a_consistency_pipeline_is_drawn_twice_alike(tmp_path: Path) -> None:

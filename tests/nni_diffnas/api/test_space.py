@@ -339,3 +339,22 @@ def test_rows_are_drawn_as_architectures_are() -> None:
     found = {json.dumps(TODAY.at(row)) for row in rows}
     assert len(found) == TODAY.size
     assert all(TODAY.validate(TODAY.at(row)) == TODAY.at(row) for row in rows[:20])
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"a": {"_type": "choice", "_value": ["9" * 5000, None]}},
+        {"a": {"_type": "choice", "_value": ["9" * 5000] * 2}},
+        {"a": {"_type": "range", "_value": "9" * 5000}},
+        {"a" * 5000: {"_type": "choice", "_value": [None]}},
+        {"a" * 5000: {"_type": "choice", "_value": []}},
+    ],
+)
+def test_what_is_refused_is_named_in_brief(listed: dict[str, object]) -> None:
+    with pytest.raises(SpaceError) as refused:
+        Space.from_nni(listed)
+    assert len(str(refused.value)) < 400
+    with pytest.raises(SpaceError, match="cannot be '9999") as refused:
+        Space({"a": (1, 2)}).index_of("a", "9" * 5000)
+    assert len(str(refused.value)) < 400

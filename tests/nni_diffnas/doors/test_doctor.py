@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from blockwise_teachers import QUICK, save_teacher
 from chat_server import ChatServer
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from nni_diffnas.cli import app
@@ -120,6 +123,28 @@ def test_what_would_go_wrong_is_said_in_one_sentence(config: Path, changes: dict
     assert len(found) == 1
     assert said in found[0]
     assert "\n" not in found[0]
+
+
+def test_a_search_that_ends_by_time_is_tried_too(config: Path, tmp_path: Path) -> None:
+    """A teacher is damaged, which is seen when a few steps are timed."""
+    change(config, maxTrialNumber=None, maxExperimentDuration="1h")
+    findings = list(check_config(config, port=1))
+    assert failures(findings) == []
+    assert any("forecast, without a maxTrialNumber: 2 trials" in finding.text for finding in findings)
+    teacher = save_teacher(tmp_path / "teacher")
+    weights = teacher / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(weights), "conv_out.bias": torch.full((1,), float("nan"))}, weights, {"format": "pt"})
+    job = {
+        "space": {"type": "blockwise", "teacher": "teacher"},
+        "data": {"source": "digits"},
+        "evaluator": {"type": "blockwise", **QUICK},
+    }
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(job))
+    space = load_job(tmp_path / "job.yml").make_family().space
+    (tmp_path / "search_space.json").write_text(json.dumps(space.to_nni()))
+    change(config, tuner={"name": "BlockwiseLocalSearch", "classArgs": GIVEN})
+    (found,) = failures(list(check_config(config, port=1)))
+    assert "teacher/unet' hold numbers that are not finite, the first in 'conv_out.bias'" in found
 
 
 def test_a_port_in_use_is_named(config: Path) -> None:

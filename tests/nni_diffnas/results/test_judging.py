@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,7 +204,8 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
             "budget": {"macs": {"max": 3.0e6}},
         }
     )
-    trials = run_search(job, "RandomSearch", tmp_path / "digits", 6, {"train_first": "default and by hand"})
+    trials = run_search(job, "RandomSearch", tmp_path / "began" / "digits", 6, {"train_first": "default and by hand"})
+    shutil.move(tmp_path / "began" / "digits", tmp_path / "digits")
     command = [sys.executable, "-m", "nni_diffnas.cli", "verdict", str(tmp_path / "digits")]
     command += ["--seeds", "2", "--longer", "1.5", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

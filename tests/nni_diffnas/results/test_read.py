@@ -12,11 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from command import command
 from tuner_door import table_job
 
 from nni_diffnas.api.errors import JobError, MemoryFileError
 from nni_diffnas.doors.in_process import run_search
-from nni_diffnas.job import load_job, refuse_missing
+from nni_diffnas.job import Job, load_job, refuse_missing
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source, render_report
 from nni_diffnas.results.read import read_search
@@ -89,6 +90,45 @@ def test_reading_needs_no_write(experiment: Path) -> None:
             assert len(read_search(ExperimentFolder(place)).trials) == 3
             assert "RandomSearch" in render_report(read_source(str(place)))
             assert sorted(place.rglob("*")) == before
+
+
+DIGITS = {
+    "space": {"type": "unet", "preset": "digits"},
+    "data": {"source": "digits"},
+    "evaluator": {
+        "type": "diffusion", "extractor": "random", "training": {"steps": 1}, "score_images": 10, "sampler_steps": 1,
+        "curve_points": 0,
+    },
+}  # fmt: skip
+
+
+def test_a_colleagues_searches_are_reported_compared_and_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the commands, of folders that were moved and may only be read."""
+    with tempfile.TemporaryDirectory() as theirs, tempfile.TemporaryDirectory() as own:
+        os.chmod(theirs, 0o755)
+        os.chmod(own, 0o777)
+        monkeypatch.setenv("NNI_DIFFNAS_CACHE", f"{own}/cache")
+        for name in ("one", "two"):
+            run_search(Job.model_validate(DIGITS), "RandomSearch", tmp_path / name, 1)
+            shutil.move(tmp_path / name, f"{theirs}/moved-{name}")
+        os.chmod(f"{own}/cache", 0o777)
+        one, two = f"{theirs}/moved-one", f"{theirs}/moved-two"
+        with as_somebody_else(Path(theirs)):
+            for arguments, written in (
+                (["report", one, "--output"], "report.html"),
+                (["compare", one, two, "--output"], "compare.html"),
+                (["export", one, "--to"], "pipeline"),
+            ):
+                done = command(Path(own), *arguments, written)
+                assert (done.returncode, done.stderr) == (0, "")
+                assert (Path(own) / written).exists()
+            refused = command(Path(own), "export", one)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            f"nni-diffnas: '{one}/winner' cannot be written (Permission denied): give another path.\n"
+        )
 
 
 def test_data_that_lies_elsewhere_on_this_machine_is_named_with_the_remedy(experiment: Path) -> None:

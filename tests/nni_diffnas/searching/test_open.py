@@ -158,6 +158,17 @@ def test_a_search_whose_images_change_says_so(tmp_path: Path) -> None:
     assert read_search(ExperimentFolder(one)).data_changed() == ""
 
 
+def test_nnictl_resume_refuses_images_that_have_changed(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "pictures", 60)
+    job = write_job(tmp_path, source=str(source))
+    run_search(job, "RandomSearch", tmp_path / "exp1", 1)
+    (source / "00.png").unlink()
+    manager: Any = Manager(tmp_path, resumed=True)
+    space = job.make_family().space.to_nni()
+    with pytest.raises(DataError, match=r"data has changed since the search began.*put it back as it was"):
+        Driver(manager, "job.yml", "RandomSearch", "minimize", {}, space)
+
+
 def test_a_trial_that_finds_other_images_fails(tmp_path: Path) -> None:
     """The images change while the search runs: its trials read them again, and must not be ranked with the others."""
     source = pictures(tmp_path / "pictures", 60)
