@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -22,6 +25,12 @@ SUFFIXES = frozenset(
 )
 _CLUTTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
 """What file managers leave everywhere: nobody means it to be a picture."""
+
+_DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError,
+    UnicodeError,
+)  # fmt: skip
+"""What reading an archive raises that is cut off, encrypted or of another kind."""
 
 _DEEP = "in folders within class folders"
 
@@ -74,8 +83,9 @@ def is_archive(path: Path) -> bool:
     if path.suffix == ".npz" or not path.is_file():
         return False
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with suppress(*_DAMAGED), zipfile.ZipFile(path) as archive:
             return not any(name.endswith(".npy") for name in archive.namelist())
+        return True  # whoever unpacks it says what is wrong
     return tarfile.is_tarfile(path)
 
 
@@ -190,7 +200,7 @@ def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], Binary
                     return io.BytesIO(b"" if content is None else content.read())
 
                 yield [name for name, _ in found], read
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(f"data.source {str(path)!r} cannot be unpacked ({reason}): pack the images again.") from error
 

@@ -18,8 +18,18 @@ __all__ = [
 ]
 
 
+_HEAD, _TAIL = 1200, 600
+
+
 class DiffNASError(Exception):
-    """Root of everything that nni-diffnas raises on purpose."""
+    """Root of everything that nni-diffnas raises on purpose.
+
+    A message that quotes somebody's file at great length is cut in its middle: the remedy stands at its end.
+    """
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return said if len(said) <= _HEAD + _TAIL else f"{said[:_HEAD]} ... {said[-_TAIL:]}"
 
 
 class JobError(DiffNASError, ValueError):

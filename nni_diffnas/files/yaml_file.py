@@ -6,6 +6,7 @@ a file of a few lines stand for thousands of millions of values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,9 @@ __all__ = ["read_yaml", "walk"]
 
 MOST_VALUES = 100_000
 """Values of a file, its anchors written out."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character, as JSON writes those outside its first 65,536, which YAML does not put together."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -103,4 +107,6 @@ def read_yaml(path: Path, what: str) -> Any:
         raise JobError(f"{name} stands for more than {MOST_VALUES:,} values: write out what its anchors mean.")
     if zero := next((at for at, value in listed if isinstance(value, str) and "\0" in value), None):
         raise JobError(f"{name} has a zero byte in {zero!r}, which no text or path may hold: remove it.")
+    if half := next((at for at, value in listed if isinstance(value, str) and _HALF.search(value)), None):
+        raise JobError(f"{name} has half of a character (such as \\ud83d) in {half!r}: write the character itself.")
     return content

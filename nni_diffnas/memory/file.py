@@ -155,7 +155,7 @@ def _open(path: Path, *, create: bool) -> sqlite3.Connection:
     except BaseException as error:
         if connection is not None:
             connection.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeError):  # of names that are no text
             raise MemoryFileError(
                 f"The search memory {path} is damaged or cut off ({error}): restore it from a copy."
             ) from error

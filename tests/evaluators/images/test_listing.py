@@ -1,5 +1,6 @@
 """What lies in folders and archives of all makers, and what is told of it."""
 
+import gzip
 import os
 import shutil
 import tarfile
@@ -13,6 +14,26 @@ from PIL import Image
 
 from nni_diffnas.api.errors import DataError
 from nni_diffnas.evaluators.images.listing import list_pictures, opened
+
+
+def test_an_archive_whose_index_is_damaged_is_refused(tmp_path: Path) -> None:
+    packed = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        write(tmp_path / "one.png", value=40)
+        archive.write(tmp_path / "one.png", "cat/0.png")
+    packed.write_bytes(packed.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
+    with pytest.raises(DataError, match=r"cannot be unpacked .*: pack the images again"):
+        load(packed)
+
+
+def test_a_packed_tar_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "one.png", value=40)
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.add(tmp_path / "one.png", "cat/one.png")
+    to_its_end = gzip.compress((tmp_path / "one.tar").read_bytes().rstrip(b"\0") + bytes(512))
+    (tmp_path / "one.tar.gz").write_bytes(to_its_end[:-8] + bytes(8))  # of which the first half is the sum of it
+    with pytest.raises(DataError, match=r"cannot be unpacked .*: pack the images again"):
+        load(tmp_path / "one.tar.gz")
 
 
 def test_a_zip_of_windows_has_folders_too(tmp_path: Path) -> None:

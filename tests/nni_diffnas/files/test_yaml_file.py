@@ -22,6 +22,7 @@ BOMB = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
         (b"seed: 1:30\n", "1:30 is a number of base 60 to YAML: write it in one unit"),
         (b"macs: 1:30.5\n", r"1:30\.5 is a number of base 60"),
         (b'data: {source: ["a\\0b"]}\n', r"a zero byte in 'data\.source\[0\]'"),
+        (rb'data: {source: "\ud83d\ude00"}', r"half of a character .* in 'data\.source': write the character"),
         (b"when: 2026-13-45\n", "is not YAML: month must be"),
         (b"seed: " + b"9" * 5000, "is not YAML"),
         (b"a: [", "is not YAML"),

@@ -83,6 +83,13 @@ def test_a_large_truncated_file_with_a_log_is_refused(tmp_path: Path, monkeypatc
     assert path.read_bytes() == whole[:-4096]
 
 
+def test_a_file_whose_names_are_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    path.write_bytes(fill(path).replace(b"tablespaces", b"tablespa\xb5es"))
+    with pytest.raises(MemoryFileError, match="is damaged"):
+        SearchMemory(path)
+
+
 def test_a_file_with_overwritten_pages_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     whole = fill(path)
