@@ -66,7 +66,7 @@ def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int
     assert [trial.status for trial in trials] == ["succeeded"] * count
     if strategy == GUIDED:
         kinds = [trial.origin.kind for trial in trials if trial.origin.kind not in ("reference", "by hand")]
-        assert kinds[:2] == ["start", "start"]
+        assert kinds[:2] == ["recommended", "start"]
         assert kinds[-1] == "guided"
     assert all({"rfid", "macs", "params"} <= trial.metrics.keys() for trial in trials)
     assert trials[0].origin.kind == "reference"  # the default network, which the budget forbids

@@ -76,7 +76,7 @@ FAULTS = [
 REASONS = {
     "crash": "KeyError: 'layer7'",
     "death": "before it could say why",
-    "hang": "max_trial_seconds: 4",
+    "hang": "max_trial_seconds: 20",
     "nan": "rfid is nan",
     "memory": "out of memory",
     "killed": "was killed",
@@ -101,7 +101,7 @@ def write_search(folder: Path, faults: list[str], before: str = "", **config: An
         "space": {"type": "table", "path": "table.npz"},
         "data": {"path": "table.npz"},
         "evaluator": {"type": "tabular"},
-        "max_trial_seconds": 4,
+        "max_trial_seconds": 20,
     }
     arguments = {"job": "job.yml", "optimize_mode": "minimize", "train_first": "none"}
     return write_config(
@@ -139,7 +139,7 @@ def test_every_fault_is_recorded_with_its_reason_and_the_search_goes_on(plugin_s
         for output in (folder.job_output(job) for job in jobs)
         if output is not None
     ]
-    for sign in ("layer7", "max_trial_seconds: 4", "rfid is nan", "File too large", "data.npz"):
+    for sign in ("layer7", "max_trial_seconds: 20", "rfid is nan", "File too large", "data.npz"):
         assert any(sign in text for text in shown), sign
     ranked = Outcome.of(list(trials.values()), Objective("rfid", "minimize")).ranked
     assert ranked[0].architecture["number"] == FAULTS.index("")
