@@ -70,7 +70,7 @@ found["TPE"] = sequential(unet(), theirs.TPE())
 ours = RandomSearch(seed=1)
 found["Filter"] = sequential(unet(), Chain(ours, Filter(narrow)), 4)
 refused = [trial for trial in ours.trials if trial.status == "failed"]
-assert all(trial.architecture["level0.width"] == 32 for trial in refused), refused
+assert all(trial.architecture["level0.width"] >= 32 for trial in refused), refused
 assert all(trial.architecture["level0.width"] < 32 for trial in ours.trials if trial.status == "succeeded")
 assert any(trial.status == "succeeded" for trial in ours.trials)
 
