@@ -27,14 +27,14 @@ import os, sys, torch, nni
 from importlib import metadata
 before, listed, listing = set(sys.modules), [], metadata.packages_distributions
 metadata.packages_distributions = lambda: [listed.append(LISTING), listing()][1]
-from nni_diffnas.evaluators.training.optimizer import AdamW
+from nni_diffnas.evaluators.training.optimizer import Optimizer
 
-step = AdamW.step
+step = Optimizer.step
 def first_step(self, rate, clip=None):
     step(self, rate, clip)
     print(*listed, *(name for name in HEAVY if name in set(sys.modules) - before), sep=", ", flush=True)
     os._exit(0)
-AdamW.step = first_step
+Optimizer.step = first_step
 
 from nni_diffnas.cli import main
 main()

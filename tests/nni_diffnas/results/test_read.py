@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ import pytest
 from command import command
 from tuner_door import table_job
 
+import nni_diffnas
 from nni_diffnas.api.errors import JobError, MemoryFileError
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import Job, load_job, refuse_missing
@@ -106,6 +108,9 @@ def test_a_colleagues_searches_are_reported_compared_and_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the commands, of folders that were moved and may only be read."""
+    needed = (Path(sys.prefix), Path(nni_diffnas.__file__))
+    if os.geteuid() == 0 and not all(at.stat().st_mode & 0o005 == 0o005 for place in needed for at in place.parents):
+        pytest.skip("another user may not read this Python environment")
     with tempfile.TemporaryDirectory() as theirs, tempfile.TemporaryDirectory() as own:
         os.chmod(theirs, 0o755)
         os.chmod(own, 0o777)
