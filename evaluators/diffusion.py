@@ -284,8 +284,7 @@ class DiffusionEvaluation(Evaluation):
             log.scalar("rfid", metrics["rfid"], training.images)
             log.picture("samples", picture, training.images)
         metrics["seconds"] = time.monotonic() - began
-        how = {
-            **computing(device),
+        how = computing(device) | {
             "channels_last": channels_last(model, device),
             "micro_batch": training.micro_batch,
             "compiled": training.compiled,
