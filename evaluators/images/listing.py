@@ -82,11 +82,12 @@ def is_archive(path: Path) -> bool:
     """Whether a file is a zip or a tar of anything but NumPy's arrays."""
     if path.suffix == ".npz" or not path.is_file():
         return False
-    if zipfile.is_zipfile(path):
-        with suppress(*_DAMAGED), zipfile.ZipFile(path) as archive:
-            return not any(name.endswith(".npy") for name in archive.namelist())
-        return True  # whoever unpacks it says what is wrong
-    return tarfile.is_tarfile(path)
+    with suppress(*_DAMAGED):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return not any(name.endswith(".npy") for name in archive.namelist())
+        return tarfile.is_tarfile(path)
+    return True  # whoever unpacks it says what is wrong
 
 
 def list_pictures(source: Path) -> Listing:
