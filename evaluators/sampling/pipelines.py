@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_diffnas.api.errors import JobError
-from nni_diffnas.files.pipeline_parts import check_parts, read_index, tell_of_code, variant_of
+from nni_diffnas.files.pipeline_parts import check_parts, read_index, silent_diffusers, tell_of_code, variant_of
 
 from ..images.image_set import ImageSet
 from ..training.compute import autocast, in_batches
@@ -89,11 +88,11 @@ class ImageGenerator:
         read_index(folder)
         tell_of_code(folder, trust)
         diffusers.utils.logging.disable_progress_bar()
-        diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # it logs as errors what it then mends
         try:
             load: Any = diffusers.DiffusionPipeline.from_pretrained
-            pipeline = load(str(folder), trust_remote_code=trust, variant=variant_of(folder))
-            check_parts(pipeline, folder)
+            with silent_diffusers():  # it logs as errors what it then mends
+                pipeline = load(str(folder), trust_remote_code=trust, variant=variant_of(folder))
+                check_parts(pipeline, folder)
         except JobError:
             raise
         except Exception as error:  # a configuration that nobody can have meant ends in whatever its reader raises

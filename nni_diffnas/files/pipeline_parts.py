@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,16 @@ from ..api.errors import JobError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_parts", "load_part", "name_plainly", "read_index", "refuse_links", "tell_of_code", "variant_of"]
+__all__ = [
+    "check_parts",
+    "load_part",
+    "name_plainly",
+    "read_index",
+    "refuse_links",
+    "silent_diffusers",
+    "tell_of_code",
+    "variant_of",
+]
 
 WRAPPERS = {
     "_orig_mod.": "torch.compile wraps a network so: save the one inside, model._orig_mod",
@@ -106,6 +116,19 @@ def tell_of_code(folder: Path, trust: bool) -> None:
         )
 
 
+@contextmanager
+def silent_diffusers() -> Iterator[None]:
+    """Let diffusers log nothing for a while, and then what it logged before."""
+    from diffusers.utils import logging as theirs
+
+    before = theirs.get_verbosity()
+    theirs.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(before)
+
+
 def load_part(kind: Any, folder: Path) -> Any:
     """Load a network of a pipeline with all of its weights.
 
@@ -117,13 +140,11 @@ def load_part(kind: Any, folder: Path) -> Any:
         JobError: weights that are missing, that the network does not have, or that are no finite numbers.
         OSError, ValueError, RuntimeError: the files cannot be read.
     """
-    import diffusers
-
-    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # what it would warn of, with another remedy, is refused
     # Where only pickled weights are, diffusers would log an error about the others first.
     safe = any(file.suffix == ".safetensors" for file in folder.iterdir())
     options = {"low_cpu_mem_usage": False, "local_files_only": True, "variant": variant_of(folder)}
-    network, found = kind.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
+    with silent_diffusers():  # what it would warn of, with another remedy, is refused
+        network, found = kind.from_pretrained(folder, output_loading_info=True, use_safetensors=safe, **options)
     _check(kind.__name__, folder, found["missing_keys"], found["unexpected_keys"])
     _refuse_whole_numbers(folder, {name for name, weight in network.named_parameters() if weight.is_floating_point()})
     _refuse_no_numbers(folder, network)

@@ -1,6 +1,6 @@
 """A recorded step: what it does on a GPU, and on any machine, that its halves are a whole step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -37,13 +37,7 @@ def losses(training: Training, settled: int | None) -> list[float]:
 class Unrecorded:
     """Does at each call what a recording would repeat."""
 
-    def __init__(
-        self,
-        gradient: Callable[[Batch], Tensor],
-        direct: Callable[[], None],
-        batch: Batch,
-        parameters: Sequence[Tensor],
-    ) -> None:
+    def __init__(self, gradient: Callable[[Batch], Tensor], direct: Callable[[], None], *_: object) -> None:
         self.gradient, self.direct = gradient, direct
 
     def __call__(self, batch: Batch) -> Tensor:
