@@ -163,8 +163,13 @@ class GPTProposer(AskTellStrategy):
         return told
 
     def check(self) -> None:
-        """Find a wrong key, model or address with one small request, before anything is trained."""
+        """Find a wrong key, model or address with one small request, before anything is trained.
+
+        A model that proves slow is asked while the first networks train, before anything is known of them.
+        """
         self._model.check()
+        first = self._model.tokens.text(SYSTEM + self.prompt(1))
+        self._rounds.expect(self._model.expected_seconds(first, self._proposal_tokens) or 0.0)
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Hand out what is ready, or what fills its place; see `Rounds`. A transcript is replayed in its order."""

@@ -145,6 +145,10 @@ class Rounds:
         self._came_in = threading.Event()
         self._timer: threading.Timer | None = None
 
+    def expect(self, seconds: float) -> None:
+        """Know how long a question will probably take before the first one has been asked."""
+        self._slow = seconds > self._patience_s
+
     # Handing out -----------------------------------------------------------------------------------------------------
 
     def next(self, count: int) -> list[Suggestion]:
@@ -226,9 +230,11 @@ class Rounds:
 
         One that gives nothing of use is not asked for ever: twice as many questions as there are workers.
         """
+        self._most = max(self._most, self._proposer.busy)
         missing = self._most - len(self.ready)
         wanted = self._slow and missing > 0 and self._since_handed < 2 * self._most
-        if wanted and not (self._open or self._under_way):
+        waited_for = self._open and self._since is not None  # a free worker takes the slot at once
+        if wanted and not (self._under_way or waited_for):
             self._begin(missing, coming)
 
     def _begin(self, wanted: int, coming: Sequence[Architecture]) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,38 @@ def test_a_slow_model_that_gave_nothing_of_use_is_asked_again_before_a_worker_is
         assert len(server.requests) == 2
         search.tell(trial.id, {"rfid": 1.0})
         assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+
+
+def slowly(*answers: Any) -> Callable[[list[dict[str, str]]], str]:
+    model = says(*answers)
+
+    def answer(messages: list[dict[str, str]]) -> str:
+        time.sleep(0.2)
+        return model(messages)
+
+    return answer
+
+
+def test_a_slow_model_that_was_asked_ahead_in_vain_is_asked_again_as_long_as_nobody_waits() -> None:
+    with ChatServer(slowly(GOOD[:1], [TOO_BIG], GOOD[1:2])) as server:
+        search = proposer(server.url, patience_s=0.1, repairs=0)
+        (filled,) = search.ask(1)
+        settle(search)
+        search.tell(filled.id, {"rfid": 1.0})
+        assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+        settle(search)
+        assert search.strategy._rounds.coming == GOOD[1:2]
+        assert len(server.requests) == 3
+
+
+def test_a_model_that_is_slow_to_be_checked_is_asked_while_the_first_networks_train() -> None:
+    for patience_s, asked in ((0.1, 1), (60.0, 0)):
+        with ChatServer(slowly(GOOD[:1])) as server:
+            search = proposer(server.url, train_first="default and by hand", patience_s=patience_s)
+            search.strategy.check()
+            search.ask(1)
+            assert search.strategy._rounds.number == asked
+            settle(search)
 
 
 def test_a_slow_model_is_not_asked_for_ever_where_nothing_it_says_is_of_use() -> None:
