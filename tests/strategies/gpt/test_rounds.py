@@ -32,6 +32,12 @@ class Gate:
         self.open.wait(60)
         return self.model(messages)
 
+    def open_late(self) -> None:
+        """Let it answer after more than a tenth of a second, however late a busy machine has asked it."""
+        assert self.asked.wait(60)
+        time.sleep(0.3)
+        self.open.set()
+
 
 @contextmanager
 def gated(*answers: Any) -> Iterator[tuple[Gate, ChatServer]]:
@@ -58,9 +64,7 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
     with gated(GOOD[:1], GOOD[1:2]) as (gate, server):
         search = proposer(server.url, tmp_path, patience_s=0.2)
         assert [trial.origin.kind for trial in search.ask(2)] == ["random", "random"]
-        assert gate.asked.wait(60)
-        time.sleep(0.3)  # the model is slow, however late a busy machine has asked it
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert "Propose 2 different architectures" in shown(server, 0)
         assert len(server.requests) == 2, "the question went on, and then the other worker's was asked ahead"
@@ -102,7 +106,7 @@ def test_a_model_that_is_slower_than_the_patience_is_asked_ahead() -> None:
     with gated(*(GOOD[i : i + 1] for i in range(6))) as (gate, server):
         search = proposer(server.url, patience_s=0.1)
         run(search, 1)
-        gate.open.set()
+        gate.open_late()
         settle(search)
         run(search, 1)
         assert search.strategy._rounds.number == 2, "with nobody waiting"
@@ -118,7 +122,7 @@ def test_a_slow_model_is_asked_ahead_until_there_is_one_for_each_worker() -> Non
         trials = [*search.ask(1), *search.ask(1)]  # doors ask for one worker at a time, too
         for trial in trials:
             search.tell(trial.id, {"rfid": 1.0})
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert len(server.requests) == 2
         assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
@@ -128,7 +132,7 @@ def test_a_slow_model_that_gave_nothing_of_use_is_asked_again_before_a_worker_is
     with gated([TOO_BIG], GOOD[:1]) as (gate, server):
         search = proposer(server.url, patience_s=0.1, repairs=0)
         (trial,) = search.ask(1)
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert len(server.requests) == 2
         search.tell(trial.id, {"rfid": 1.0})
