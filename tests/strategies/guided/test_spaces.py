@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from nni_diffnas.api.space import Space
-from nni_diffnas.api.trial import BY_HAND, REFERENCE
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, REFERENCE
 from nni_diffnas.job import load_job
 from nni_diffnas.search_spaces import TableFamily
 from nni_diffnas.searching.narrowing import narrow_family
@@ -52,7 +52,8 @@ def test_the_main_job_starts_by_hand_and_from_other_kinds_and_guides_the_rest() 
     kinds = [trial.origin.kind for trial in search.trials]
     assert kinds[0] == REFERENCE  # the budget forbids the default network
     by_hand = kinds.count(BY_HAND)
-    assert kinds[1:] == [BY_HAND] * by_hand + ["start"] * 4 + ["guided"] * (7 - by_hand)
+    first = [BY_HAND] * by_hand + [RECOMMENDED] + ["start"] * 3
+    assert kinds[1:] == first + ["guided"] * (11 - len(first))
     assert 1 <= by_hand <= 4
     assert all(search.view.budget.admits(family.cost(trial.architecture)) for trial in search.trials[1:])
     assert strategy.pool.invalid == 0
