@@ -91,9 +91,10 @@ class Source:
 
     @cached_property
     def planned(self) -> int | None:
-        """Number of trials that the latest search was allowed."""
-        count = self.starts[-1].body.get("max_trials") if self.starts else None
-        return int(count) if count else None
+        """Number of trials that the searches were allowed, each when it was started last; ``None`` where one is open."""
+        latest = {event.experiment: event.body.get("max_trials") for event in self.starts}
+        counts = [latest.get(experiment) for experiment in {trial.experiment for trial in self.trials}]
+        return sum(map(int, counts)) if all(counts) else None
 
     @cached_property
     def family(self) -> Family | None:
