@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,12 @@ def search(
     """
     if multiprocessing.parent_process() is not None:
         raise JobError('search() runs in a process that it started: put the call behind if __name__ == "__main__".')
+    whole = {"size": size, "trials": trials, "images_per_trial": images_per_trial, "seed": seed}
+    for name, value in whole.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise JobError(f"{name} is {value!r}: give a whole number.")
+    if isinstance(hours, bool) or not isinstance(hours, Real):
+        raise JobError(f"hours is {hours!r}: give a number, such as 2 or 0.5.")
     source = data_source(str(images))
     home = Path(os.path.expanduser(folder or f"{Path(source).stem}-search")).resolve()
     if start := read_start(home / MEMORY_FILE, home.name):

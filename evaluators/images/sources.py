@@ -194,7 +194,10 @@ def _npz(settings: DataSettings) -> Decoded:
             f"data.source {path!r} cannot be read as an npz of plain arrays ({reason}): "
             f"write it with numpy.savez(file, images=..., labels=...)."
         ) from error
-    return _from_array(array, labels, settings, f"array {key!r} of {path!r}")
+    decoded = _from_array(array, labels, settings, f"array {key!r} of {path!r}")
+    for name in sorted(set(keys) - {key, labels_key}):
+        decoded.left_out.add("other arrays", name)
+    return decoded
 
 
 def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: DataSettings, name: str) -> Decoded:

@@ -152,9 +152,8 @@ class Comparison:
             seeds = f"{len(self.by_hand)} search{'es' * (len(self.by_hand) != 1)}"
             lines.append(f"  {'by hand':{width}}  {mean}  ({low} to {high}, {seeds})")
         if self.without_score:
-            lines.append(
-                f"No score after {self.length} trials, so that no interval can be told: {', '.join(self.without_score)}."
-            )
+            names = ", ".join(self.without_score)
+            lines.append(f"No score after {self.length} trials, so that no interval can be told: {names}.")
         if any(len(arm.curves) < 2 for arm in self.arms):
             lines.append("An arm of one search has no interval: run it with more seeds.")
         return "\n".join(lines)

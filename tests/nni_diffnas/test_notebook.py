@@ -55,6 +55,15 @@ def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.Cap
         found.verdict(seeds=1)
 
 
+@pytest.mark.parametrize(
+    "given", [{"hours": "2h"}, {"hours": None}, {"trials": "3"}, {"trials": 2.5}, {"size": "16"}, {"seed": True}]
+)
+def test_what_is_no_number_is_refused(images: Path, given: dict[str, Any]) -> None:
+    (name, value) = next(iter(given.items()))
+    with pytest.raises(JobError, match=f"{name} is {value!r}: give a (whole )?number"):
+        nni_diffnas.search(images, **given)
+
+
 @pytest.mark.parametrize("given", [{"seed": -1}, {"trials": -3}, {"images_per_trial": -5}, {"hours": -1.0}])
 def test_numbers_that_nobody_can_mean_are_refused(images: Path, given: dict[str, Any]) -> None:
     with pytest.raises(JobError, match=r"(is -\d+|The time is -1 hours): give "):

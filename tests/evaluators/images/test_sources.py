@@ -30,6 +30,8 @@ def test_npz_keys_of_mnist(tmp_path: Path) -> None:
     arrays = {"train_images": np.full((4, 5, 5), 99, np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
     np.savez(tmp_path / "x.npz", **arrays, test_images=np.ones((3, 5, 5), np.uint8))
     assert load(tmp_path / "x.npz").classes == 2
+    assert load(tmp_path / "x.npz").left_out == "1 other arrays (test_images)"
+    assert load(tmp_path / "x.npz", labels=False).left_out == "1 other arrays (test_images)"
     tested = load(tmp_path / "x.npz", key="test_images")
     assert (tested.labels, len(tested.pixels)) == (None, 3)
 
