@@ -186,6 +186,8 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     search, evaluation = open_job(job, name, mode, options, config.search_space)
     size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
+    if warm := search.warm_start:
+        yield Finding("note" if ": " in warm else "ok", warm)
     for line in evaluation.describe_data() or ["can be read"]:
         yield Finding("note" if line.startswith("left out") else "ok", f"data: {line}")
     if pictures is not None:

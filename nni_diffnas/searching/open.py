@@ -204,6 +204,8 @@ def announce(
         max_trials = search.strategy.planned(max_trials)
         for line in forecast_lines(search, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
+    if search.warm_start:
+        print(f"nni-diffnas: {search.warm_start}", flush=True)
     if evaluation is not None:
         for line in evaluation.describe_data():
             print(f"nni-diffnas: {line}", flush=True)
