@@ -17,7 +17,7 @@ from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..memory.experiment_folder import ExperimentFolder, find_experiment
 from ..memory.journal import understood
-from ..results.read import data_changed
+from ..results.read import data_changed, unknown_experiment
 from ..results.verdict import Verdict, read_verdict
 from ..searching.ranking import Outcome
 from .statistics import fence
@@ -154,6 +154,8 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         events = tuple(memory.events(experiment=experiment))
         spaces = memory.spaces()
         trials, others = memory.latest_alike(experiment)
+        if folder is not None and not trials and not events and memory.events():
+            raise unknown_experiment(memory, folder)
         if not trials:
             raise JobError(f"{name!r} holds no trials yet: wait for the first one.")
         space = next(spaces[key] for key in spaces if trials[-1] in memory.trials(experiment, key))

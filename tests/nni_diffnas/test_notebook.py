@@ -53,6 +53,8 @@ def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.Cap
         nni_diffnas.search("digits", folder="waves-search")
     with pytest.raises(JobError, match="seeds is 1: give 2 or more"):
         found.verdict(seeds=1)
+    found.folder.rename(images.parent / "renamed")
+    assert nni_diffnas.search("waves.npz", folder="renamed").best.id == best.id
 
 
 @pytest.mark.parametrize(

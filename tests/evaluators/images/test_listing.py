@@ -70,6 +70,17 @@ def test_a_class_that_is_a_link_to_another_is_told(tmp_path: Path) -> None:
     assert "1 links to a folder that is among them already (dog)" in load(tmp_path).left_out
 
 
+def test_a_class_without_images_is_told(tmp_path: Path) -> None:
+    """It has no number: the classes behind it are numbered as if it were not there."""
+    for index, name in enumerate(("cat/a.png", "dog/b.png")):
+        write(tmp_path / name, value=40 + index)
+    for name in ("cow", ".git/refs"):
+        (tmp_path / name).mkdir(parents=True)
+    left_out = load(tmp_path).left_out
+    assert "1 empty folders (cow)" in left_out
+    assert "1 hidden (.git/refs)" in left_out
+
+
 def test_the_layout_of_imagenet_names_the_folder_to_give(tmp_path: Path) -> None:
     for index, name in enumerate(("train/cat/a.png", "train/dog/b.png", "val/cat/c.png")):
         write(tmp_path / name, value=40 + index)
