@@ -89,6 +89,24 @@ def test_a_warm_start_none_of_whose_trials_counts_is_told(config: Path, tmp_path
     assert any(note.startswith("of 1 trials of warm_start 0 count: ") and "as by 'other'" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        (".", "is a folder or a device: name a file"),
+        ("missing/memory.sqlite", "does not exist: create it first"),
+        ("job.yml", "is not a search memory: it is left as it is, name another file"),
+        ("new.sqlite", ""),
+    ],
+)
+def test_a_memory_that_no_search_could_keep_is_found(config: Path, tmp_path: Path, memory: str, said: str) -> None:
+    job = yaml.safe_load((tmp_path / "job.yml").read_text())
+    (tmp_path / "job.yml").write_text(yaml.safe_dump({**job, "memory": memory}))
+    failed = failures(list(check_config(config, port=1)))
+    assert said in " ".join(failed)
+    assert bool(said) == bool(failed)
+    assert not (tmp_path / "new.sqlite").exists()
+
+
 def test_the_environment_is_checked(config: Path) -> None:
     findings = list(check_environment())
     assert failures(findings) == []
