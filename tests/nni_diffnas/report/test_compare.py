@@ -106,6 +106,7 @@ def test_a_search_that_had_no_score_yet_is_named_and_no_difference_is_sure(tmp_p
     assert said in found.describe()
     assert "[+nan" not in found.describe()
     assert said in found.render()
+    assert "after 2 trials each" in found.render()
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
