@@ -66,7 +66,8 @@ def training_rate(
     place(model, device)
     size = family.options.sample_size
     pixels = torch.randint(0, 256, (4 * batch, family.options.in_channels, size, size), dtype=torch.uint8).to(device)
-    recipe = Recipe(recipe="iddpm", steps=10**6, batch_size=batch, compile=compiled)
+    name = "iddpm" if family.options.learned_sigma else "rapid"
+    recipe = Recipe(recipe=name, steps=10**6, batch_size=batch, compile=compiled)
     training = Training(model, pixels, None, recipe, 0)
 
     def step() -> None:

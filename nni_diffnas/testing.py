@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,7 +40,7 @@ __all__ = ["EvaluationCases", "FamilyCases", "SmallFamily", "StrategyCases"]
 class SmallFamily(Family):
     """96 architectures of four labels, one of which does not always apply; a MAC a unit, nothing to build."""
 
-    @property
+    @cached_property
     def space(self) -> Space:
         """Width, depth, attention, and heads where there is attention."""
         return Space(

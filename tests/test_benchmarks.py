@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gpt_controls
+import gpu
 import numpy as np
 import pytest
 from rank_signals import with_derived
@@ -43,6 +44,15 @@ def test_workers_are_idle_where_the_search_takes_longer_than_their_trials(tmp_pa
     assert long.trials == 16
     assert long.writes >= 16 + 12, "a write for each suggestion, and for each result that came before the last"
     assert 0 < long.writing < long.controlling
+
+
+def test_the_gpu_script_runs_without_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--seconds", "0", "--tiny"])
+    gpu.main()
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rates = [each["images_per_second"] for name, each in printed.items() if name.startswith(("training", "sampling"))]
+    assert len(rates) == 4
+    assert min(rates) > 0
 
 
 @pytest.mark.parametrize(("seeds", "code", "said"), [(1, 0, "no bar is judged"), (2, 1, "MISSED")])

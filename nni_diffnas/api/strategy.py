@@ -137,7 +137,8 @@ class StrategyHooks(ABC):
     def update(self, trials: Sequence[Trial]) -> None:
         """Receive finished and failed trials, each once, in the order in which they ended, with all metrics.
 
-        Trials of a warm start come first, before the first `suggest`. A trial that was given up as failed, because its
+        Trials of a warm start come first, before the first `suggest`. There may be none: when networks start that no
+        strategy has to suggest, and when a door has been woken. A trial that was given up as failed, because its
         process ended without a word, may come once more when it reports after all.
         """
 

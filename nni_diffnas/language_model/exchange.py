@@ -128,6 +128,10 @@ class LanguageModel(ABC):
             JobError: it cannot; the sentence names the remedy.
         """
 
+    def expected_seconds(self, prompt_tokens: float, answer_tokens: float) -> float | None:
+        """Seconds that a question will probably take; ``None`` where nobody knows."""
+        return None
+
     def forecast(self, prompts: Sequence[int], answer_tokens: int) -> str:
         """Say what questions will cost.
 

@@ -169,13 +169,20 @@ class LiveModel(LanguageModel):
         else:
             self.telling.ended(attempt)
 
+    def expected_seconds(self, prompt_tokens: float, answer_tokens: float) -> float | None:
+        """Seconds of a question at the speed of the check; ``None`` where it was not answered."""
+        if self._check is None:
+            return None
+        _, speed = self._check
+        return speed * (answer_tokens + prompt_tokens / _READS)
+
     def forecast(self, prompts: Sequence[int], answer_tokens: int) -> str:
         """Say who answered the check and how fast, what the questions will cost, and how long they will take."""
         told = super().forecast(prompts, answer_tokens)
-        if self._check is None:
+        seconds = self.expected_seconds(sum(prompts) / max(1, len(prompts)), answer_tokens)
+        if self._check is None or seconds is None:
             return told
-        attempt, speed = self._check
-        seconds = speed * (answer_tokens + sum(prompts) / max(1, len(prompts)) / _READS)
+        attempt, _ = self._check
         who = f"model {self.name} at {self.endpoint.address} answered as {attempt.answered_by or 'nobody'} in"
         limit = self.endpoint.timeout_s
         late = f", longer than timeout_s of {limit:g}: raise it, or lower answer_tokens and memory_tokens"

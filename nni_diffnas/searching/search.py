@@ -176,6 +176,8 @@ class Search:
         """
         again, self.unstarted = self.unstarted[:count], self.unstarted[count:]
         asked = self._admitted(count - len(again))
+        if asked and asked[-1].origin.kind in FIRST:  # the strategy may begin what it does beside trials
+            self.strategy.update(())
         with self.recording():
             if self.memory is not None:
                 for trial in asked:

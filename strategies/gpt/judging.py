@@ -44,6 +44,7 @@ class Judge:
         self.notes.learn(round, said.lessons)
         accepted: list[tuple[Architecture, str]] = []
         rejected: list[Rejection] = []
+        refused: list[Architecture] = []
         for written in said.proposals:
             if len(accepted) == most:
                 break
@@ -53,12 +54,14 @@ class Judge:
                 accepted.append((architecture, one_line(reason, REASON_CHARACTERS) if isinstance(reason, str) else ""))
             else:
                 rejected.append(rejection)
+                if set(architecture) == set(self.space.present(architecture)) and architecture not in refused:
+                    refused.append(architecture)
         if rejected:
             self.notes.refuse(round, step, rejected)
         elif not said.proposals:
             rejected = [Rejection(one_line(answer.text, 100), "no proposal could be read in this answer")]
             self.notes.refuse(round, step, rejected, show=False)
-        return JudgedAnswer(tuple(accepted), tuple(rejected))
+        return JudgedAnswer(tuple(accepted), tuple(rejected), tuple(refused))
 
     def _verdict(
         self, written: Mapping[str, Any], accepted: Sequence[Architecture], example: Architecture | None

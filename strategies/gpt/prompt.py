@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 
-def write_architecture(architecture: Mapping[str, Value]) -> str:
-    """An architecture as one line of JSON."""
+def write_architecture(architecture: Mapping[str, Value | None]) -> str:
+    """An architecture, or a part of one, as one line of JSON."""
     return json.dumps(dict(architecture), separators=(", ", ": "))
 
 

@@ -19,6 +19,7 @@ from .judging import Judge
 from .known import KnownTrials
 from .lessons import MAX_CHARACTERS, MAX_LESSONS, one_line
 from .notes import Notes
+from .offers import Offer, find_offers
 from .prompt import write_architecture
 from .questions import REFLECTS, Questions, fixed_rng
 from .repair import Rejection
@@ -41,9 +42,10 @@ class GPTProposer(AskTellStrategy):
 
     A round asks for as many different proposals as workers are free. What cannot be trained is sent back with the
     reason, at most ``repairs`` times, each time asking for twice as many alternatives, since a model does not see all
-    that has been tried. Slots that stay open, and all slots while the model cannot be asked, are filled by mutations of
-    good architectures (origin kind ``mutation`` instead of ``proposal``). The model is asked in the background; no free
-    worker waits for it longer than ``patience_s``, see `Rounds`.
+    that has been tried; the last time it chooses among changes of its proposals that can be trained. Slots that stay
+    open, and all slots while the model cannot be asked, are filled by mutations of good architectures (origin kind
+    ``mutation`` instead of ``proposal``). The model is asked in the background; no free worker waits for it longer than
+    ``patience_s``, see `Rounds`.
 
     The key is read from the environment variable ``OPENAI_API_KEY`` and from nowhere else.
 
@@ -163,8 +165,13 @@ class GPTProposer(AskTellStrategy):
         return told
 
     def check(self) -> None:
-        """Find a wrong key, model or address with one small request, before anything is trained."""
+        """Find a wrong key, model or address with one small request, before anything is trained.
+
+        A model that proves slow is asked while the first networks train, before anything is known of them.
+        """
         self._model.check()
+        first = self._model.tokens.text(SYSTEM + self.prompt(1))
+        self._rounds.expect(self._model.expected_seconds(first, self._proposal_tokens) or 0.0)
 
     def suggest(self, count: int) -> Sequence[Suggestion]:
         """Hand out what is ready, or what fills its place; see `Rounds`. A transcript is replayed in its order."""
@@ -248,9 +255,14 @@ class GPTProposer(AskTellStrategy):
         """Word a question: see `Rounds`."""
         return self._questions.compose(self._rounds.number, wanted, coming, memory_tokens)
 
-    def schemas(self, wanted: int) -> tuple[Mapping[str, Any], ...]:
+    def offers(self, refused: Sequence[Architecture]) -> tuple[Offer, ...]:
+        """What can be trained near these proposals."""
+        return find_offers(self.search.space, refused, self._known.refusal, self.search.rng)
+
+    def schemas(self, wanted: int, offers: Sequence[Offer]) -> tuple[Mapping[str, Any], ...]:
         """Of the answer to a repair message."""
-        return answer_schemas(self.search.space, wanted, reflect=False)
+        among = [offer.architecture for offer in offers]
+        return answer_schemas(self.search.space, wanted, reflect=False, among=among)
 
     def prompt(self, wanted: int) -> str:
         """The prompt that would be sent now.

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .offers import Offer
+from .prompt import write_architecture
+
 __all__ = ["Rejection", "render_repair"]
 
 _SHOWN = 12
@@ -29,7 +32,13 @@ class Rejection:
 
 
 def render_repair(
-    rejections: Sequence[Rejection], accepted: int, missing: int, asked: int, *, cut_off: bool = False
+    rejections: Sequence[Rejection],
+    accepted: int,
+    missing: int,
+    asked: int,
+    *,
+    cut_off: bool = False,
+    offers: Sequence[Offer] = (),
 ) -> str:
     """Ask for the proposals that are still missing, saying what was wrong with each rejected one.
 
@@ -39,6 +48,7 @@ def render_repair(
         missing: that are still wanted.
         asked: proposals to choose them from, at least ``missing``.
         cut_off: the answer reached the limit of its tokens.
+        offers: to choose the proposals from; where there are none, the model is free.
     """
     different = list(dict.fromkeys(rejections))
     lines = [f"- {rejection.proposal}: {rejection.why}" for rejection in different[:_SHOWN]]
@@ -48,6 +58,12 @@ def render_repair(
     what = "These cannot be trained:\n" + "\n".join(lines) if lines else "No proposal could be read in your answer."
     spare = f" The first {missing} that can be trained will be: put the best first." if asked > missing else ""
     cut = "Your answer was cut off at its limit: be shorter. " if cut_off else ""
+    if offers:
+        changes = "\n".join(f"- {write_architecture(offer.changes)}" for offer in offers)
+        return (
+            f"{cut}{kept}{what}\nWith one of these changes they can be:\n{changes}\nChoose the best {missing}, and say "
+            f"the whole architecture in the same format."
+        )
     return (
         f"{cut}{kept}{what}\nPropose {asked} other architecture{'s' if asked > 1 else ''} instead, different from all "
         f"before, in the same format; say only the new ones.{spare}"

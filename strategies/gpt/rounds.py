@@ -24,6 +24,7 @@ from nni_diffnas.api.trial import Suggestion
 from nni_diffnas.language_model.exchange import Answer, LanguageModel, Message, Question
 
 from .fallback import Fallback
+from .offers import Offer
 from .repair import Rejection, render_repair
 
 __all__ = ["Asked", "JudgedAnswer", "Ready", "Rounds"]
@@ -52,10 +53,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """What an answer holds, in order: what can be trained with the reason given for it, and what cannot."""
+    """What an answer holds, in order.
+
+    Args:
+        accepted: what can be trained, with the reason given for it.
+        rejected: what cannot.
+        refused: of this, what is of the space.
+    """
 
     accepted: tuple[tuple[Architecture, str], ...]
     rejected: tuple[Rejection, ...]
+    refused: tuple[Architecture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,10 @@ class Proposer(Protocol):
     def compose(self, wanted: int, coming: Sequence[Architecture], memory_tokens: int | None) -> Asked:
         """Word a question; with ``memory_tokens`` its memory is shorter than usual."""
 
-    def schemas(self, wanted: int) -> tuple[Mapping[str, Any], ...]:
+    def offers(self, refused: Sequence[Architecture]) -> tuple[Offer, ...]:
+        """What can be trained near these."""
+
+    def schemas(self, wanted: int, offers: Sequence[Offer]) -> tuple[Mapping[str, Any], ...]:
         """Schemas of the answer to a repair message."""
 
     def judge(self, answer: Answer, round: int, step: int, example: Architecture | None, most: int) -> JudgedAnswer:
@@ -144,6 +155,10 @@ class Rounds:
         self._memory_tokens: int | None = None
         self._came_in = threading.Event()
         self._timer: threading.Timer | None = None
+
+    def expect(self, seconds: float) -> None:
+        """Know how long a question will probably take before the first one has been asked."""
+        self._slow = seconds > self._patience_s
 
     # Handing out -----------------------------------------------------------------------------------------------------
 
@@ -226,9 +241,11 @@ class Rounds:
 
         One that gives nothing of use is not asked for ever: twice as many questions as there are workers.
         """
+        self._most = max(self._most, self._proposer.busy)
         missing = self._most - len(self.ready)
         wanted = self._slow and missing > 0 and self._since_handed < 2 * self._most
-        if wanted and not (self._open or self._under_way):
+        waited_for = self._open and self._since is not None  # a free worker takes the slot at once
+        if wanted and not (self._under_way or waited_for):
             self._begin(missing, coming)
 
     def _begin(self, wanted: int, coming: Sequence[Architecture]) -> None:
@@ -283,9 +300,12 @@ class Rounds:
         else:
             round.step += 1
             alternatives = max(round.missing, min(self.per_answer, round.missing * 2**round.step))
-            repair = render_repair(judged.rejected, round.accepted, round.missing, alternatives, cut_off=answer.cut_off)
+            offers = self._proposer.offers(judged.refused) if round.step == self._repairs else ()
+            repair = render_repair(
+                judged.rejected, round.accepted, round.missing, alternatives, cut_off=answer.cut_off, offers=offers
+            )
             round.messages += [Message("assistant", answer.text[:_LONGEST]), Message("user", repair)]
-            schemas = self._proposer.schemas(alternatives)
+            schemas = self._proposer.schemas(alternatives, offers)
             round.answer = self._ask(Question(round.number, round.step, tuple(round.messages), schemas))
 
     def _shorten(self, round: _Round, answer: Answer) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from nni_diffnas.api.space import Space, Value
+from nni_diffnas.api.space import Architecture, Space, Value
 
 from .lessons import MAX_CHARACTERS, MAX_LESSONS
 
@@ -18,7 +19,9 @@ REASON_CHARACTERS = 100
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
-def answer_schemas(space: Space, count: int, *, reflect: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def answer_schemas(
+    space: Space, count: int, *, reflect: bool, among: Sequence[Architecture] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Schemas of an answer: one that bounds everything, and one for servers that refuse to bound.
 
     Both keep to the strict subset that OpenAI's structured output takes: all fields required, none added. The second
@@ -29,8 +32,13 @@ def answer_schemas(space: Space, count: int, *, reflect: bool) -> tuple[dict[str
         space: of the proposals.
         count: the most proposals that are wanted.
         reflect: lessons are asked for, too.
+        among: proposals are chosen from these; by default they are free.
     """
-    properties = {label: _choice(values, label in space.conditions) for label, values in space.choices.items()}
+    free = {label: _choice(values, label in space.conditions) for label, values in space.choices.items()}
+    fixed = [
+        {label: _choice((each[label],), False) if label in each else {"type": "null"} for label in space.choices}
+        for each in among
+    ]
 
     def schema(bounded: bool) -> dict[str, Any]:
         def items(of: dict[str, Any], least: int, most: int) -> dict[str, Any]:
@@ -41,7 +49,8 @@ def answer_schemas(space: Space, count: int, *, reflect: bool) -> tuple[dict[str
             return {"type": "string", **({"maxLength": most} if bounded else {})}
 
         reason = {} if REASON in space.choices else {REASON: text(REASON_CHARACTERS)}
-        fields = {"proposals": items(_object({**properties, **reason}), 1, count)}
+        shapes = [_object({**properties, **reason}) for properties in fixed or [free]]
+        fields = {"proposals": items(shapes[0] if len(shapes) == 1 else {"anyOf": shapes}, 1, count)}
         if reflect:
             fields["lessons"] = items(text(MAX_CHARACTERS), 0, MAX_LESSONS)
         return _object(fields)

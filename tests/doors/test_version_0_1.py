@@ -208,6 +208,7 @@ def test_a_memory_of_several_strategies_is_read_and_reported(recording: Callable
     assert all(trial in page for trial in RFID["memory"])
 
 
+@pytest.mark.slow
 def test_a_memory_warms_the_next_search(recording: Callable[[str], Recorded], tmp_path: Path) -> None:
     recorded = recording("memory")
     job: dict[str, Any] = yaml.safe_load((recorded.folder / "job.yml").read_text())

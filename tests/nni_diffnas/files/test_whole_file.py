@@ -37,6 +37,7 @@ def test_several_writers_leave_one_whole_file_and_no_drafts(tmp_path: Path) -> N
 def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
     file.write_text("before")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background has not
 
     def interrupted() -> None:
         with written_whole(file) as draft:

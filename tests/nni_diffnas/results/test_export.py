@@ -197,9 +197,10 @@ def test_random_networks_are_stock_exactly_when_uniform() -> None:
     ("options", "changes"),
     [
         pytest.param({}, {}, marks=pytest.mark.slow),
-        (
+        pytest.param(
             {"num_classes": 3},
             {"resample": "pool", "skips": "added", "up_depth": "same", "level0.block": "gated", "inner_width": 1.5},
+            marks=pytest.mark.slow,
         ),
         (
             {"patch": [1, 2], "attention": ["none", "softmax", "linear"]},

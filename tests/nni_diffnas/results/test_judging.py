@@ -171,6 +171,7 @@ def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     assert len(runs) <= 10, "only the one that was killed is trained again"
 
 
+@pytest.mark.slow
 def test_a_point_of_the_front_that_a_search_for_less_macs_has_found_is_judged(tmp_path: Path) -> None:
     options = {"objectives": ["macs"], "unguided": 2, "training_steps": 5, "candidates": 16, "sampler_steps": 4}
     trials = run_search(toy_job(tmp_path / "log"), "DiffusionGuided", tmp_path / "toys", 9, options)

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ class Gate:
         self.asked.set()
         self.open.wait(60)
         return self.model(messages)
+
+    def open_late(self) -> None:
+        """Let it answer after more than a tenth of a second, however late a busy machine has asked it."""
+        assert self.asked.wait(60)
+        time.sleep(0.3)
+        self.open.set()
 
 
 @contextmanager
@@ -58,9 +64,7 @@ def test_a_worker_waits_no_longer_than_the_patience_and_the_late_proposal_is_kep
     with gated(GOOD[:1], GOOD[1:2]) as (gate, server):
         search = proposer(server.url, tmp_path, patience_s=0.2)
         assert [trial.origin.kind for trial in search.ask(2)] == ["random", "random"]
-        assert gate.asked.wait(60)
-        time.sleep(0.3)  # the model is slow, however late a busy machine has asked it
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert "Propose 2 different architectures" in shown(server, 0)
         assert len(server.requests) == 2, "the question went on, and then the other worker's was asked ahead"
@@ -102,7 +106,7 @@ def test_a_model_that_is_slower_than_the_patience_is_asked_ahead() -> None:
     with gated(*(GOOD[i : i + 1] for i in range(6))) as (gate, server):
         search = proposer(server.url, patience_s=0.1)
         run(search, 1)
-        gate.open.set()
+        gate.open_late()
         settle(search)
         run(search, 1)
         assert search.strategy._rounds.number == 2, "with nobody waiting"
@@ -118,7 +122,7 @@ def test_a_slow_model_is_asked_ahead_until_there_is_one_for_each_worker() -> Non
         trials = [*search.ask(1), *search.ask(1)]  # doors ask for one worker at a time, too
         for trial in trials:
             search.tell(trial.id, {"rfid": 1.0})
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert len(server.requests) == 2
         assert [trial.architecture for trial in search.ask(2)] == GOOD[:2]
@@ -128,11 +132,43 @@ def test_a_slow_model_that_gave_nothing_of_use_is_asked_again_before_a_worker_is
     with gated([TOO_BIG], GOOD[:1]) as (gate, server):
         search = proposer(server.url, patience_s=0.1, repairs=0)
         (trial,) = search.ask(1)
-        gate.open.set()
+        gate.open_late()
         settle(search)
         assert len(server.requests) == 2
         search.tell(trial.id, {"rfid": 1.0})
         assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+
+
+def slowly(*answers: Any) -> Callable[[list[dict[str, str]]], str]:
+    model = says(*answers)
+
+    def answer(messages: list[dict[str, str]]) -> str:
+        time.sleep(0.2)
+        return model(messages)
+
+    return answer
+
+
+def test_a_slow_model_that_was_asked_ahead_in_vain_is_asked_again_as_long_as_nobody_waits() -> None:
+    with ChatServer(slowly(GOOD[:1], [TOO_BIG], GOOD[1:2])) as server:
+        search = proposer(server.url, patience_s=0.1, repairs=0)
+        (filled,) = search.ask(1)
+        settle(search)
+        search.tell(filled.id, {"rfid": 1.0})
+        assert [trial.architecture for trial in search.ask(1)] == GOOD[:1]
+        settle(search)
+        assert search.strategy._rounds.coming == GOOD[1:2]
+        assert len(server.requests) == 3
+
+
+def test_a_model_that_is_slow_to_be_checked_is_asked_while_the_first_networks_train() -> None:
+    for patience_s, asked in ((0.1, 1), (60.0, 0)):
+        with ChatServer(slowly(GOOD[:1])) as server:
+            search = proposer(server.url, train_first="default and by hand", patience_s=patience_s)
+            search.strategy.check()
+            search.ask(1)
+            assert search.strategy._rounds.number == asked
+            settle(search)
 
 
 def test_a_slow_model_is_not_asked_for_ever_where_nothing_it_says_is_of_use() -> None:
