@@ -135,10 +135,10 @@ def _sound(names: Iterator[tuple[PurePosixPath, str]], left_out: LeftOut) -> Ite
     for name, problem in names:
         if _CLUTTER & set(name.parts):
             continue
-        if any(part.startswith(".") for part in name.parts):
-            left_out.add("hidden", str(name))
-        elif problem:
+        if problem:
             left_out.add(problem, str(name))
+        elif any(part.startswith(".") for part in name.parts):
+            left_out.add("hidden", str(name))
         elif name.suffix.lower() not in SUFFIXES:
             left_out.add("without the suffix of an image", str(name))
         else:
@@ -159,7 +159,8 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
         seen.add((state.st_dev, state.st_ino))
         folders.sort()
         if not folders and not files and at != str(folder):
-            yield PurePosixPath(os.path.relpath(at, folder)), "empty folders"
+            below = PurePosixPath(os.path.relpath(at, folder))
+            yield below, "" if any(part.startswith(".") for part in below.parts) else "empty folders"
         for name in files:
             path = Path(at) / name
             yield PurePosixPath(path.relative_to(folder).as_posix()), "" if os.path.isfile(path) else "dead links"
