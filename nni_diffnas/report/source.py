@@ -93,7 +93,7 @@ class Source:
     def planned(self) -> int | None:
         """Number of trials that the searches were allowed when they were started last; ``None`` where one is open."""
         latest = {event.experiment: event.body.get("max_trials") for event in self.starts}
-        counts = [latest.get(experiment) for experiment in {trial.experiment for trial in self.trials}]
+        counts = [latest.get(experiment) or 0 for experiment in {trial.experiment for trial in self.trials}]
         return sum(map(int, counts)) if all(counts) else None
 
     @cached_property
