@@ -63,6 +63,7 @@ class DiffusionEvaluation(Evaluation):
         *("rfid", "rfid_se", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"),
         *("train_seconds", "sample_seconds", "seconds", "images_per_second", "trained_images"),
     )
+    less_is_better = frozenset({"rfid", "rfid_inf", "kid", "loss", "held_out_loss", "prediction_gap"})
     settings_kind: ClassVar[type[Settings]] = Settings
     """Options of a subclass."""
 

@@ -191,7 +191,8 @@ class Job(Section):
         """Construct the evaluation.
 
         Raises:
-            PluginError, JobError: no such plug-in, it refuses its options, or it does not measure the objective.
+            PluginError, JobError: no such plug-in, it refuses its options, or it does not measure the objective, of
+                which less is better where the job maximises it.
         """
         evaluation = cast(Evaluation, _construct("evaluators", "evaluator", self.evaluator, {"data": dict(self.data)}))
         stated = [name for name in COSTS if name != "latency_ms"]
@@ -206,6 +207,11 @@ class Job(Section):
             raise JobError(
                 f"objective.metric is {self.objective.metric!r}, which evaluator {self.evaluator.type!r} does not "
                 f"measure: name one of {', '.join(known)}."
+            )
+        if self.objective.direction == "maximize" and self.objective.metric in evaluation.less_is_better:
+            raise JobError(
+                f"objective.direction is 'maximize', but less {self.objective.metric} is better, so that the worst "
+                f"network would win: set it to minimize, as optimize_mode in the config."
             )
         return evaluation
 

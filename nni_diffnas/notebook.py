@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,15 @@ def search(
     """
     if multiprocessing.parent_process() is not None:
         raise JobError('search() runs in a process that it started: put the call behind if __name__ == "__main__".')
+    whole = {"size": size, "trials": trials, "images_per_trial": images_per_trial, "seed": seed}
+    for name, value in whole.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise JobError(f"{name} is {value!r}: give a whole number.")
+    if isinstance(hours, bool) or not isinstance(hours, Real):
+        raise JobError(f"hours is {hours!r}: give a number, such as 2 or 0.5.")
     source = data_source(str(images))
     home = Path(os.path.expanduser(folder or f"{Path(source).stem}-search")).resolve()
-    if start := read_start(home / MEMORY_FILE, home.name):
+    if start := read_start(home / MEMORY_FILE, ExperimentFolder(home).id):
         asked = {
             "strategy": strategy,
             "size": size,
@@ -159,7 +166,9 @@ def search(
             "images_per_trial": images_per_trial,
         }
         job = _begun(start, source, budget, asked, home)
-        name, count = str(start["strategy"]), int(start["max_trials"])
+        name, count = str(start["strategy"]), int(start["max_trials"] or 0)
+        if not count:
+            raise JobError(f"{str(home)!r} holds a search of as many trials as you like: go on with it by NNI.")
         options, workers = dict(start.get("options", {})), Machine.here().workers
     else:
         if home.exists() and (not home.is_dir() or any(home.iterdir())):
@@ -202,7 +211,7 @@ def _begun(
         "size": job.data.get("size"),
         "seed": job.seed,
         "trials": start["max_trials"],
-        "images_per_trial": job.evaluator.options["training"]["images"],
+        "images_per_trial": (job.evaluator.options.get("training") or {}).get("images"),
     }
     differs = [
         f"{name} {began[name]!r}, not {value!r}" for name, value in asked.items() if value not in (None, began[name])

@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from .api.errors import PluginError
 
-__all__ = ["Kind", "find_plugin", "plugin_names"]
+__all__ = ["SHORT_OF_MEMORY", "Kind", "find_plugin", "plugin_names"]
 
 Kind = Literal["spaces", "strategies", "evaluators", "commands"]
+
+SHORT_OF_MEMORY = "failed to map segment"
+"""How the system's loader says that there is no memory for a library."""
 
 
 def plugin_names(kind: Kind) -> list[str]:
@@ -42,6 +45,8 @@ def find_plugin(kind: Kind, name: str) -> Any:
         return entry.load()
     except Exception as error:  # a stranger's module may raise anything while it is imported
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        # The system's own refusals (no folder for temporary files, no memory) are no fault of the package.
+        remedy = "mend that" if isinstance(error, OSError) or SHORT_OF_MEMORY in str(error) else "repair its package"
         raise PluginError(
-            f"Plug-in {name!r} of the {kind} ({entry.value}) cannot be loaded ({reason}): repair its package."
+            f"Plug-in {name!r} of the {kind} ({entry.value}) cannot be loaded ({reason}): {remedy}."
         ) from error

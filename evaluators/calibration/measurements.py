@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nni_diffnas.api.cost import Budget, Window
-from nni_diffnas.api.errors import BudgetError, TrialFailure
+from nni_diffnas.api.errors import BudgetError, JobError, TrialFailure
 from nni_diffnas.api.evaluation import TrialContext
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
@@ -120,19 +120,27 @@ class Journal:
 
     Args:
         path: of the file; made where missing.
+
+    Raises:
+        JobError: a line of it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, dict[str, Any]] = {}
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         if len(whole) < len(lines):
             path.write_text("".join(whole), encoding="utf-8")
-        for line in whole:
-            record = json.loads(line)
-            self.records[record["key"]] = record
+        for number, line in enumerate(whole, start=1):
+            try:
+                record = json.loads(line)
+                self.records[record["key"]] = record
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                raise JobError(
+                    f"Line {number} of {str(path)!r} is damaged: delete it, and what it told is measured again."
+                ) from error
 
     def once(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of this key; made and written down where it is not there."""

@@ -21,7 +21,7 @@ __all__ = ["ImageSet", "images"]
 
 # At most so many held-out images rank candidates; the others are left to a verdict.
 RANKING_IMAGES = 256
-_SOURCES, _CONTENTS = "sources-2", "images-2"
+_SOURCES, _CONTENTS = "sources-3", "images-2"
 """Folders of the cache; their number rises with what lies in them."""
 
 _LONGEST_CLASS = 6

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -157,6 +158,9 @@ def _folder_files(folder: Path) -> Iterator[tuple[PurePosixPath, str]]:
             continue
         seen.add((state.st_dev, state.st_ino))
         folders.sort()
+        if not folders and not files and at != str(folder):
+            below = PurePosixPath(os.path.relpath(at, folder))
+            yield below, "" if any(part.startswith(".") for part in below.parts) else "empty folders"
         for name in files:
             path = Path(at) / name
             yield PurePosixPath(path.relative_to(folder).as_posix()), "" if os.path.isfile(path) else "dead links"
@@ -168,17 +172,29 @@ def _members(archive: Path) -> Iterator[tuple[PurePosixPath, str]]:
     """Files of a zip or tar; nothing is unpacked, and what is named as lying outside is left out."""
     with _archive(archive) as (names, _):
         seen: set[str] = set()
-        for path in names:
+        for path, is_link in names:
             name = PurePosixPath(path)
-            outside = name.is_absolute() or ".." in name.parts
-            again = "replaced by a later one of that name" if path in seen else ""
-            yield name, "that are named as lying outside" if outside else again
+            if name.is_absolute() or ".." in name.parts:
+                yield name, "that are named as lying outside"
+            elif is_link:
+                yield name, "links"
+            else:
+                yield name, "replaced by a later one of that name" if path in seen else ""
             seen.add(path)
 
 
+def _is_file(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file, under its own name or as a second name of one that tar has packed once."""
+    if not member.islnk():
+        return member.isfile()
+    with suppress(KeyError):
+        return archive.getmember(member.linkname).isfile()
+    return False
+
+
 @contextmanager
-def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], BinaryIO]]]:
-    """Names of an archive's files, and what reads one.
+def _archive(path: Path) -> Iterator[tuple[Sequence[tuple[str, bool]], Callable[[str], BinaryIO]]]:
+    """Names of an archive's members, whether each is a link, and what reads a file.
 
     Raises:
         DataError: it is damaged or encrypted.
@@ -190,17 +206,18 @@ def _archive(path: Path) -> Iterator[tuple[Sequence[str], Callable[[str], Binary
                 named = ((info.filename.replace("\\", "/"), info) for info in packed.infolist())
                 listed = [(str(PurePosixPath(name)), info) for name, info in named if not name.endswith("/")]
                 files = dict(listed)
-                yield [name for name, _ in listed], lambda name: io.BytesIO(packed.read(files[name]))
+                links = [(name, stat.S_ISLNK(info.external_attr >> 16)) for name, info in listed]
+                yield links, lambda name: io.BytesIO(packed.read(files[name]))
         else:
             with tarfile.open(path) as tarred:
-                found = [(str(PurePosixPath(member.name)), member) for member in tarred.getmembers() if member.isfile()]
+                found = [(str(PurePosixPath(each.name)), each) for each in tarred.getmembers() if not each.isdir()]
                 members = dict(found)
 
                 def read(name: str) -> BinaryIO:
                     content = tarred.extractfile(members[name])
                     return io.BytesIO(b"" if content is None else content.read())
 
-                yield [name for name, _ in found], read
+                yield [(name, not _is_file(tarred, member)) for name, member in found], read
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:100]
         raise DataError(f"data.source {str(path)!r} cannot be unpacked ({reason}): pack the images again.") from error

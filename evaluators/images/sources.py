@@ -33,6 +33,11 @@ SKLEARN = {"digits": DIGITS, "patches": f"images/{PHOTOGRAPHS[0]}"}
 DARKEST = 32
 """Images none of whose pixels reach it are a mistake of range: zeros and ones, masks, 16 levels."""
 
+_POINTER = b"version https://git-lfs"
+"""What Git puts in place of a large file until somebody fetches it."""
+
+_POINTED = "is a pointer of Git LFS, for which 'git lfs pull' fetches the file"
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -101,8 +106,9 @@ def decode(settings: DataSettings) -> Decoded:
     if not decoded.pixels.size:
         raise DataError(f"The images of data.source {settings.source!r} have no pixels: store the images themselves.")
     darkest, brightest = int(decoded.pixels.min()), int(decoded.pixels.max())
-    if brightest == 0:
-        raise DataError(f"The pixels of data.source {settings.source!r} are all 0: store images as uint8, 0 to 255.")
+    if brightest == 0 or darkest == 255:
+        blank = "store images as uint8, 0 to 255" if brightest == 0 else "give images that are not blank or transparent"
+        raise DataError(f"The pixels of data.source {settings.source!r} are all {darkest}: {blank}.")
     if darkest != brightest and brightest < DARKEST:
         raise DataError(
             f"The pixels of data.source {settings.source!r} are {darkest} to {brightest}, which is black of 255: "
@@ -170,6 +176,9 @@ def _npz(settings: DataSettings) -> Decoded:
             f"data.source {path!r} is none of what can be read, a folder, zip or tar of pictures or an .npz: store the "
             f"images as one of these."
         )
+    if not zipfile.is_zipfile(path) and not _starts_with(Path(path), np.lib.format.MAGIC_PREFIX):
+        what = _POINTED if _starts_with(Path(path), _POINTER) else "is cut off, or no npz at all"
+        raise DataError(f"data.source {path!r} {what}: fetch it again, or write it with numpy.savez(file, images=...).")
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -194,7 +203,15 @@ def _npz(settings: DataSettings) -> Decoded:
             f"data.source {path!r} cannot be read as an npz of plain arrays ({reason}): "
             f"write it with numpy.savez(file, images=..., labels=...)."
         ) from error
-    return _from_array(array, labels, settings, f"array {key!r} of {path!r}")
+    decoded = _from_array(array, labels, settings, f"array {key!r} of {path!r}")
+    for name in sorted(set(keys) - {key, labels_key}):
+        decoded.left_out.add("other arrays", name)
+    return decoded
+
+
+def _starts_with(file: Path, sign: bytes) -> bool:
+    with file.open("rb") as opened_file:
+        return opened_file.read(len(sign)) == sign
 
 
 def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: DataSettings, name: str) -> Decoded:
@@ -278,7 +295,11 @@ def _decoded(
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     with file:
-        return decode_picture(file, str(Path(settings.source) / name), settings) or "cannot be decoded"
+        decoded = decode_picture(file, str(Path(settings.source) / name), settings)
+        if decoded is not None:
+            return decoded
+        file.seek(0)
+        return _POINTED if file.read(len(_POINTER)) == _POINTER else "cannot be decoded"
 
 
 def _coded(classes: Sequence[str], all_classes: Sequence[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

@@ -28,6 +28,9 @@ __all__ = ["ImageGenerator"]
 
 TIMED_STEPS = 4
 
+_DECISIVE = ("prediction_type", "beta_schedule", "num_train_timesteps")
+"""Fields of a scheduler's file without which nobody knows what the network was trained for."""
+
 
 @dataclass(frozen=True)
 class ImageGenerator:
@@ -105,6 +108,7 @@ class ImageGenerator:
                 f"{type(pipeline).__name__} makes no images without a prompt: evaluate an unconditional or a "
                 f"class-conditional pipeline."
             )
+        _check_network(pipeline, folder)
         remark, spaced = "", spaced and sampler is not None
         if sampler is not None:
             wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
@@ -115,10 +119,12 @@ class ImageGenerator:
                     pipeline = kinds.DDPMPipeline(pipeline.unet, pipeline.scheduler)
                 pipeline.scheduler = wanted.from_config(scheduler)
                 spaced = spaced and space_by_log_snr(pipeline.scheduler)
-                if "prediction_type" not in _saved(folder / "scheduler" / "scheduler_config.json"):
+                said = _saved(folder / "scheduler" / "scheduler_config.json")
+                taken = {name: scheduler[name] for name in _DECISIVE if name in scheduler and name not in said}
+                if taken:
                     remark = (
-                        f"Its scheduler's file names no prediction_type: {scheduler['prediction_type']}, which {own} "
-                        f"takes then, was taken."
+                        f"Its scheduler's file names no {', '.join(taken)}: {', '.join(map(str, taken.values()))}, "
+                        f"which {own} takes then, {'was' if len(taken) == 1 else 'were'} taken."
                     )
             elif demanded:
                 raise JobError(
@@ -239,6 +245,33 @@ class ImageGenerator:
         began = time.monotonic()
         self._make(0, batch, few)
         return (time.monotonic() - began) * self.steps / few / batch
+
+
+def _check_network(pipeline: Any, folder: Path) -> None:
+    """Refuse a UNet that cannot draw images from noise alone, whichever the sampler.
+
+    Raises:
+        JobError: as said.
+    """
+    config = getattr(getattr(pipeline, "unet", None), "config", {})
+    takes, gives = config.get("in_channels"), config.get("out_channels")
+    if "sample_size" in config and config["sample_size"] is None:
+        raise JobError(
+            f"The UNet of {str(folder)!r} names no sample_size in unet/config.json: add the size that it was trained "
+            f"at."
+        )
+    if takes and gives and gives not in (takes, 2 * takes):
+        raise JobError(
+            f"The UNet of {str(folder)!r} takes {takes} channels and gives {gives}: it needs a mask or another image "
+            f"beside the noise; evaluate an unconditional or a class-conditional pipeline."
+        )
+    variance = str(pipeline.scheduler.config.get("variance_type", ""))
+    if takes and gives == 2 * takes and not variance.startswith("learned"):
+        raise JobError(
+            f"The UNet of {str(folder)!r} gives a variance beside its prediction, which its scheduler does not expect "
+            f"(variance_type {variance or 'unknown'}): save it with a DDPMScheduler whose variance_type is "
+            f"learned_range."
+        )
 
 
 def _saved(file: Path) -> dict[str, Any]:

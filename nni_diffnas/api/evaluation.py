@@ -54,6 +54,9 @@ class Evaluation(ABC):
     """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
     empty where that is not known before."""
 
+    less_is_better: frozenset[str] = frozenset()
+    """Those of `measures` that are distances or losses: an objective that maximises one is refused as a mistake."""
+
     @classmethod
     def stated(cls, data: Mapping[str, Any], version: str = "") -> dict[str, Any]:
         """Return a job's ``data`` section with those rules written out whose default depends on the version.

@@ -31,6 +31,10 @@ NOTES = {
 }
 """Field of the job to what is written above it."""
 
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_TIME = re.compile(rf"\s*(?:{_NUMBER}\s*h(?:(?:ou)?rs?)?)?\s*(?:{_NUMBER}\s*m(?:in(?:ute)?s?)?)?\s*", re.IGNORECASE)
+"""Hours and minutes, in the words that there are for them: what is none of these ('30ms', '1h30') is not guessed at."""
+
 
 def new(
     folder: Annotated[
@@ -101,7 +105,7 @@ def _seconds(text: str) -> float:
     Raises:
         JobError: it is none.
     """
-    found = re.fullmatch(r"\s*(?:(\d*\.?\d+)\s*h\w*)?\s*(?:(\d*\.?\d+)\s*m\w*)?\s*", text)
+    found = _TIME.fullmatch(text)
     hours, minutes = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0)
     if hours + minutes <= 0:
         raise JobError(f"The time is {text!r}: give hours and minutes, such as 2h, 90m or 1h30m.")

@@ -75,8 +75,9 @@ def write_search(
 
 
 def run_command(config: Path) -> str:
-    """The command that runs a config, as a shell takes it."""
-    return f"nni-diffnas run {shlex.quote(str(config))}"
+    """The command that runs a config, as a shell takes it, and no option of a name that begins with a dash."""
+    path = f"./{config}" if str(config).startswith("-") else str(config)
+    return f"nni-diffnas run {shlex.quote(path)}"
 
 
 def commented(content: Mapping[str, Any], notes: Mapping[str, str], at: str = "") -> Iterator[str]:

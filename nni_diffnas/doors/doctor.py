@@ -15,6 +15,7 @@ from ..api.errors import DiffNASError, JobError
 from ..api.paths import absolute_paths
 from ..cache import cache_folder
 from ..job import load_job, refuse_secrets
+from ..memory import SearchMemory
 from ..plugins import find_plugin, plugin_names
 from ..process.versions import installed_version
 from ..searching.forecast import forecast_lines, forecast_search
@@ -117,6 +118,19 @@ def _writable(folder: Path, what: str) -> Finding:
     return Finding("FAIL", f"{what} cannot be written: make {folder} writable.")
 
 
+def _memory(file: Path) -> Finding:
+    """Check the search memory that a job names.
+
+    Raises:
+        MemoryFileError: the file is there, and is none.
+    """
+    if file.exists():
+        SearchMemory(file, create=False).close()
+    elif not file.parent.is_dir():
+        return Finding("FAIL", f"The folder of the search memory {file} does not exist: create it first.")
+    return _writable(file if file.exists() else file.parent, "the search memory")
+
+
 def check_gpus(request: GpuRequest, gpus: int) -> Finding:
     """Check what a config asks of the ``gpus`` GPUs of this machine."""
     if problem := request.problem(gpus):
@@ -184,8 +198,12 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
         yield Finding("note", remark)
     options = absolute_paths(find_plugin("strategies", name), arguments, place)
     search, evaluation = open_job(job, name, mode, options, config.search_space)
+    if job.memory is not None:
+        yield _memory(job.memory)
     size = search.space.size
     yield Finding("ok", f"job: {size:,} architectures, strategy {name}, scores are {evaluation.protocol}")
+    if warm := search.warm_start:
+        yield Finding("note" if ": " in warm else "ok", warm)
     for line in evaluation.describe_data() or ["can be read"]:
         yield Finding("note" if line.startswith("left out") else "ok", f"data: {line}")
     if pictures is not None:

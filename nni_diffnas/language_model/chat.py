@@ -264,12 +264,11 @@ def read_completion(content: bytes, status: int = 200) -> Attempt:
         body = json.loads(content)
         choice = body["choices"][0]
         message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
+        text, refusal = _text(message.get("content")), message.get("refusal")
         calls = message.get("tool_calls") or message.get("function_call")
         reason = choice.get("finish_reason")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return Attempt("unreadable", detail="the body is no chat completion", status=status)
-    text = text if isinstance(text, str) else ""
+        return _no_completion(content, status)
     outcome: AttemptOutcome = "ok"
     detail = ""
     if isinstance(refusal, str) and refusal:
@@ -292,6 +291,28 @@ def read_completion(content: bytes, status: int = 200) -> Attempt:
         completion_tokens=_count(usage.get("completion_tokens")),
         answered_by=str(body.get("model") or ""),
     )
+
+
+def _no_completion(content: bytes, status: int) -> Attempt:
+    """A body without an answer: gateways put an error into one that they send with status 200."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    error = body.get("error") if isinstance(body, Mapping) else None
+    said = error if isinstance(error, Mapping) else {"message": error} if isinstance(error, str) else {}
+    code = _count(said.get("code")) or 0
+    if 400 <= code < 600:
+        return _read_error(code, {}, said, structured=False)
+    why = f", it says: {said['message']}" if said.get("message") else ""
+    return Attempt("unreadable", detail=f"the body is no chat completion{why}", status=status)
+
+
+def _text(content: object) -> str:
+    """Text of an answer: servers of reasoning models send a list of parts, their thoughts among them."""
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type", "text") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _count(value: object) -> int | None:

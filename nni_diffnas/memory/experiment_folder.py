@@ -13,7 +13,10 @@ from ..api.errors import JobError
 from ..files.whole_file import written_whole
 from ..trial.result_file import RESULT_FILE, TrialRecord
 
-__all__ = ["ExperimentFolder", "find_experiment"]
+__all__ = ["MEMORY_FILE", "ExperimentFolder", "find_experiment"]
+
+MEMORY_FILE = "memory.sqlite"
+"""Name of the search memory in an experiment's folder."""
 
 _POINTER = "diffnas.json"
 
@@ -45,8 +48,9 @@ class ExperimentFolder:
         Raises:
             JobError: the folder holds no experiment of ours, or its memory was kept elsewhere and is not there.
         """
+        lone = {"memory": MEMORY_FILE} if (self.path / MEMORY_FILE).is_file() else {}  # of a copy that is not whole
         try:
-            named = Path(self._pointer["memory"])
+            named = Path((self._pointer or lone)["memory"])
         except (KeyError, TypeError) as error:
             raise JobError(
                 f"{str(self.path)!r} holds no search of nni-diffnas ({_POINTER} is missing or damaged): "

@@ -1,8 +1,9 @@
-"""What is printed reaches its reader, whatever his terminal can show."""
+"""What is printed reaches its reader, whatever his terminal can show, and nobody where there is none."""
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 __all__ = ["printable", "show_all"]
@@ -17,8 +18,12 @@ def show_all() -> None:
     """Escape what the encoding of standard output and error has no character for.
 
     Names of classes and folders are of any alphabet, or of none (bytes of another encoding); Python would end the
-    process, a running search perhaps.
+    process, a running search perhaps. A stream that was closed before Python began (``2>&-``) leads nowhere instead: it
+    would be ``None``, which has no ``isatty``, and its number would be that of the next file that is opened.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

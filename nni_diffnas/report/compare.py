@@ -91,14 +91,23 @@ class Comparison:
         """Objective of the network by hand in all searches that trained one: what an arm has to beat."""
         return tuple(value for arm in self.arms for value in arm.by_hand)
 
+    @property
+    def without_score(self) -> list[str]:
+        """Searches none of whose first `length` trials has a score; a mean over them is NaN."""
+        found = (zip(arm.sources, arm.best(self.length), strict=True) for arm in self.arms)
+        return [name for arm in found for name, best in arm if math.isnan(best)]
+
     def difference(self, a: Arm, b: Arm) -> tuple[float, float, float] | None:
         """Mean of ``a`` minus mean of ``b`` after `length` trials, with its 95 % interval (Welch's t).
 
-        ``None`` where an arm has a single search, which has no spread.
+        ``None`` where an arm has a single search, which has no spread, or one without a score by then.
         """
         if min(len(a.curves), len(b.curves)) < 2:
             return None
-        found = contrast(a.best(self.length), b.best(self.length)).difference
+        ours, theirs = a.best(self.length), b.best(self.length)
+        if not all(map(math.isfinite, (*ours, *theirs))):
+            return None
+        found = contrast(ours, theirs).difference
         return found.value, found.low, found.high
 
     def rows(self) -> list[dict[str, Any]]:
@@ -142,6 +151,9 @@ class Comparison:
             mean, low, high = (number(value) for value in (fmean(self.by_hand), min(self.by_hand), max(self.by_hand)))
             seeds = f"{len(self.by_hand)} search{'es' * (len(self.by_hand) != 1)}"
             lines.append(f"  {'by hand':{width}}  {mean}  ({low} to {high}, {seeds})")
+        if self.without_score:
+            names = ", ".join(self.without_score)
+            lines.append(f"No score after {self.length} trials, so that no interval can be told: {names}.")
         if any(len(arm.curves) < 2 for arm in self.arms):
             lines.append("An arm of one search has no interval: run it with more seeds.")
         return "\n".join(lines)
@@ -164,6 +176,7 @@ class Comparison:
             styles=[STYLES[i % len(STYLES)] for i in range(len(self.arms))],
             drawing=drawn(draw_curves(shown, self.objective.metric, levels=levels)),
             by_hand=self.by_hand,
+            without_score=self.without_score,
             single=any(len(arm.curves) < 2 for arm in self.arms),
             written=time.strftime("%Y-%m-%d %H:%M"),
         )

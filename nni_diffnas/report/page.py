@@ -207,11 +207,11 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
     values = [
         float(t.metrics[metric]) for t in pool if t.status == "succeeded" and objective.score(t.metrics) is not None
     ]
-    failed = len(pool) - len(values)
+    unscored = len(pool) - len(values)
     expected = None
     if len(values) >= _FEWEST_RANDOM:
         worst = max(values) if objective.direction == "minimize" else min(values)
-        expected = expected_best([*values, *[worst] * failed], objective)
+        expected = expected_best([*values, *[worst] * unscored], objective)
         bands.append(Band.of("random search", expected, "c1"))
     points = [(i + 1, t) for i, t in enumerate(source.ended) if source.drawable(t)]
     levels = [
@@ -230,7 +230,8 @@ def _curve(source: Source, against: Source | None) -> dict[str, Any]:
         "drawing": drawn(drawing) if points else "",
         "off": len(source.outcome.ranked) - len(points),
         "pool": len(pool),
-        "failed": failed,
+        "failed": sum(trial.status == "failed" for trial in pool),
+        "stopped": unscored - sum(trial.status == "failed" for trial in pool),
         "against": None if against is None else against.name,
         "expected": expected is not None,
         "at": at,

@@ -17,7 +17,7 @@ from ..job import Job, load_job
 from ..memory import Event, SearchMemory
 from ..memory.experiment_folder import ExperimentFolder, find_experiment
 from ..memory.journal import understood
-from ..results.read import data_changed
+from ..results.read import data_changed, unknown_experiment
 from ..results.verdict import Verdict, read_verdict
 from ..searching.ranking import Outcome
 from .statistics import fence
@@ -91,9 +91,10 @@ class Source:
 
     @cached_property
     def planned(self) -> int | None:
-        """Number of trials that the latest search was allowed."""
-        count = self.starts[-1].body.get("max_trials") if self.starts else None
-        return int(count) if count else None
+        """Number of trials that the searches were allowed when they were started last; ``None`` where one is open."""
+        latest = {event.experiment: event.body.get("max_trials") for event in self.starts}
+        counts = [latest.get(experiment) or 0 for experiment in {trial.experiment for trial in self.trials}]
+        return sum(map(int, counts)) if all(counts) else None
 
     @cached_property
     def family(self) -> Family | None:
@@ -153,6 +154,8 @@ def read_source(name: str, job_file: Path | None = None) -> Source:
         events = tuple(memory.events(experiment=experiment))
         spaces = memory.spaces()
         trials, others = memory.latest_alike(experiment)
+        if folder is not None and not trials and not events and memory.events():
+            raise unknown_experiment(memory, folder)
         if not trials:
             raise JobError(f"{name!r} holds no trials yet: wait for the first one.")
         space = next(spaces[key] for key in spaces if trials[-1] in memory.trials(experiment, key))

@@ -76,7 +76,7 @@ def headline(source: Source) -> list[tuple[str, str, str]]:
         found.append((f"best {metric}", number(float(best.metrics[metric])), ", ".join(remarks)))
     for name, rival in outcome.known.items():
         middle = outcome.median if name == "default" else None
-        remark = "" if middle is None else f"median of all trials {number(float(middle.metrics[metric]))}"
+        remark = "" if middle is None else f"median of the scored trials {number(float(middle.metrics[metric]))}"
         found.append((f"{name} {metric}", number(float(rival.metrics[metric])), remark))
     if best is not None:
         ours, theirs = costs_of(best), {} if default is None else costs_of(default)

@@ -22,7 +22,7 @@ from .model_card import write_card
 from .remote import fetch_output
 from .verdict import Verdict, read_verdict
 
-__all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search"]
+__all__ = ["Findings", "conclude", "data_changed", "export_trial", "read_search", "unknown_experiment"]
 
 WEIGHTS = "model.safetensors"
 """Weights in a trial's output folder."""
@@ -103,7 +103,7 @@ def read_search(folder: ExperimentFolder) -> Findings:
     with SearchMemory.reading(folder.memory) as memory:
         starts = memory.events(kind="experiment", experiment=folder.id)
         if not starts:
-            raise JobError(f"The memory {folder.memory} knows no experiment {folder.id}.")
+            raise unknown_experiment(memory, folder)
         start: Mapping[str, Any] = starts[-1].body
         if "job" not in start:
             raise JobError(
@@ -115,6 +115,15 @@ def read_search(folder: ExperimentFolder) -> Findings:
     with understood(folder.memory):
         job, strategy = Job.recorded(start), str(start["strategy"])
     return Findings(folder, job, strategy, tuple(trials), tuple(others), described)
+
+
+def unknown_experiment(memory: SearchMemory, folder: ExperimentFolder) -> JobError:
+    """Say which experiments a memory knows, where it does not know that of its folder."""
+    known = sorted({event.experiment for event in memory.events(kind="experiment")})
+    named = (
+        f"only {', '.join(known[:5])}: give the folder that name" if known else "nor any other: copy the whole folder"
+    )
+    return JobError(f"The memory {folder.memory} knows no experiment {folder.id}, {named}.")
 
 
 def _output_with_weights(folder: ExperimentFolder, trial: Trial) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..api.errors import SpaceError
@@ -54,6 +54,22 @@ class Earlier:
             and trial.protocol == about.protocol
             and self._inside(trial)
         ]
+
+    def describe(self, given: Sequence[Trial], serving: Sequence[Trial], about: About) -> str:
+        """Say how many trials of a warm start count; empty where none was given.
+
+        Args:
+            given: all of them.
+            serving: those that count, see `serving`.
+            about: the search that they warm.
+        """
+        others = [trial for trial in given if trial.experiment != about.experiment]
+        text = f"of {len(others)} trials of warm_start {len(serving)} count"
+        if len(serving) == len(others):
+            return text if others else ""
+        foreign = sorted({trial.protocol for trial in others} - {about.protocol})
+        scored = f", as by {foreign[0]!r} instead of {about.protocol!r}" if foreign else ""
+        return f"{text}: the others have not ended, lie outside this space or were scored by another protocol{scored}"
 
     def _inside(self, trial: Trial) -> bool:
         try:

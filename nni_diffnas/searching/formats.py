@@ -22,13 +22,15 @@ def format_bytes(count: float) -> str:
     """Write a size for a person."""
     if not math.isfinite(count):
         return "an unknown amount"
+    if count < 1e6:
+        return f"{math.ceil(count / 1e3)} kB"
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def format_count(value: float) -> str:
     """Write a count with three digits and a unit: ``1.23 M``."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= 0.9995 * size:  # 999,600 is 1 M, and not 1e+03 k
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
 

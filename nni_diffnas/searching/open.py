@@ -15,7 +15,7 @@ from ..api.paths import options_of
 from ..api.trial import Trial
 from ..job import Job, carried
 from ..memory import SearchMemory
-from ..memory.experiment_folder import ExperimentFolder
+from ..memory.experiment_folder import MEMORY_FILE, ExperimentFolder
 from ..plugins import find_plugin
 from ..process.versions import versions
 from .forecast import forecast_lines
@@ -34,9 +34,6 @@ __all__ = [
     "open_memory",
     "read_start",
 ]
-
-MEMORY_FILE = "memory.sqlite"
-"""Name of the search memory in an experiment's folder."""
 
 _FROM_THE_JOB = ("objective", "direction", "budget", "seed", "memory", "warm_start")
 
@@ -204,6 +201,8 @@ def announce(
         max_trials = search.strategy.planned(max_trials)
         for line in forecast_lines(search, evaluation, max_trials, concurrency):
             print(f"nni-diffnas: {line}", flush=True)
+    if search.warm_start:
+        print(f"nni-diffnas: {search.warm_start}", flush=True)
     if evaluation is not None:
         for line in evaluation.describe_data():
             print(f"nni-diffnas: {line}", flush=True)

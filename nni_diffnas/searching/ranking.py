@@ -136,6 +136,12 @@ class Outcome:
             lines.append("The best is the network that the space recommends for this budget: no trial beat it.")
         for trial in self.ahead_of(self.best):
             if trial.origin.kind == REFERENCE:
-                score = f"{name} ({trial.metrics[name]:.4g})"
-                lines.append(f"The default network, which is no candidate here, has the better {score}.")
+                which = "same" if trial.metrics[name] == self.best.metrics[name] else "better"
+                score = f"{which} {name} ({trial.metrics[name]:.4g})"
+                lines.append(f"The default network, which is no candidate here, has the {score}.")
+        if len(self.ranked) > 1 and len({trial.metrics[name] for trial in self.ranked}) == 1:
+            lines.append(
+                f"All {len(self.ranked)} scored trials have the very same {name}, so that none is better than another: "
+                f"train them longer, or rank them by another objective.metric."
+            )
         return lines

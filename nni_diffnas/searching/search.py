@@ -90,6 +90,7 @@ class Search:
         strategy.check_budget()
         strategy.setup()
         warm = self._earlier.serving(options.warm_start, about)
+        self.warm_start = self._earlier.describe(options.warm_start, warm, about)
         for trial in warm:
             self.history.add(trial)
         if warm:

@@ -20,6 +20,7 @@ from typing import Any
 from ..api.ending import Ending
 from ..api.errors import DiffNASError
 from ..language_model.redaction import Redactor
+from ..plugins import SHORT_OF_MEMORY
 
 __all__ = ["RESULT_FILE", "TrialRecord", "failure_in", "reason_of", "short_of_room"]
 
@@ -33,6 +34,8 @@ _RESERVED = 4096
 _FULL = ("No space left on device", "File too large", "Disk quota exceeded", " requested and ")
 """How the system says it; the last is NumPy's, which asks nobody why less was written."""
 
+_NO_MEMORY = ("out of memory", "allocate memory", SHORT_OF_MEMORY)
+
 
 def reason_of(error: BaseException) -> str:
     """Say in one line, without keys of the environment, why a trial failed."""
@@ -45,7 +48,7 @@ def reason_of(error: BaseException) -> str:
 def short_of_room(error: BaseException) -> str:
     """Say that memory or disk have run out, where an error tells of that; otherwise empty."""
     text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
+    if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
         return "out of memory"
     return "the disk is full" if any(sign in text for sign in _FULL) else ""
 

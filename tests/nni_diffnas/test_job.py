@@ -37,6 +37,16 @@ def test_loads_and_makes_everything(tmp_path: Path) -> None:
     assert job.make_evaluation() is not None
 
 
+@pytest.mark.parametrize("metric", ["rfid", "rfid_inf", "kid", "loss", "held_out_loss"])
+def test_the_worst_network_is_not_searched_for(metric: str, tmp_path: Path) -> None:
+    measured = GOOD.replace("{type: diffusion}", "{type: diffusion, loss_images: 64}")
+    job = load_job(write(tmp_path, f"{measured}objective: {{metric: {metric}, direction: maximize}}\n"))
+    with pytest.raises(JobError, match=f"less {metric} is better, so that the worst network would win: set it to min"):
+        job.make_evaluation()
+    fast = load_job(write(tmp_path, GOOD + "objective: {metric: images_per_second, direction: maximize}\n"))
+    assert fast.make_evaluation() is not None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 import nni_diffnas
 from nni_diffnas.api.errors import JobError
+from nni_diffnas.memory import SearchMemory
 from nni_diffnas.results.verdict import Verdict
 
 
@@ -53,6 +54,17 @@ def test_one_call_finds_reports_judges_and_draws(images: Path, capfd: pytest.Cap
         nni_diffnas.search("digits", folder="waves-search")
     with pytest.raises(JobError, match="seeds is 1: give 2 or more"):
         found.verdict(seeds=1)
+    found.folder.rename(images.parent / "renamed")
+    assert nni_diffnas.search("waves.npz", folder="renamed").best.id == best.id
+
+
+@pytest.mark.parametrize(
+    "given", [{"hours": "2h"}, {"hours": None}, {"trials": "3"}, {"trials": 2.5}, {"size": "16"}, {"seed": True}]
+)
+def test_what_is_no_number_is_refused(images: Path, given: dict[str, Any]) -> None:
+    (name, value) = next(iter(given.items()))
+    with pytest.raises(JobError, match=f"{name} is {value!r}: give a (whole )?number"):
+        nni_diffnas.search(images, **given)
 
 
 @pytest.mark.parametrize("given", [{"seed": -1}, {"trials": -3}, {"images_per_trial": -5}, {"hours": -1.0}])
@@ -60,6 +72,21 @@ def test_numbers_that_nobody_can_mean_are_refused(images: Path, given: dict[str,
     with pytest.raises(JobError, match=r"(is -\d+|The time is -1 hours): give "):
         nni_diffnas.search(images, **given)
     assert [file.name for file in images.parent.iterdir()] == [images.name]
+
+
+def test_a_search_of_another_door_goes_on_or_says_why_it_cannot(images: Path) -> None:
+    home = images.parent / "abc"
+    home.mkdir()
+    job = {
+        "space": {"type": "unet", "preset": "digits"},
+        "data": {"source": str(images)},
+        "evaluator": {"type": "diffusion", "training": {"steps": 5}},
+    }
+    with SearchMemory(home / "memory.sqlite") as memory:
+        for most, said in ((None, "a search of as many trials as you like"), (3, "images_per_trial None, not 64")):
+            memory.log("experiment", "abc", {"job": job, "strategy": "RandomSearch", "max_trials": most})
+            with pytest.raises(JobError, match=said):
+                nni_diffnas.search(images, folder=home, images_per_trial=64 if most else None)
 
 
 def test_a_folder_with_something_else_is_refused(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ Forgotten = "somebody.strategy:Forgotten"
 Exploding = "somebody.exploding:Strategy"
 Unparsable = "somebody.unparsable:Strategy"
 Unmet = "somebody.unmet:Strategy"
+Refused = "somebody.refused:Strategy"
 Missing = "somebody.missing:Strategy"
 RandomSearch = "somebody.strategy:Somebodys"
 
@@ -46,6 +47,7 @@ MODULES = {
     "strategy": "class Somebodys:\n    name = 'mine'\n",
     "exploding": "raise RuntimeError('no licence\\nfound')\n",
     "unparsable": "class Strategy\n",
+    "refused": "raise FileNotFoundError(2, 'No usable temporary directory found')\n",
     "unmet": "import a_package_that_is_not_installed\n",
     "space": """
 from nni_diffnas.api.cost import Cost
@@ -184,6 +186,7 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in ("somebody", 
         ("Exploding", "RuntimeError: no licence found"),
         ("Unparsable", "SyntaxError: expected ':'"),
         ("Unmet", "No module named 'a_package_that_is_not_installed'"),
+        ("Refused", "[Errno 2] No usable temporary directory found"),
         ("Missing", "No module named 'somebody.missing'"),
     ],
 )
@@ -191,7 +194,7 @@ def test_a_broken_plug_in_is_refused_in_one_sentence(site: Path, name: str, reas
     sentence = refusal(site, name)
     assert sentence.startswith(f"Plug-in {name!r} of the strategies (somebody.")
     assert reason in sentence
-    assert sentence.endswith("repair its package.\n")
+    assert sentence.endswith("mend that.\n" if name == "Refused" else "repair its package.\n")
     assert sentence.count("\n") == 1
 
 

@@ -70,6 +70,17 @@ def test_a_class_that_is_a_link_to_another_is_told(tmp_path: Path) -> None:
     assert "1 links to a folder that is among them already (dog)" in load(tmp_path).left_out
 
 
+def test_a_class_without_images_is_told(tmp_path: Path) -> None:
+    """It has no number: the classes behind it are numbered as if it were not there."""
+    for index, name in enumerate(("cat/a.png", "dog/b.png")):
+        write(tmp_path / name, value=40 + index)
+    for name in ("cow", ".git/refs"):
+        (tmp_path / name).mkdir(parents=True)
+    left_out = load(tmp_path).left_out
+    assert "1 empty folders (cow)" in left_out
+    assert "1 hidden (.git/refs)" in left_out
+
+
 def test_the_layout_of_imagenet_names_the_folder_to_give(tmp_path: Path) -> None:
     for index, name in enumerate(("train/cat/a.png", "train/dog/b.png", "val/cat/c.png")):
         write(tmp_path / name, value=40 + index)
@@ -111,7 +122,7 @@ def test_a_damaged_cache_is_named_with_the_remedy(harm: str, tmp_path: Path, mon
         shutil.rmtree(pixels.parent)
     else:
         index_file.write_text("")
-    with pytest.raises(DataError, match=r"are damaged .*: delete its folders sources-2 and images-2"):
+    with pytest.raises(DataError, match=r"are damaged .*: delete its folders sources-3 and images-2"):
         load(tmp_path / "data")
 
 
@@ -134,6 +145,31 @@ def test_of_two_members_of_one_name_the_later_counts_and_the_other_is_told(tmp_p
     assert listing.left_out.describe() == "1 replaced by a later one of that name (1.png)"
     with opened(tmp_path / f"x.{kind}") as read:
         assert read("1.png").read() == (tmp_path / "c.png").read_bytes()
+
+
+def test_links_within_an_archive_are_read_as_what_they_stand_for_or_told(tmp_path: Path) -> None:
+    for value, name in enumerate("abc"):
+        write(tmp_path / "in" / f"{name}.png", value=40 + value)
+    os.link(tmp_path / "in" / "a.png", tmp_path / "in" / "second.png")  # tar packs the content once
+    (tmp_path / "in" / "soft.png").symlink_to("b.png")
+    with tarfile.open(tmp_path / "x.tar", "w") as tarred:
+        tarred.add(tmp_path / "in", "in")
+        for name, target in (("itself.png", "itself.png"), ("gone.png", "in/nothing.png"), ("out.png", "/etc/passwd")):
+            member = tarfile.TarInfo(f"in/{name}")
+            member.type, member.linkname = tarfile.LNKTYPE, f"in/{target}" if target == name else target
+            tarred.addfile(member)
+    listing = list_pictures(tmp_path / "x.tar")
+    assert [name for name, _ in listing.pictures] == ["in/a.png", "in/b.png", "in/c.png", "in/second.png"]
+    assert listing.left_out.describe() == "4 links (in/soft.png, in/itself.png, in/gone.png, ...)"
+    with opened(tmp_path / "x.tar") as read:
+        assert read("in/second.png").read() == read("in/a.png").read() == (tmp_path / "in" / "a.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
+        zipped.write(tmp_path / "in" / "a.png", "a.png")
+        info = zipfile.ZipInfo("soft.png")
+        info.external_attr = 0o120777 << 16
+        zipped.writestr(info, "a.png")
+    listing = list_pictures(tmp_path / "x.zip")
+    assert ([name for name, _ in listing.pictures], listing.left_out.describe()) == (["a.png"], "1 links (soft.png)")
 
 
 def test_a_link_that_the_system_does_not_follow_is_dead(tmp_path: Path) -> None:

@@ -19,9 +19,13 @@ def test_size_and_channels_convert_when_asked(tmp_path: Path) -> None:
 
 
 def test_transparency_becomes_white(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.fromarray(np.zeros((4, 4, 4), dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    assert (load(tmp_path).pixels == 255).all()
+    for name, alpha in (("a", 0), ("b", 255)):
+        pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+        pixels[..., 3] = alpha
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    pixels = load(tmp_path).pixels
+    assert (pixels[0] == 255).all()
+    assert (pixels[1] == 0).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -81,12 +85,15 @@ def test_black_images_are_refused(tmp_path: Path, kind: str) -> None:
     np.savez(tmp_path / "x.npz", images=black)
     for index, pixels in enumerate(black):
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    np.savez(tmp_path / "white.npz", images=np.full((5, 8, 8), 255, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"are all 255: give images that are not blank or transparent"):
+        load(tmp_path / "white.npz")
     with pytest.raises(DataError, match=r"are all 0: store images as uint8, 0 to 255"):
         load(tmp_path / "x.npz" if kind == "npz" else tmp_path)
 
 
 def test_large_scans_are_shrunk(tmp_path: Path) -> None:
-    for name in "ab":
-        Image.new("1", (14_000, 14_000), 1).save(tmp_path / f"{name}.png")
+    for name, value in (("a", 0), ("b", 1)):
+        Image.new("1", (14_000, 14_000), value).save(tmp_path / f"{name}.png")
     assert load(tmp_path, size=16).pixels.shape == (2, 1, 16, 16)
     assert Image.MAX_IMAGE_PIXELS is not None

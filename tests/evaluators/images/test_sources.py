@@ -30,6 +30,8 @@ def test_npz_keys_of_mnist(tmp_path: Path) -> None:
     arrays = {"train_images": np.full((4, 5, 5), 99, np.uint8), "train_labels": np.array([0, 1, 0, 1], np.uint8)}
     np.savez(tmp_path / "x.npz", **arrays, test_images=np.ones((3, 5, 5), np.uint8))
     assert load(tmp_path / "x.npz").classes == 2
+    assert load(tmp_path / "x.npz").left_out == "1 other arrays (test_images)"
+    assert load(tmp_path / "x.npz", labels=False).left_out == "1 other arrays (test_images)"
     tested = load(tmp_path / "x.npz", key="test_images")
     assert (tested.labels, len(tested.pixels)) == (None, 3)
 
@@ -84,11 +86,35 @@ def test_bad_npz(tmp_path: Path, arrays: dict[str, Any], options: dict[str, Any]
 
 def test_an_unreadable_npz(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"PK not an archive")
-    with pytest.raises(DataError, match=r"x\.npz.*cannot be read as an npz"):
+    with pytest.raises(DataError, match=r"x\.npz.* is cut off, or no npz at all"):
         load(tmp_path / "x.npz")
     np.savez(tmp_path / "y.npz", images=np.array([{}, {}], dtype=object))
     with pytest.raises(DataError, match=r"\(it holds Python objects\): write it with numpy\.savez"):
         load(tmp_path / "y.npz")
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("<html>404</html>", "is cut off, or no npz at all: fetch it again"),
+        ("", "is cut off, or no npz at all: fetch it again"),
+        (POINTER, "is a pointer of Git LFS, for which 'git lfs pull' fetches the file"),
+    ],
+)
+def test_what_was_not_fetched_is_not_said_to_hold_objects(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "x.npz").write_text(content)
+    with pytest.raises(DataError, match=said):
+        load(tmp_path / "x.npz")
+
+
+def test_pictures_that_git_has_not_fetched_are_named_as_such(tmp_path: Path) -> None:
+    write(tmp_path / "b.png")
+    (tmp_path / "a.png").write_text(POINTER)
+    with pytest.raises(DataError, match=r"a\.png' is a pointer of Git LFS, for which 'git lfs pull' fetches the file"):
+        load(tmp_path)
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:

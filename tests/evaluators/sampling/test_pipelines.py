@@ -223,6 +223,32 @@ def test_an_evaluation_goes_on_with_the_classes_that_it_began_with(tmp_path: Pat
             assert result["classes"] == [3, 7]
 
 
+def test_what_a_schedulers_file_does_not_say_is_told(tmp_path: Path) -> None:
+    save(tmp_path)
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({name: config[name] for name in ("_class_name", "beta_start", "prediction_type")}))
+    said = "Its scheduler's file names no beta_schedule, num_train_timesteps: linear, 1000, which DDPMScheduler takes"
+    assert load(tmp_path).remark == f"{said} then, were taken."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"in_channels": 3}, r"takes 3 channels and gives 1: it needs a mask or another image beside the noise"),
+        ({"out_channels": 2}, r"gives a variance .* \(variance_type fixed_small\): save it with a DDPMScheduler whose"),
+        ({"sample_size": None}, r"names no sample_size in unet/config\.json: add the size that it was trained at"),
+    ],
+)
+def test_a_network_that_no_sampler_helps_is_not_blamed_on_the_sampler(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(JobError, match=said):
+        load(save(tmp_path, **changes))
+    learned = diffusers.DDPMScheduler(variance_type="learned_range")
+    assert load(save(tmp_path / "learned", learned, out_channels=2)).steps == 2
+
+
 def test_a_consistency_pipeline_is_drawn_twice_alike(tmp_path: Path) -> None:
     scheduler = diffusers.CMStochasticIterativeScheduler(num_train_timesteps=40)
     save(tmp_path, scheduler, diffusers.ConsistencyModelPipeline, num_class_embeds=3)

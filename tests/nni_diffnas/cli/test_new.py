@@ -14,6 +14,8 @@ import pytest
 import yaml
 from command import command
 
+from nni_diffnas.api.errors import JobError
+from nni_diffnas.cli.new import _seconds
 from nni_diffnas.doors.doctor import check_config
 from nni_diffnas.doors.in_process import run_search
 from nni_diffnas.job import load_job
@@ -70,6 +72,23 @@ def test_a_terminal_is_asked_for_what_is_missing(folder: Path) -> None:
     assert asked.returncode == 0, said
     assert "Images (a folder, an archive, an .npz, or digits)" in said
     assert "asked for was 0.5 of that" in (folder / "asked" / "job.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("1h30m", 90), ("2h15min", 135), ("2hours30minutes", 150), ("1 h 30 m", 90), ("1h 5m", 65), ("1.5h", 90),
+        ("90m", 90), ("90 min", 90), (".5H", 30), ("1hr", 60),
+    ],
+)  # fmt: skip
+def test_a_time_is_what_people_write(text: str, minutes: float) -> None:
+    assert _seconds(text) == 60 * minutes
+
+
+@pytest.mark.parametrize("text", ["1h30", "30ms", "2months", "3mb", "1h1h", "1,5h", "90", "", "h", "0h"])
+def test_a_time_is_not_guessed_at(text: str) -> None:
+    with pytest.raises(JobError, match="give hours and minutes, such as 2h, 90m or 1h30m"):
+        _seconds(text)
 
 
 @pytest.mark.parametrize(

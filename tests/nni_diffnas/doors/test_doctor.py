@@ -15,10 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from nni_diffnas.api.space import Space
+from nni_diffnas.api.trial import Origin, Trial
 from nni_diffnas.cli import app
 from nni_diffnas.doors.doctor import Finding, check_config, check_environment
 from nni_diffnas.doors.register import register_tuners
 from nni_diffnas.job import load_job
+from nni_diffnas.memory import SearchMemory
 
 
 @pytest.fixture
@@ -74,6 +77,34 @@ def test_what_a_language_model_will_cost_is_forecast(config: Path) -> None:
     assert "3 questions to mine will take about" in told
     assert "USD" not in told
     assert "price" not in told, "a server of one's own asks for none"
+
+
+def test_a_warm_start_none_of_whose_trials_counts_is_told(config: Path, tmp_path: Path) -> None:
+    job = yaml.safe_load((tmp_path / "job.yml").read_text())
+    (tmp_path / "job.yml").write_text(yaml.safe_dump({**job, "warm_start": ["old.sqlite"]}))
+    trial = Trial("old-0", "old", {"depth": 1}, Origin("s", "random"), protocol="other").succeeded({"error": 1.0})
+    with SearchMemory(tmp_path / "old.sqlite") as memory:
+        memory.add(trial, Space({"depth": (1, 2)}))
+    notes = [finding.text for finding in check_config(config, port=1) if finding.level == "note"]
+    assert any(note.startswith("of 1 trials of warm_start 0 count: ") and "as by 'other'" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        (".", "is a folder or a device: name a file"),
+        ("missing/memory.sqlite", "does not exist: create it first"),
+        ("job.yml", "is not a search memory: it is left as it is, name another file"),
+        ("new.sqlite", ""),
+    ],
+)
+def test_a_memory_that_no_search_could_keep_is_found(config: Path, tmp_path: Path, memory: str, said: str) -> None:
+    job = yaml.safe_load((tmp_path / "job.yml").read_text())
+    (tmp_path / "job.yml").write_text(yaml.safe_dump({**job, "memory": memory}))
+    failed = failures(list(check_config(config, port=1)))
+    assert said in " ".join(failed)
+    assert bool(said) == bool(failed)
+    assert not (tmp_path / "new.sqlite").exists()
 
 
 def test_the_environment_is_checked(config: Path) -> None:

@@ -104,10 +104,39 @@ def test_a_field_that_a_gateway_refuses_is_left_out(field: str, schema: dict[str
     assert ("response_format" in server.requests[-1]) == (schema is not None)
 
 
+def test_an_answer_in_parts_is_read_without_the_thoughts() -> None:
+    """As Mistral's reasoning models send it."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "perhaps [1, 2]"}]}
+    parts = [thought, {"type": "text", "text": "[3, "}, {"type": "text", "text": "4]"}, None, {"text": 5}]
+    found = read_completion(json.dumps({"choices": [{"message": {"content": parts}}]}).encode())
+    assert (found.outcome, found.text) == ("ok", "[3, 4]")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "said"),
+    [
+        ({"message": "Insufficient credits", "code": 402}, "bad_request", "Insufficient credits"),
+        ({"message": "slow down", "code": 429}, "rate_limited", "slow down"),
+        (
+            {"message": "upstream is gone", "code": "gone"},
+            "unreadable",
+            "no chat completion, it says: upstream is gone",
+        ),
+        ("model is loading", "unreadable", "no chat completion, it says: model is loading"),
+    ],
+)
+def test_an_error_that_is_sent_as_a_success_is_told_in_its_words(error: object, outcome: str, said: str) -> None:
+    found = read_completion(json.dumps({"error": error, "choices": []}).encode())
+    assert found.outcome == outcome
+    assert found.detail.endswith(said)
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"",
+        b'{"error": {"message": {"a": 1}, "code": [4]}}',
+        b'{"choices": [{"message": {"content": [1, {"type": "text", "text": null}]}}]}',
         b"null",
         b"[]",
         b'{"choices": {}}',

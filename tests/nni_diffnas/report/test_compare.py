@@ -92,6 +92,23 @@ def test_one_search_has_no_band_and_says_so(tmp_path: Path) -> None:
     assert "has no interval" in found.render()
 
 
+def test_a_search_that_had_no_score_yet_is_named_and_no_difference_is_sure(tmp_path: Path) -> None:
+    short = [read_source(str(run_search(tmp_path / f"r{s}", trials=2, seed=s).path)) for s in range(2)]
+    late = [
+        read_source(str(run_search(tmp_path / f"e{s}", "RegularizedEvolution", 6, seed=s, population=3, sample=2).path))
+        for s in range(2)
+    ]
+    trials = [replace(t, status="failed", metrics={}, reason="x") if i < 2 else t for i, t in enumerate(late[0].trials)]
+    found = compare([*short, replace(late[0], trials=tuple(trials)), late[1]])
+    assert found.length == 2
+    assert [row["sure"] for row in found.rows()] == [False, False]
+    said = "No score after 2 trials, so that no interval can be told: e0."
+    assert said in found.describe()
+    assert "[+nan" not in found.describe()
+    assert said in found.render()
+    assert "after 2 trials each" in found.render()
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     one = read_source(str(run_search(tmp_path / "one").path))
     other = read_source(str(run_search(tmp_path / "other", protocol="toy/2").path))

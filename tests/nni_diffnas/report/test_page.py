@@ -21,7 +21,7 @@ from toy_family import ToyFamily
 from nni_diffnas.api.cost import Cost
 from nni_diffnas.api.errors import JobError
 from nni_diffnas.api.pareto import pareto_front
-from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, Objective, Origin, Trial
+from nni_diffnas.api.trial import BY_HAND, RECOMMENDED, UNRANKED, Objective, Origin, Trial
 from nni_diffnas.evaluators.training.compute import computing
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.memory.experiment_folder import ExperimentFolder
@@ -90,7 +90,7 @@ def test_a_search_with_failures_tells_scores_origins_reasons_and_how_to_repeat_i
     for words in ("mutation", "random", "default", "population: 6", "nni 3.0", "nni-diffnas verdict abc"):
         assert words in page.text
     assert page.text.startswith("RegularizedEvolution on digits (abc)")
-    assert "still running" not in page.text
+    assert "has not come to its end" not in page.text
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_is_pointed_at_is_known_for_every_scored_trial(tmp_path: Path) -> N
     assert set(re.findall(r'data-trial="([^"]+)"', html)) <= set(known)
 
 
-def test_a_running_search_says_so(tmp_path: Path) -> None:
+def test_a_search_that_is_not_over_says_so_and_not_that_it_runs(tmp_path: Path) -> None:
     experiment = run_search(tmp_path / "abc", trials=4)
     source = read_source(str(experiment.path))
     with SearchMemory(experiment.memory) as memory:
@@ -183,8 +183,19 @@ def test_a_running_search_says_so(tmp_path: Path) -> None:
             ToyFamily().space,
         )
     _, page = report(experiment)
-    assert "still running" in page.text
-    assert "4 of 9 trials" in page.text
+    assert "The search has not come to its end: this page shows 4 of 9 trials" in page.text
+    assert "running" not in page.text, "nobody knows: it may have been killed"
+
+
+def test_what_was_stopped_on_its_way_has_not_failed(tmp_path: Path) -> None:
+    source = read_source(str(run_search(tmp_path / "abc", trials=8).path))
+    stopped = {UNRANKED: 1.0, "rfid@25": 90.0}
+    trials = [replace(t, metrics=stopped) if i in (3, 4) else t for i, t in enumerate(source.trials)]
+    text = Page(render_report(replace(source, trials=tuple(trials)))).text
+    assert "random trials of this search (2 were stopped on the way; all of these count as the worst)" in text
+    trials[5] = trials[5].failed("out of memory")
+    text = Page(render_report(replace(source, trials=tuple(trials)))).text
+    assert "(1 failed and 2 were stopped on the way; all of these count as the worst)" in text
 
 
 def test_few_random_trials_give_no_expectation_and_a_random_search_does(tmp_path: Path) -> None:
@@ -339,6 +350,7 @@ def test_a_memory_of_several_experiments_shows_all_that_can_be_ranked_together(t
     assert (len(source.trials), len(source.others)) == (11, 3)
     text = Page(render_report(source)).text
     assert "3 trials of this memory are left out" in text
+    assert "11 of 11 trials" in text
     assert "random * RandomSearch 2" in text
     assert "RandomSearch" in text
     assert "RegularizedEvolution" in text

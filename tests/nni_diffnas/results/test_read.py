@@ -36,6 +36,22 @@ def as_version_0_1(experiment: Path) -> None:
     (experiment / "diffnas.json").write_text(json.dumps({"memory": str(experiment / "memory.sqlite")}))
 
 
+@pytest.mark.parametrize("pointer", [None, "", "[1]"])
+def test_a_copy_that_is_not_whole_is_read_by_the_name_that_its_memory_knows(
+    experiment: Path, pointer: str | None
+) -> None:
+    (experiment / "diffnas.json").unlink()
+    if pointer is not None:
+        (experiment / "diffnas.json").write_text(pointer)
+    assert len(read_search(ExperimentFolder(experiment)).trials) == len(read_source(str(experiment)).trials) == 3
+    other = experiment.rename(experiment.parent / "other")
+    said = r"knows no experiment other, only one: give the folder that name\."
+    with pytest.raises(JobError, match=said):
+        read_search(ExperimentFolder(other))
+    with pytest.raises(JobError, match=said):
+        read_source(str(other))
+
+
 @pytest.mark.parametrize("version", ["0.1", "now"])
 @pytest.mark.parametrize("name", ["one", "renamed"])
 @pytest.mark.parametrize("gone", [False, True])

@@ -18,6 +18,7 @@ def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
         Fixed(Suggestion({"a": 1, "b": True}, "x"), Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE
     )
     assert search.strategy.seen == [done]
+    assert search.warm_start == "of 1 trials of warm_start 1 count"
     assert [trial.architecture["a"] for trial in search.ask(2)] == [2]
 
 
@@ -34,12 +35,15 @@ def test_warm_start_reaches_the_strategy_before_its_first_suggestion() -> None:
 def test_a_warm_start_takes_only_what_can_be_compared(useless: Trial) -> None:
     search = Search(Fixed(Suggestion({"a": 1, "b": True}, "x"), warm_start=[useless]), SPACE)
     assert (search.strategy.seen, search.trials, search.pending) == ([], [], [])
+    assert search.warm_start.startswith("of 1 trials of warm_start 0 count: the others have not ended, lie outside")
+    assert search.warm_start.endswith(", as by 'other' instead of ''") == (useless.protocol == "other")
     assert len(search.ask(1)) == 1, "it may be trained again"
 
 
 def test_own_trials_in_the_file_of_a_warm_start_are_no_earlier_ones() -> None:
     done = Trial("e-0000", "e", {"a": 1, "b": True}, ORIGIN).succeeded({"rfid": 1.0})
     search = Search(Fixed(Suggestion({"a": 2, "b": True}, "x"), warm_start=[done]), SPACE, experiment="e")
+    assert search.warm_start == ""
     assert (search.strategy.seen, search.trials) == ([], []), "a resume brings them, and would bring them twice"
 
 

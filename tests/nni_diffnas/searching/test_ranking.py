@@ -88,6 +88,16 @@ def test_a_reference_is_compared_with_and_never_wins() -> None:
     assert said not in Outcome.of([teacher, trial(1, 3.0)], Objective("rfid", "maximize")).describe()
 
 
+def test_scores_that_are_all_equal_are_not_called_better() -> None:
+    """As of trainings of a single step, after which all networks draw the same."""
+    teacher = Trial("t0", "e", {"a": 0}, Origin("s", REFERENCE)).succeeded({"rfid": 3.0, UNRANKED: 1.0})
+    said = Outcome.of([teacher, trial(1, 3.0, BY_HAND), trial(2, 3.0)], Objective()).describe()
+    assert "The default network, which is no candidate here, has the same rfid (3)." in said
+    assert "All 2 scored trials have the very same rfid, so that none is better than another" in said
+    assert "very same" not in Outcome.of([trial(1, 3.0), trial(2, 3.0), trial(3, 4.0)], Objective()).describe()
+    assert "very same" not in Outcome.of([trial(1, 3.0)], Objective()).describe()
+
+
 def test_trials_that_cannot_be_ranked_are_trials_too() -> None:
     halved = replace(trial(2, 9.0), metrics={"rfid@25": 9.0, UNRANKED: 1.0})
     broken = [Trial(f"t{i}", "e", {"a": i}, Origin("s", "random")).failed("out of memory") for i in (3, 4)]

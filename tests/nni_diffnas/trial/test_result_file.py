@@ -79,6 +79,10 @@ def test_a_trial_that_was_started_again_elsewhere_ends(tmp_path: Path) -> None:
         (DataError("images.npz is cut off."), "images.npz is cut off."),
         (ValueError("two\nlines"), "ValueError: two lines"),
         (MemoryError(), "out of memory: no more could be allocated"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "out of memory: libtorch_cpu.so: failed to map segment from shared object",
+        ),
         (RuntimeError("CUDA out of memory. Tried 2 GiB"), "out of memory: CUDA out of memory. Tried 2 GiB"),
         (OSError(28, "No space left on device"), "the disk is full: [Errno 28] No space left on device"),
         (OSError("600 requested and 512 written"), "the disk is full: 600 requested and 512 written"),
