@@ -39,8 +39,7 @@ __all__ = ["DiffusionEvaluation"]
 RULES_OF_0_1: Mapping[str, Any] = {"split": "position", "class_numbers": "in_turn", "upright": False}
 """Fields of the data whose default was another in version 0.1."""
 
-# Keeps the sampler's noise apart from the training's, which starts from the trial's seed itself.
-SAMPLING_SEED = 0x5EED
+SAMPLING_SEED = 0x5EED  # keeps the sampler's noise apart from the training's, which starts from the trial's seed
 
 
 class DiffusionEvaluation(Evaluation):
