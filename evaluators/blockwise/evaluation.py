@@ -94,6 +94,7 @@ class BlockwiseEvaluation(DiffusionEvaluation):
                 "one of them out."
             )
         self._teacher: TeacherPipeline | None = None
+        self._remark = ""
 
     @property
     def protocol(self) -> str:
@@ -112,10 +113,15 @@ class BlockwiseEvaluation(DiffusionEvaluation):
         teacher = self._pipeline(family)
         teacher.check(self.images)
         steps = len(teacher.alpha_bar)
+        self._remark = teacher.remark
         if self.settings.sampler_steps > steps:
             raise JobError(
                 f"evaluator.sampler_steps is {self.settings.sampler_steps}, the teacher has {steps} timesteps."
             )
+
+    def describe_data(self) -> list[str]:
+        """What the images are, and what the teacher's files leave open."""
+        return [*super().describe_data(), *([f"the teacher: {self._remark}"] if self._remark else [])]
 
     def scheduler_config(self) -> dict[str, Any]:
         """Nothing to add: an exported student keeps its teacher's scheduler."""

@@ -24,7 +24,7 @@ from nni_diffnas.api.errors import DataError, JobError
 from nni_diffnas.files.pipeline_parts import check_parts, load_part, read_index, tell_of_code, variant_of
 
 from ..images.image_set import ImageSet
-from ..sampling.schedulers import NOISE, kind_of
+from ..sampling.schedulers import NOISE, kind_of, taken_unsaid
 from ..training.losses import EpsilonPrediction, Parameterisation, VPrediction
 
 __all__ = ["Noised", "NoisedImages", "TeacherPipeline", "weights_hash"]
@@ -88,10 +88,7 @@ class TeacherPipeline:
         Raises:
             JobError: a scheduler without it, such as one of flow matching.
         """
-        import diffusers
-
-        name = str(self.scheduler.get("_class_name"))
-        made = getattr(diffusers, name).from_config(self.scheduler) if hasattr(diffusers, name) else None
+        name, made = str(self.scheduler.get("_class_name")), self._made_scheduler
         alphas = getattr(made, "alphas_cumprod", None)
         if alphas is None:
             raise JobError(
@@ -113,15 +110,27 @@ class TeacherPipeline:
         Raises:
             JobError: something else than noise or velocity.
         """
-        import diffusers
-
-        made = getattr(diffusers, str(self.scheduler.get("_class_name"))).from_config(self.scheduler)
-        name = made.config.get("prediction_type")  # where the file does not say it, what the scheduler itself takes
+        made = self._made_scheduler
+        # where the file does not say it, what the scheduler itself takes
+        name = None if made is None else made.config.get("prediction_type")
         if name not in PREDICTIONS:
             raise JobError(
                 f"The teacher's scheduler has prediction_type {name!r}: {' and '.join(PREDICTIONS)} are known."
             )
         return PREDICTIONS[name]()
+
+    @property
+    def remark(self) -> str:
+        """What its scheduler took that its file does not say; empty where that says all. After `alpha_bar`."""
+        return taken_unsaid(self.scheduler, self._made_scheduler)
+
+    @cached_property
+    def _made_scheduler(self) -> Any:
+        """Diffusers' own scheduler; ``None`` where it has none of this name."""
+        import diffusers
+
+        kind = getattr(diffusers, str(self.scheduler.get("_class_name")), None)
+        return None if kind is None else kind.from_config(self.scheduler)
 
     @property
     def conditioned_on(self) -> str:

@@ -22,14 +22,11 @@ from nni_diffnas.files.pipeline_parts import check_parts, read_index, silent_dif
 
 from ..images.image_set import ImageSet
 from ..training.compute import autocast, in_batches
-from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr
+from .schedulers import NOISE, find_scheduler, kind_of, space_by_log_snr, taken_unsaid
 
 __all__ = ["ImageGenerator"]
 
 TIMED_STEPS = 4
-
-_DECISIVE = ("prediction_type", "beta_schedule", "num_train_timesteps")
-"""Fields of a scheduler's file without which nobody knows what the network was trained for."""
 
 
 @dataclass(frozen=True)
@@ -113,19 +110,13 @@ class ImageGenerator:
         if sampler is not None:
             wanted, own, kind = find_scheduler(sampler), type(pipeline.scheduler).__name__, kind_of(pipeline.scheduler)
             if kind == NOISE:
+                remark = taken_unsaid(_saved(folder / "scheduler" / "scheduler_config.json"), pipeline.scheduler)
                 scheduler = {**pipeline.scheduler.config, "timestep_spacing": "trailing"}
                 kinds: Any = diffusers
                 if isinstance(pipeline, kinds.DDIMPipeline):  # which tells others what only its own knows
                     pipeline = kinds.DDPMPipeline(pipeline.unet, pipeline.scheduler)
                 pipeline.scheduler = wanted.from_config(scheduler)
                 spaced = spaced and space_by_log_snr(pipeline.scheduler)
-                said = _saved(folder / "scheduler" / "scheduler_config.json")
-                taken = {name: scheduler[name] for name in _DECISIVE if name in scheduler and name not in said}
-                if taken:
-                    remark = (
-                        f"Its scheduler's file names no {', '.join(taken)}: {', '.join(map(str, taken.values()))}, "
-                        f"which {own} takes then, {'was' if len(taken) == 1 else 'were'} taken."
-                    )
             elif demanded:
                 raise JobError(
                     f"The pipeline's scheduler {own} is for {kind}, which {sampler} cannot sample: leave the sampler "

@@ -34,6 +34,9 @@ NEEDED = {"num_train_timesteps", "beta_schedule", "prediction_type"}
 NOISE = "noise levels of training, beta_schedule and prediction_type"
 """The kind of scheduler that can be swapped for another of its kind: the network says noise, velocity or image."""
 
+_DECISIVE = ("prediction_type", "beta_schedule", "num_train_timesteps")
+"""Fields of a scheduler's file without which nobody knows what the network was trained for."""
+
 _CONSISTENCY = ("CMStochastic", "LCM", "TCD", "SCM", "FlowMatchLCM")
 
 
@@ -46,6 +49,23 @@ def kind_of(scheduler: Any) -> str:
     if flow or "Flow" in name:
         return "flow matching"
     return NOISE if set(inspect.signature(type(scheduler)).parameters) >= NEEDED else "networks of its own kind"
+
+
+def taken_unsaid(said: Mapping[str, Any], scheduler: Any) -> str:
+    """What a scheduler took where its file leaves open what the network was trained for; empty where it says all.
+
+    Args:
+        said: fields of the file.
+        scheduler: of diffusers, made from it.
+    """
+    config, own = scheduler.config, type(scheduler).__name__
+    taken = {name: config[name] for name in _DECISIVE if name in config and name not in said}
+    if not taken:
+        return ""
+    return (
+        f"Its scheduler's file names no {', '.join(taken)}: {', '.join(map(str, taken.values()))}, which {own} takes "
+        f"then, {'was' if len(taken) == 1 else 'were'} taken."
+    )
 
 
 def find_scheduler(name: str) -> type[Any]:

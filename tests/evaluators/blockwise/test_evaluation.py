@@ -62,6 +62,20 @@ def test_beta_goes_from_distillation_to_noise() -> None:
         assert values == sorted(values)
 
 
+def test_what_a_teachers_file_leaves_open_is_told(tmp_path: Path) -> None:
+    save_teacher(tmp_path)
+    told = evaluation()
+    told.check(BlockwiseUNetFamily(str(tmp_path)))
+    assert told.describe_data() == told.images.describe()
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    del config["prediction_type"]
+    file.write_text(json.dumps(config))
+    told.check(BlockwiseUNetFamily(str(tmp_path)))
+    line = told.describe_data()[-1]
+    assert line.startswith("the teacher: Its scheduler's file names no prediction_type: epsilon, which DDPMScheduler")
+
+
 def test_noised_images_have_the_schedules_levels(family: BlockwiseUNetFamily) -> None:
     _, drawn = images(family)
     batch = drawn.draw(64)
