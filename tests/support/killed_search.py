@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import yaml
 from killed_scripts import NAS_DRIVER, NAS_EVALUATOR, TOY, TRIAL
-from nni_experiment import BIN, Running, environment_of, free_port, run
+from nni_experiment import BIN, Running, environment_of, free_port, run, started
 
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.trial import Trial
@@ -122,8 +122,8 @@ class Search:
         return Running(self.port, self.environment, self.folder)
 
     def start(self, *, resume: bool) -> None:
-        self.port = free_port()
         if self.door == "nas":
+            self.port = free_port()
             command = [sys.executable, "driver.py", str(self.port), str(self.trials), str(self.concurrency)]
             with (self.folder / "driver.log").open("ab") as log:
                 self.driver = subprocess.Popen(
@@ -136,10 +136,10 @@ class Search:
             return
         if resume:
             directory = str(self.folder / "exp")
-            command = ["nnictl", "resume", self.identity, "--port", str(self.port), "--experiment_dir", directory]
+            command = ["nnictl", "resume", self.identity, "--experiment_dir", directory]
         else:
-            command = ["nnictl", "create", "--config", "config.yml", "--port", str(self.port)]
-        run(command, self.environment, self.folder)
+            command = ["nnictl", "create", "--config", "config.yml"]
+        self.port = started(command, self.environment, self.folder).port
         if not resume:
             self.identity = self.running.id
 
@@ -215,7 +215,7 @@ class Search:
         self.vain.append(len(self.log()))
         assert len(self.vain) < MOST_IN_VAIN or len(set(self.vain[-MOST_IN_VAIN:])) > 1, f"it cannot be resumed: {said}"
         self.stop()
-        self.start(resume=True)
+        self.start(resume="does not exist" not in said)  # killed before NNI knew of it
         return False
 
     def last_words(self) -> str:
