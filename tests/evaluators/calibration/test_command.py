@@ -42,6 +42,7 @@ def test_the_networks_are_spread_over_the_costs() -> None:
         spread_over(family, Budget({"macs": Window(6.67e5, 6.69e5)}), 50)
 
 
+@pytest.mark.slow
 def test_a_calibration_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job, trained, fit = Job.model_validate(JOB), [], DiffusionEvaluation.fit
 

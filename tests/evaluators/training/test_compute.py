@@ -59,6 +59,7 @@ def test_shares_make_up_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares == [(0, 2), (2, 4), (4, 7)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(tmp_path: Path, evaluator_cache: Path) -> None:
     pytest.importorskip("accelerate")
     from safetensors.torch import load_file

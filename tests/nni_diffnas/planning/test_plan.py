@@ -40,6 +40,7 @@ def test_job_and_options_follow_from_images_and_budget(tmp_path: Path) -> None:
     assert labelled.options["population"] >= labelled.options["sample"] >= 2
 
 
+@pytest.mark.slow
 def test_number_and_length_of_the_trials_follow_from_the_time(tmp_path: Path) -> None:
     plan = plan_search(saved(tmp_path), "0.5", 1e8)
     assert plan.sizes.trials > FEWEST

@@ -93,7 +93,7 @@ def test_batches_hold_distinct_architectures_and_count_the_pending(make) -> None
 @pytest.mark.parametrize("options", [{"surrogate": "ensemble"}, {"guidance": "noise-aware"}])
 def test_other_surrogate_and_guidance_learn_too(make, options) -> None:
     search = Search(make(**options), SPACE)
-    run(search, 14)
+    run(search, 10)
     assert max(trial.metrics["score"] for trial in search.trials) >= -2
     asked = search.ask(2)
     assert asked[0].architecture != asked[1].architecture
