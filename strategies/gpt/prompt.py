@@ -141,7 +141,7 @@ def render_costs(family: Family | None, budget: Budget) -> str:
     names = [name for name in whole if name in budget.windows or not budget.windows]
     lines = [
         f"The base network {write_architecture(base)} costs {write_cost(cost)}. Changing one choice of it adds "
-        f"({'/'.join(names)}; 0 or not listed: less than 0.1 %; sums over several changes are estimates):"
+        f"({'/'.join(names)}; 0 or not listed: under 0.1 %; sums are estimates):"
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)

@@ -65,7 +65,8 @@ def test_a_context_of_1024_tokens_gets_a_shorter_memory() -> None:
         rng = np.random.default_rng(1)
         for number in range(25):
             architecture = SPACE.sample(rng)
-            trial = Trial(f"w-{number:03d}", "w", architecture, Origin("x", "random"), cost=FAMILY.cost(architecture))
+            made = {"origin": Origin("x", "random"), "cost": FAMILY.cost(architecture), "protocol": search.protocol}
+            trial = Trial(f"w-{number:03d}", "w", architecture, **made)
             search.history.add(trial.succeeded({"rfid": float(number)}))
         run(search, 1)
         outcomes = search.strategy.language_model.ledger.totals().outcomes
