@@ -131,7 +131,7 @@ def _enumerated(labels: Sequence[str]) -> str:
 def render_costs(family: Family | None, budget: Budget) -> str:
     """Cost of the default network, and what every other choice adds to it when it alone is changed.
 
-    A table, of what the budget limits (of everything, where it limits nothing), and only of changes of 0.1 % or more.
+    A table, of what the budget limits (of everything, where it limits nothing), and only of changes of 0.2 % or more.
     """
     if family is None:
         return "The cost of a network of this space is not known before it is trained."
@@ -141,7 +141,7 @@ def render_costs(family: Family | None, budget: Budget) -> str:
     names = [name for name in whole if name in budget.windows or not budget.windows]
     lines = [
         f"The base network {write_architecture(base)} costs {write_cost(cost)}. Changing one choice of it adds "
-        f"({'/'.join(names)}; 0 or not listed: under 0.1 %; sums are estimates):"
+        f"({'/'.join(names)}; 0 or not listed: under 0.2 %; sums are estimates):"
     ]
     for label in family.space.labels:
         reference = _where_present(family.space, label, base)
@@ -153,7 +153,7 @@ def render_costs(family: Family | None, budget: Budget) -> str:
         for value, priced in costs.items():
             metrics = priced.as_metrics()
             added = {name: metrics[name] - before[name] for name in names if name in metrics and name in before}
-            counted = [change if abs(change) >= 1e-3 * abs(whole[name]) else 0 for name, change in added.items()]
+            counted = [change if abs(change) >= 2e-3 * abs(whole[name]) else 0 for name, change in added.items()]
             if any(counted) and not same_value(value, reference[label]):
                 written = "/".join(_count(change, "+.3g") if change else "0" for change in counted)
                 changes.append(f"{json.dumps(value)} {written}")
