@@ -87,7 +87,7 @@ def main() -> None:
             axes.text(given.evaluations * 1.1, at, count, va="center", fontsize=8)
         axes.set(xlim=(0, given.evaluations * 1.25), yticks=range(len(names)), yticklabels=names,
                  xlabel="evaluations to the best entry", title=f"{dataset}, {len(seeds)} seeds")  # fmt: skip
-    panels[0][0].invert_yaxis()
+    panels[0][0].set_ylim(len(ARMS) - 0.5, -0.5)
     figure.tight_layout()
     if given.output:
         figure.savefig(given.output, dpi=90)
