@@ -215,7 +215,8 @@ class Search:
         self.vain.append(len(self.log()))
         assert len(self.vain) < MOST_IN_VAIN or len(set(self.vain[-MOST_IN_VAIN:])) > 1, f"it cannot be resumed: {said}"
         self.stop()
-        self.start(resume="does not exist" not in said)  # killed before NNI knew of it
+        # Where nothing was recorded and NNI knows nothing of it, it was killed before it began.
+        self.start(resume=self.memory.exists() or "does not exist" not in said)
         return False
 
     def last_words(self) -> str:

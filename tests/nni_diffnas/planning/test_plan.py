@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nni_diffnas.api.errors import DataError, DiffNASError
+from nni_diffnas.api.errors import DataError, DiffNASError, JobError
 from nni_diffnas.planning.plan import FEWEST_IMAGES, plan_search
 from nni_diffnas.planning.sizes import FEWEST, SHORTEST
 from nni_diffnas.planning.timing import MOST_WORKERS, Machine
@@ -42,11 +42,14 @@ def test_job_and_options_follow_from_images_and_budget(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_number_and_length_of_the_trials_follow_from_the_time(tmp_path: Path) -> None:
-    plan = plan_search(saved(tmp_path), "0.5", 1e8)
+    images = saved(tmp_path)
+    plan = plan_search(images, "0.5", 1e8)
     assert plan.sizes.trials > FEWEST
     assert plan.sizes.images > 4 * SHORTEST
     assert 0.5e8 < plan.sizes.seconds <= 1e8
     assert plan.validated.evaluator.options["training"]["images"] == plan.sizes.images
+    with pytest.raises(JobError, match=r"0 s are too short for \d+ trials of 8,000 images.* which take \d+m on this"):
+        plan_search(images, "0.5", 0.1)
 
 
 def test_a_latency_bounds_latency(tmp_path: Path) -> None:
