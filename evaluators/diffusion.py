@@ -128,8 +128,8 @@ class DiffusionEvaluation(Evaluation):
             extractor = make_extractor(
                 settings.extractor, self.images, settings.extractor_seed, settings.extractor_weights
             )
-        device, count = choose_device(settings.device), settings.reference_images
-        return Scoring(self.images, settings.reference, extractor, device, count)
+        device = choose_device(settings.device)
+        return Scoring(self.images, settings.reference, extractor, device, settings.reference_images)
 
     @cached_property
     def held_out_loss(self) -> HeldOutLoss | None:
@@ -196,6 +196,8 @@ class DiffusionEvaluation(Evaluation):
                 f"evaluator.training.class_conditional needs labels, which data.source {self.data.source!r} has not: "
                 f"give labels or switch it off."
             )
+        if not len(self.images.validation):
+            self.measures = tuple(name for name in self.measures if name not in self._signals())
         with threads(self.settings.threads):
             self.scoring.prepare()
 
@@ -308,7 +310,7 @@ class DiffusionEvaluation(Evaluation):
             count: of the images.
             seed: of the noise.
         """
-        device, recipe = next(model.parameters()).device, self.settings.training
+        device, settings, recipe = next(model.parameters()).device, self.settings, self.settings.training
         noise = initial_noise(count, self.images.shape, seed ^ SAMPLING_SEED, antithetic=self.spacing != "trailing")
         numbers = self.images.numbers_in_turn(count) if recipe.class_conditional else None
         labels = None if numbers is None else torch.from_numpy(numbers)
@@ -318,10 +320,9 @@ class DiffusionEvaluation(Evaluation):
             with autocast(device):
                 return call_network(model, noised, times, classes)
 
-        settings, alpha_bar = self.settings, recipe.noise_schedule().alpha_bar()
         sampler = Sampler(
-            settings.sampler, settings.sampler_steps, alpha_bar, recipe.parameterisation(), self.scheduler_config(),
-            spacing=self.spacing,
+            settings.sampler, settings.sampler_steps, recipe.noise_schedule().alpha_bar(), recipe.parameterisation(),
+            self.scheduler_config(), spacing=self.spacing,
         )  # fmt: skip
         made: NDArray[np.uint8] = sampler.pixels(denoise, noise, seed, labels, device, settings.sampling_batch).numpy()
         return made
@@ -345,8 +346,7 @@ class DiffusionEvaluation(Evaluation):
         device = choose_device(self.settings.device)
         place(model, device)
         pixels, labels = self._resident(device)
-        heard = curve or self.curve(model, context)
-        return train(model, pixels, labels, self.settings.training, context.seed, heard)
+        return train(model, pixels, labels, self.settings.training, context.seed, curve or self.curve(model, context))
 
     def curve(self, model: nn.Module, context: TrialContext, log: TensorBoardLog | None = None) -> Curve:
         """Scores ``model`` on its way, as the settings say."""

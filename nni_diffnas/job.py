@@ -202,17 +202,7 @@ class Job(Section):
             raise JobError(
                 "objective.metric is 'latency_ms', which is not measured: give the budget a window on latency_ms too."
             )
-        known = (*evaluation.measures, *stated)
-        if evaluation.measures and self.objective.metric not in known:
-            raise JobError(
-                f"objective.metric is {self.objective.metric!r}, which evaluator {self.evaluator.type!r} does not "
-                f"measure: name one of {', '.join(known)}."
-            )
-        if self.objective.direction == "maximize" and self.objective.metric in evaluation.less_is_better:
-            raise JobError(
-                f"objective.direction is 'maximize', but less {self.objective.metric} is better, so that the worst "
-                f"network would win: set it to minimize, as optimize_mode in the config."
-            )
+        evaluation.check_objective(self.make_objective(), stated)
         return evaluation
 
     def make_objective(self) -> Objective:

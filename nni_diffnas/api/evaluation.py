@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import JobError
 from .family import Family
 from .space import Architecture, Value
+from .trial import Objective
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ class Evaluation(ABC):
 
     measures: tuple[str, ...] = ()
     """Names of all metrics that a trial may be ranked by, so that another objective is refused before anything trains;
-    empty where that is not known before."""
+    empty where that is not known before. `prepare` may leave out what the data turn out not to allow."""
 
     less_is_better: frozenset[str] = frozenset()
     """Those of `measures` that are distances or losses: an objective that maximises one is refused as a mistake."""
@@ -137,6 +138,30 @@ class Evaluation(ABC):
             DataError: the data does not fit the networks.
             JobError: the evaluation does not fit them.
         """
+
+    def check_objective(self, objective: Objective, besides: Iterable[str] = ()) -> None:
+        """Refuse an objective that is not measured, or of which less is better and that is maximised.
+
+        Args:
+            objective: of a search.
+            besides: metrics that a trial has without this evaluation: its costs.
+
+        Raises:
+            JobError: it is not among `measures`, of the settings before `prepare`, of the data too behind it; or it
+                is maximised.
+        """
+        known = (*self.measures, *besides)
+        if self.measures and objective.metric not in known:
+            where = " on these data" if objective.metric in type(self).measures else ""
+            raise JobError(
+                f"objective.metric is {objective.metric!r}, which the evaluator does not measure{where}: name one of "
+                f"{', '.join(known)}."
+            )
+        if objective.direction == "maximize" and objective.metric in self.less_is_better:
+            raise JobError(
+                f"objective.direction is 'maximize', but less {objective.metric} is better, so that the worst "
+                f"network would win: set it to minimize, as optimize_mode in the config."
+            )
 
     @abstractmethod
     def evaluate(self, model: torch.nn.Module, context: TrialContext) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..api.cost import COSTS
 from ..api.errors import DataError, JobError
 from ..api.evaluation import Evaluation
 from ..api.paths import options_of
@@ -156,6 +157,7 @@ def open_job(
     family, evaluation = meant.make_family(), meant.make_evaluation()
     searched = narrow_family(family, search_space)
     evaluation.prepare()
+    evaluation.check_objective(job.make_objective(), COSTS)
     check_unchanged(evaluation, start)
     evaluation.check(family)
     memory = None if folder is None else open_memory(folder, Path(job.memory) if job.memory else None)

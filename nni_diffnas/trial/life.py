@@ -161,6 +161,7 @@ class Life:
             check_carried(evaluation, settings)
             if family is not None:
                 known |= family.cost(chosen).as_metrics()
+            evaluation.check_objective(self.reports.objective, known)
             context = TrialContext(chosen, self.folder, self.seed, self.reports.intermediate, settings, family)
             measured = evaluation.evaluate(self._seeded(build, family, chosen), context)
             if not first_process():

@@ -15,8 +15,10 @@ from torch import nn
 
 from nni_diffnas.api.errors import DataError, JobError, TrialFailure
 from nni_diffnas.api.evaluation import TrialContext
+from nni_diffnas.api.trial import Objective
 from nni_diffnas.evaluators.diffusion import DiffusionEvaluation
 from nni_diffnas.evaluators.images.pictures import nearest_below
+from nni_diffnas.trial.life import Life, Reports
 
 QUICK: dict[str, Any] = {
     "extractor": "random", "training": {"images": 1280}, "score_images": 100, "sampler_steps": 4, "curve_images": 20,
@@ -243,6 +245,16 @@ def test_data_that_cannot_be_scored(tmp_path: Path) -> None:
     conditional = {**QUICK, "training": {"images": 5, "class_conditional": True}}
     with pytest.raises(DataError, match="class_conditional needs labels"):
         DiffusionEvaluation(data, **conditional).prepare()
+
+
+def test_an_objective_that_the_data_do_not_allow_is_refused_before_anything_trains(tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", images=np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8))
+    data = {"source": str(tmp_path / "few.npz"), "held_out": 0.15, "split": "position"}
+    evaluation = DiffusionEvaluation(data, **QUICK)
+    evaluation.check_objective(Objective("held_out_loss"))
+    alone = Life(tmp_path, "", 0, None, Reports(Objective("held_out_loss"), maximize=False))
+    with pytest.raises(JobError, match=r"does not measure on these data: name one of rfid"):
+        alone.run(lambda: (None, evaluation), {}, {}, lambda *_: nn.Linear(1, 1))
 
 
 def test_a_trial_imports_nothing_before_it_must(evaluator_cache: Path) -> None:

@@ -229,6 +229,16 @@ def test_the_data_is_described_and_shown(own_images: Path, tmp_path: Path) -> No
         assert min(picture.size) > 300
 
 
+def test_an_objective_that_the_data_do_not_allow_is_found(own_images: Path) -> None:
+    """A quarter of the held-out images ranks by this loss, and of three that is none."""
+    job = yaml.safe_load((own_images.parent / "job.yml").read_text())
+    job |= {"objective": {"metric": "held_out_loss"}, "data": {**job["data"], "held_out": 0.08, "split": "position"}}
+    (own_images.parent / "job.yml").write_text(yaml.safe_dump(job))
+    (found,) = failures(list(check_config(own_images, port=1)))
+    said = "objective.metric is 'held_out_loss', which the evaluator does not measure on these data: name one of rfid"
+    assert found.startswith(said)
+
+
 def test_pictures_of_data_that_has_none(config: Path, tmp_path: Path) -> None:
     assert "leave out --pictures" in failures(list(check_config(config, 1, tmp_path / "data.png")))[0]
     assert not (tmp_path / "data.png").exists()
