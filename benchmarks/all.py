@@ -126,6 +126,7 @@ BENCHMARKS = (
     Benchmark("kinds", "--strategies guided,random --seeds 1 --trials 10 --halving 3", "--halving 3"),
     Benchmark("candidates", "--seeds 1", ""),
     Benchmark("priors", "", ""),
+    Benchmark("rungs", "--draws 20", ""),
     Benchmark(
         "unet_regret",
         "--table benchmarks/data/unets_cifar10_16.npz --strategies guided,evolution --seeds 1 --evaluations 8",
