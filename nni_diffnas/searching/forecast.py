@@ -70,7 +70,7 @@ def whole_trainings(trials: float, first: Sequence[Suggestion], halving: Halving
         halving: of the strategy.
     """
     spared = min(sum(each.kind in YARDSTICKS for each in first), trials)
-    return trials if halving is None else spared + halving.part * (trials - spared)
+    return trials if halving is None else spared + halving.whole(trials - spared)
 
 
 def forecast_search(
