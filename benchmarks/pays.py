@@ -5,8 +5,8 @@
 
 CIFAR-10 averaged 2x2 to 16x16 (or, with ``--size 32``, as it is; ``--images-of`` takes others), preset ``pixels16``, at
 most half of the default's MACs, or of its milliseconds on this CPU (``--budget latency_ms``). A search trains 24
-networks, by held-out loss and with halving, the default, those by hand and the recommended one among them. `judge`
-trains the winner of each search, the networks by hand, the recommended one, and the full default with fresh seeds, and
+networks, by held-out loss and with halving, the default, those by hand and the recommended ones among them. `judge`
+trains the winner of each search, the networks by hand, the recommended ones, and the full default with fresh seeds, and
 compares their distances from images that no search has seen, and their losses; `times` measures how long each computes.
 The guided search of seed 0 counts; the others show how much of it is luck.
 
@@ -127,7 +127,7 @@ class Pays:
         return [name, seed, *further]
 
     def networks(self) -> dict[str, Architecture]:
-        """Those by hand, the default, the recommended one, and the winners of the searches that have ended."""
+        """Those by hand, the default, the recommended ones, and the winners of the searches that have ended."""
         family, found = self.family, dict[str, Architecture]()
         found |= {f"by hand: {name}": each for name, each in family.scaled(self.budget).items()}
         found["default"] = family.space.validate(family.default)

@@ -40,7 +40,7 @@ SHOWN = {
     "default": ("the default", "#b4530a", (10, -4), "left"),
     "by hand: shallower and narrower": ("by hand: narrower", "#7a5ba6", (10, -2), "left"),
     "by hand: shallower and thinner inside": ("by hand: thinner", "#7a5ba6", (-10, -2), "right"),
-    "recommended": ("recommended", "#2f7d5b", (-10, -2), "right"),
+    "recommended: ConvNeXt": ("recommended", "#2f7d5b", (-10, -2), "right"),
     f"{COUNTS[0]} {COUNTS[1]}": ("found", "#1f5a96", (10, -6), "left"),
 }
 """By the beginning of a network's name: label, colour, where the label stands in points, its alignment."""

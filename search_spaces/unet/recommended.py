@@ -1,4 +1,4 @@
-"""The kind of UNet that did best at equal compute, as large as a budget allows."""
+"""The kinds of UNet that did best at equal compute, as large as a budget allows."""
 
 from __future__ import annotations
 
@@ -10,39 +10,61 @@ from nni_diffnas.api.space import Architecture
 
 from .by_hand import Hand
 
-__all__ = ["KIND", "recommended"]
+__all__ = ["KINDS", "recommended"]
 
-KIND: dict[str, Any] = {
+_CONVNEXT: dict[str, Any] = {
     "block": "convnext",
     "kernel": 3,
-    "expansion": 3,
     "resample": "pool",
     "skips": "level",
     "up_depth": "same",
 }
-"""Last part of a label to its value in the best combination of `docs/studies/2026-11-choices.md`."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "ConvNeXt": {**_CONVNEXT, "expansion": 3},
+    "wide ConvNeXt": {**_CONVNEXT, "expansion": 2, "middle": "none"},
+}
+"""Name to what differs from the default, by the last part of a label.
+
+The first is the best combination of `docs/studies/2026-11-choices.md`, its widths in the default's proportions. In the
+second all levels are equally wide, since the width at full resolution decides most (`docs/studies/2026-11-pays.md`).
+"""
+
+_WIDE = "wide ConvNeXt"
 
 
 def recommended(family: Family, budget: Budget) -> dict[str, Architecture]:
-    """The default turned into `KIND`: shallow and as wide as the budget allows, deeper where that leaves room.
+    """The default turned into each of `KINDS`: shallow and as wide as the budget allows, deeper where that leaves room.
 
     Args:
         family: as it is searched; labels are those of `UNetFamily`.
         budget: windows on MACs, parameters, latency.
 
     Returns:
-        ``ConvNeXt``; or nothing: without a budget, out of its reach, or where no level offers such blocks.
+        Networks by name; none without a budget, out of its reach, or where no level offers such blocks.
     """
-    space = family.space
+    if not budget.windows:
+        return {}
+    found = {name: _largest(family, budget, kind, name == _WIDE) for name, kind in KINDS.items()}
+    return {name: network for name, network in found.items() if network is not None}
+
+
+def _largest(family: Family, budget: Budget, wanted: dict[str, Any], wide: bool) -> Architecture | None:
+    """The largest network of a kind."""
+    space, default = family.space, family.space.complete(family.default)
     kind = {
         label: value
         for label, values in space.choices.items()
-        if (value := KIND.get(label.rpartition(".")[2])) in values
+        if (value := wanted.get(label.rpartition(".")[2])) in values
     }
-    if not budget.windows or KIND["block"] not in kind.values():
-        return {}
+    if wanted["block"] not in kind.values():
+        return None
     shallow: Any = {label: min(values) for label, values in space.choices.items() if label.endswith(".depth")}
-    hand = Hand(family, budget, {**space.complete(family.default), **kind, **shallow}, wide_above=True)
+    widths: Any = {label: value for label, value in default.items() if label.endswith(".width")}
+    if wide:
+        widest = max(widths.values())
+        widths = {label: min(space.choices[label], key=lambda value: abs(value - widest)) for label in widths}
+    hand = Hand(family, budget, {**default, **kind, **shallow, **widths}, wide_above=True)
     found: Architecture | None = None
     for deeper in ({}, *hand.deeper):
         made = hand.widest(deeper)
@@ -50,4 +72,4 @@ def recommended(family: Family, budget: Budget) -> dict[str, Architecture]:
             found = made
         if made is None or made != hand.made(deeper, *hand.wider[-1:]):
             break  # the budget binds, not the space
-    return {} if found is None else {"ConvNeXt": found}
+    return found

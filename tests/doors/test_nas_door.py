@@ -49,12 +49,12 @@ print("FINISHED")
 """
 
 EVOLUTION = "RegularizedEvolution(population=2, sample=1"
-GUIDED = "DiffusionGuided(unguided=2, training_steps=5, candidates=16, sampler_steps=4"
+GUIDED = "DiffusionGuided(unguided=3, training_steps=5, candidates=16, sampler_steps=4"
 
 
 @pytest.mark.parametrize(
     ("strategy", "count"),
-    [(EVOLUTION, 3), pytest.param(GUIDED, 9, marks=pytest.mark.slow)],
+    [(EVOLUTION, 3), pytest.param(GUIDED, 10, marks=pytest.mark.slow)],
     ids=["evolution", "guided"],
 )
 def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int) -> None:
@@ -66,7 +66,7 @@ def test_nas_experiment_inside_a_chain(tmp_path: Path, strategy: str, count: int
     assert [trial.status for trial in trials] == ["succeeded"] * count
     if strategy == GUIDED:
         kinds = [trial.origin.kind for trial in trials if trial.origin.kind not in ("reference", "by hand")]
-        assert kinds[:2] == ["recommended", "start"]
+        assert kinds[:3] == ["recommended", "recommended", "start"]
         assert kinds[-1] == "guided"
     assert all({"rfid", "macs", "params"} <= trial.metrics.keys() for trial in trials)
     assert trials[0].origin.kind == "reference"  # the default network, which the budget forbids

@@ -52,7 +52,7 @@ def test_the_main_job_starts_by_hand_and_from_other_kinds_and_guides_the_rest() 
     kinds = [trial.origin.kind for trial in search.trials]
     assert kinds[0] == REFERENCE  # the budget forbids the default network
     by_hand = kinds.count(BY_HAND)
-    first = [BY_HAND] * by_hand + [RECOMMENDED] + ["start"] * 3
+    first = [BY_HAND] * by_hand + [RECOMMENDED] * 2 + ["start"] * 2
     assert kinds[1:] == first + ["guided"] * (11 - len(first))
     assert 1 <= by_hand <= 4
     assert all(search.view.budget.admits(family.cost(trial.architecture)) for trial in search.trials[1:])
