@@ -1,6 +1,8 @@
 """Experiments that nni-diffnas 0.1 recorded, unpacked where a test may go on with them.
 
-What NNI and the memory say of places is rewritten: everything was recorded below `PLACE`.
+What NNI and the memory say of places is rewritten: everything was recorded below `PLACE`. So is the name of the
+features by which trials were scored: their network is trained where it is needed and named by its weights, whose last
+bits depend on the processor.
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ import sys
 import tarfile
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nni_experiment import environment_of
 
+from nni_diffnas.evaluators.diffusion import RULES_OF_0_1, DiffusionEvaluation
+
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1"
 PLACE = "/tmp/diffnas-v0.1"
+FEATURES = "labels-9b2d05b5"
 _PYTHON = f"{PLACE}/venv/bin/python"
 _BINARY = (".safetensors", ".png", ".torch")
 
@@ -58,6 +64,12 @@ class Recorded:
             return [json.loads(body) for (body,) in memory.execute("SELECT body FROM trials ORDER BY number")]
 
 
+@cache
+def features_here() -> str:
+    """Name of the features that this machine makes for the recordings."""
+    return DiffusionEvaluation({"source": "digits", **RULES_OF_0_1}).scoring.extractor.name
+
+
 def unpack(name: str, folder: Path) -> Recorded:
     """Unpack a recording into a folder and move it there in its own words.
 
@@ -67,7 +79,7 @@ def unpack(name: str, folder: Path) -> Recorded:
     """
     with tarfile.open(FIXTURES / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    places = {_PYTHON: sys.executable, f"{PLACE}/{name}": str(folder)}
+    places = {_PYTHON: sys.executable, f"{PLACE}/{name}": str(folder), FEATURES: features_here()}
     for file in folder.rglob("*"):
         if file.suffix == ".sqlite":
             _rewrite_rows(file, places)
