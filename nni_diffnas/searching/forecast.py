@@ -13,15 +13,14 @@ from ..api.evaluation import Evaluation
 from ..api.family import Family, sample_within
 from ..api.space import Architecture
 from ..api.trial import Suggestion
-from .first import YARDSTICKS
 from .formats import format_bytes, format_seconds
 from .halving import Halving
 from .search import Search
 
 __all__ = ["Forecast", "forecast_lines", "forecast_search", "to_be_timed", "whole_trainings"]
 
-NNI_SECONDS_PER_TRIAL = 3.0
-"""What NNI itself adds to a trial behind the tuner door: scheduling and starting a process."""
+NNI_SECONDS_PER_TRIAL = 6.0
+"""What NNI itself adds to a trial behind the tuner door: scheduling, and starting a process that imports torch."""
 
 _DRAWN = 18
 
@@ -66,11 +65,11 @@ def whole_trainings(trials: float, first: Sequence[Suggestion], halving: Halving
 
     Args:
         trials: of the search, those that are short by plan as the part that they are (`StrategyHooks.whole`).
-        first: of them, what is trained first; the default and the networks by hand are spared.
+        first: of them, what is trained first, to its end: what is not spared is among the best.
         halving: of the strategy.
     """
-    spared = min(sum(each.kind in YARDSTICKS for each in first), trials)
-    return trials if halving is None else spared + halving.whole(trials - spared)
+    ended = min(len(first), trials)
+    return trials if halving is None else ended + halving.whole(trials - ended)
 
 
 def forecast_search(
