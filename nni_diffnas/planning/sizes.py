@@ -11,8 +11,8 @@
 
 .. math:: e(n) (i m + r) + n s = 0.9 T w
 
-A search needs ``SHORTEST`` images times the side of an image (16,000 at 8 pixels, a third more than the main job has,
-32,000 at 16 pixels, about as in docs/studies/2026-11-pays.md) before its ranking means much, and ``FEWEST`` trials, or
+A search needs ``SHORTEST`` images times the side of an image (10,000 at 8 pixels, as the main job has it, 20,000 at 16
+pixels: docs/studies/2026-11-loss-ranking.md) before its ranking means much, and ``FEWEST`` trials, or
 ``FOR_EACH_WORKER`` for each worker, since a strategy learns from trials that have ended. What time is left then goes to
 both alike: four times the time is twice as many trials, each of them twice as long.
 """
@@ -31,7 +31,7 @@ from ..searching.halving import Halving
 
 __all__ = ["RULE", "Sizes", "TrialPace", "sizes_for"]
 
-SHORTEST = 2_000
+SHORTEST = 1_250
 FEWEST = 12
 FOR_EACH_WORKER = 4
 _USED = 0.9

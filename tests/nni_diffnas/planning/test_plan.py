@@ -48,7 +48,7 @@ def test_number_and_length_of_the_trials_follow_from_the_time(tmp_path: Path) ->
     assert plan.sizes.images > 4 * SHORTEST
     assert 0.5e8 < plan.sizes.seconds <= 1e8
     assert plan.validated.evaluator.options["training"]["images"] == plan.sizes.images
-    with pytest.raises(JobError, match=r"0 s are too short for \d+ trials of 8,000 images.* which take \d+m on this"):
+    with pytest.raises(JobError, match=r"0 s are too short for \d+ trials of 5,000 images.* which take \d+m on this"):
         plan_search(images, "0.5", 0.1)
 
 

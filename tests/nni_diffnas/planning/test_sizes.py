@@ -26,7 +26,7 @@ def test_more_time_goes_to_more_and_longer_trials_alike() -> None:
 
 def test_a_time_that_is_too_short_names_the_shortest_which_then_does() -> None:
     slow = TrialPace(image=0.02, rest=100.0, workers=2)
-    with pytest.raises(JobError, match=r"60 s are too short for 12 trials of 16,000 images, 2 at a time") as refused:
+    with pytest.raises(JobError, match=r"60 s are too short for 12 trials of 10,000 images, 2 at a time") as refused:
         sizes_for(slow, 60, 8, FIRST, THIRD)
     minutes = int(str(refused.value).split("which take ")[1].split("m")[0])
     found = sizes_for(slow, 60 * minutes, 8, FIRST, THIRD)
