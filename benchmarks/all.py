@@ -71,6 +71,11 @@ BENCHMARKS = (
         needs=CIFAR[:2],
     ),
     Benchmark(
+        "neighbours",
+        "examples/patches/job.yml --seeds 1 --most 1 --journal {folder}/neighbours.jsonl",
+        "examples/patches/job.yml --journal {folder}/neighbours.jsonl",
+    ),
+    Benchmark(
         "seed_noise", "--folder {folder}/seed_noise --images 640 --networks 2 --seeds 2", "--folder {folder}/seed_noise"
     ),
     Benchmark(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -28,7 +29,7 @@ def visible_gpus() -> list[str]:
 
 
 def worker_pool(count: int, gpus: Sequence[str] | None = None) -> ProcessPoolExecutor:
-    """Start a pool of processes; of several GPUs each takes one, in turn.
+    """Start a pool of processes that end with this one; of several GPUs each takes one, in turn.
 
     They import a script that starts them: what that runs must stand behind ``if __name__ == "__main__"``.
 
@@ -39,7 +40,7 @@ def worker_pool(count: int, gpus: Sequence[str] | None = None) -> ProcessPoolExe
     context = multiprocessing.get_context("spawn")
     found = visible_gpus() if gpus is None else gpus
     if len(found) < 2:
-        return ProcessPoolExecutor(count, mp_context=context)
+        return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
     turns = context.SimpleQueue()
     for number in range(count):
         turns.put(found[number % len(found)])
@@ -48,4 +49,17 @@ def worker_pool(count: int, gpus: Sequence[str] | None = None) -> ProcessPoolExe
 
 def _take(turns: Any) -> None:
     """Show a process that has just started one GPU; CUDA looks when it is first used."""
+    _end_with_parent()
     os.environ[_VISIBLE] = turns.get()
+
+
+def _end_with_parent() -> None:
+    """Do not outlive a parent that was killed: a process of its pool would wait for work without end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a process that another one has started"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
