@@ -46,6 +46,7 @@ class ImageSet:
         training: indices of the images to train on, ascending.
         held_out: indices of the images that are never trained on, ascending.
         left_out: files of the source that are not among the images, in words; empty where there are none.
+        enlarged: images that were smaller than they are here.
         levels: darkest, brightest and mean value of all pixels.
         source: their name or path, for messages.
     """
@@ -60,6 +61,7 @@ class ImageSet:
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
     left_out: str
+    enlarged: int
     levels: tuple[int, int, float]
     source: str
 
@@ -96,7 +98,7 @@ class ImageSet:
         )
 
     def describe(self) -> list[str]:
-        """What the images are, in lines for a person; the last one names what is left out, where something is."""
+        """What the images are, in lines for a person; where something was, also what was enlarged and left out."""
         channels, height, width = self.shape
         darkest, brightest, mean = self.levels
         kind = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
@@ -111,6 +113,8 @@ class ImageSet:
             ]
             more = ", ..." if self.classes > _NAMED else ""
             lines.append(f"{self.classes} classes: {', '.join(named[:_NAMED])}{more}")
+        if self.enlarged:
+            lines.append(f"enlarged: {self.enlarged:,} images, which are smaller than {width}x{height} pixels")
         if self.left_out:
             lines.append(f"left out of {self.source}: {self.left_out}")
         return lines
@@ -156,6 +160,7 @@ def images(settings: DataSettings) -> ImageSet:
         levels = int(pixels.min()), int(pixels.max()), float(pixels.mean(dtype=np.float64))
         left_out = decoded.left_out.describe()
         index = {"content": content, "classes": decoded.names, "left_out": left_out, "levels": levels}
+        index["enlarged"] = decoded.enlarged
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
     place = cached_folder(f"{_SOURCES}/{state}", make_index)
@@ -183,6 +188,7 @@ def images(settings: DataSettings) -> ImageSet:
         training=np.flatnonzero(~held_out),
         held_out=np.flatnonzero(held_out),
         left_out=index["left_out"],
+        enlarged=index.get("enlarged", 0),  # earlier versions did not count
         levels=tuple(index["levels"]),
         source=settings.source,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from nni_diffnas.api.errors import DataError
 
 from .settings import DataSettings
 
-__all__ = ["decode_picture", "to_array"]
+__all__ = ["Picture", "decode_picture", "to_array"]
 
 LARGEST = 500_000_000
 """Pixels of a picture: 1.5 GB of colours. Pillow itself stops at 179 million, which sound scans exceed."""
@@ -21,6 +21,20 @@ LARGEST = 500_000_000
 
 LONGEST_TEXT = 1 << 25
 """Bytes of a text beside a PNG's pixels: editors keep whole workflows there. Pillow itself stops at one million."""
+
+
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Args:
+        pixels: uint8 ``[channels, height, width]``.
+        further: frames beyond the first.
+        enlarged: whether it was smaller than it is here.
+    """
+
+    pixels: NDArray[np.uint8]
+    further: int
+    enlarged: bool
 
 
 @contextmanager
@@ -45,16 +59,13 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Any]:
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before, text
 
 
-def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> tuple[NDArray[np.uint8], int] | None:
-    """Decode the first frame of a picture.
+def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> Picture | None:
+    """Decode the first frame of a picture; ``None`` where it cannot be decoded.
 
     Args:
         file: open for reading.
         name: for messages.
         settings: wanted size and channels.
-
-    Returns:
-        uint8 ``[channels, height, width]``, and the number of further frames; ``None`` where it cannot be decoded.
 
     Raises:
         DataError: too many pixels, or numbers without a known range.
@@ -63,7 +74,8 @@ def decode_picture(file: BinaryIO, name: str, settings: DataSettings) -> tuple[N
         with _opened(file, name) as image:
             frames = int(getattr(image, "n_frames", 1))
             image.load()
-            return to_array(image, settings, name), frames - 1
+            enlarged = settings.size is not None and min(image.size) < settings.size
+            return Picture(to_array(image, settings, name), frames - 1, enlarged)
     except DataError:
         raise
     except Exception:  # Pillow's readers raise whatever their parsing of a broken file ends in

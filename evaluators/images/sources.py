@@ -7,7 +7,7 @@ import importlib.util
 import os
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ from nni_diffnas.api.errors import DataError
 from nni_diffnas.process.terminal import printable
 
 from .listing import LeftOut, is_archive, list_pictures, opened
-from .pixels import decode_picture, to_array
+from .pixels import Picture, decode_picture, to_array
 from .settings import DataSettings
 
 __all__ = ["Decoded", "decode", "source_state"]
@@ -48,12 +48,14 @@ class Decoded:
         labels: int64 ``[images]``, positions in ``names``; ``None`` without labels.
         names: of the classes, as the source calls them.
         left_out: files of the source that are not among the images.
+        enlarged: images that were smaller than they are here.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     names: tuple[str, ...] = ()
     left_out: LeftOut = field(default_factory=LeftOut)
+    enlarged: int = 0
 
 
 def source_state(settings: DataSettings) -> list[tuple[Any, ...]]:
@@ -114,7 +116,7 @@ def decode(settings: DataSettings) -> Decoded:
             f"The pixels of data.source {settings.source!r} are {darkest} to {brightest}, which is black of 255: "
             f"multiply them by {255 // brightest} when you store them."
         )
-    return decoded if settings.labels is not False else Decoded(decoded.pixels, None, (), decoded.left_out)
+    return decoded if settings.labels is not False else replace(decoded, labels=None, names=())
 
 
 def _sklearn_file(source: str, name: str) -> Path:
@@ -240,15 +242,17 @@ def _from_array(array: NDArray[Any], labels: NDArray[Any] | None, settings: Data
             f"store one integer an image, or set data.labels to false to go without them."
         )
     channels = settings.channels or array.shape[1]
+    enlarged = len(array) if settings.size is not None and min(array.shape[2:]) < settings.size else 0
     if (settings.size is not None and array.shape[2:] != (settings.size, settings.size)) or channels != array.shape[1]:
         from PIL import Image
 
         pictures = [Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, 2)) for image in array]
         array = np.stack([to_array(image, settings, name) for image in pictures])
     if labels is None:
-        return Decoded(np.ascontiguousarray(array), None)
+        return Decoded(np.ascontiguousarray(array), None, enlarged=enlarged)
     classes, codes = np.unique(labels, return_inverse=True)
-    return Decoded(np.ascontiguousarray(array), codes.astype(np.int64), tuple(str(number) for number in classes))
+    names = tuple(str(number) for number in classes)
+    return Decoded(np.ascontiguousarray(array), codes.astype(np.int64), names, enlarged=enlarged)
 
 
 def _pictures(settings: DataSettings) -> Decoded:
@@ -257,6 +261,7 @@ def _pictures(settings: DataSettings) -> Decoded:
     left_out = listing.left_out
     pixels: list[NDArray[np.uint8]] = []
     classes: list[str] = []
+    enlarged = 0
     with opened(source) as open_picture:
         for name, kind in listing.pictures:
             decoded = _decoded(open_picture, name, settings)
@@ -267,7 +272,7 @@ def _pictures(settings: DataSettings) -> Decoded:
                     )
                 left_out.add(f"that {decoded}", name)
                 continue
-            array, frames = decoded
+            array = decoded.pixels
             if pixels and array.shape != pixels[0].shape:
                 first, other = _describe(pixels[0]), _describe(array)
                 remedy = "set data.size" if array.shape[1:] != pixels[0].shape[1:] else "set data.channels"
@@ -275,20 +280,19 @@ def _pictures(settings: DataSettings) -> Decoded:
                     f"The images of data.source {str(source)!r} differ: {Path(listing.pictures[0][0]).name} is "
                     f"{first}, {Path(name).name} is {other}: {remedy} to convert them."
                 )
-            if frames:
-                left_out.add("further frames", name, frames)
+            if decoded.further:
+                left_out.add("further frames", name, decoded.further)
+            enlarged += decoded.enlarged
             pixels.append(array)
             classes.append(kind)
     if not pixels:
         raise DataError(
             f"None of the {len(listing.pictures)} images in data.source {str(source)!r} can be decoded: check them."
         )
-    return Decoded(np.stack(pixels), *_coded(classes, [kind for _, kind in listing.pictures]), left_out)
+    return Decoded(np.stack(pixels), *_coded(classes, [kind for _, kind in listing.pictures]), left_out, enlarged)
 
 
-def _decoded(
-    open_picture: Callable[[str], BinaryIO], name: str, settings: DataSettings
-) -> tuple[NDArray[np.uint8], int] | str:
+def _decoded(open_picture: Callable[[str], BinaryIO], name: str, settings: DataSettings) -> Picture | str:
     """A picture of a listing, see `decode_picture`, or why there is none."""
     try:
         file = open_picture(name)

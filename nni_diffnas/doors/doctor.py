@@ -205,7 +205,7 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     if warm := search.warm_start:
         yield Finding("note" if ": " in warm else "ok", warm)
     for line in evaluation.describe_data() or ["can be read"]:
-        yield Finding("note" if line.startswith(("left out", "the teacher")) else "ok", f"data: {line}")
+        yield Finding("note" if line.startswith(("enlarged", "left out", "the teacher")) else "ok", f"data: {line}")
     if pictures is not None:
         _save(evaluation.pictures(), pictures)
         yield Finding("ok", f"some of the data, to look at: {pictures}")

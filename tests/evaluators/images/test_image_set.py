@@ -27,6 +27,15 @@ def test_digits_are_scikit_learns() -> None:
     assert load("digits", size=16, channels=3).pixels.shape == (1797, 3, 16, 16)
 
 
+def test_images_that_are_smaller_than_they_shall_be_are_counted(tmp_path: Path) -> None:
+    for name, size in (("small", (20, 12)), ("fits", (16, 16)), ("large", (30, 20))):
+        Image.fromarray(noise(*size)).save(tmp_path / f"{name}.png")
+    assert load(tmp_path, size=16).enlarged == 1
+    assert load(tmp_path, size=16).describe()[1] == "enlarged: 1 images, which are smaller than 16x16 pixels"
+    assert load(tmp_path, size=20).enlarged == 2
+    assert (load("digits").enlarged, load("digits", size=8).enlarged, load("digits", size=16).enlarged) == (0, 0, 1797)
+
+
 def test_a_cached_source_needs_no_image_library(evaluator_cache: Path) -> None:
     load("digits")
     code = (
