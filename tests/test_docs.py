@@ -142,7 +142,7 @@ def test_every_claim_has_a_study_or_a_test() -> None:
     for row in rows:
         if not row.startswith("| claim |") and "not measured" not in row:
             last = row.rstrip("| ").rsplit("|", 1)[1]
-            assert re.search(r"\]\(studies/[\w.-]+\.md\)|`(?:pytest|python) ", last), row
+            assert re.search(r"\]\(studies/[\w.-]+\.md\)|`(?:(?:pytest|python) |\.ci/)", last), row
 
 
 HISTORY = r"until now|earlier version|no part of the repository|was the default then|used to be|formerly|previously"

@@ -11,14 +11,18 @@ import typer
 from ..api.errors import DiffNASError
 
 if TYPE_CHECKING:
+    from ..api.cost import Budget
     from ..api.evaluation import Evaluation
     from ..api.family import Family
     from ..api.space import Architecture
 
 __all__ = [
     "LAST_SEED",
+    "ArchitectureOption",
     "ExperimentArgument",
     "JobArgument",
+    "find_architecture",
+    "known_networks",
     "make_folder",
     "plan_training",
     "read_architecture",
@@ -27,6 +31,14 @@ __all__ = [
 
 JobArgument = Annotated[Path, typer.Argument(help="Job file (YAML).", metavar="JOB")]
 ExperimentArgument = Annotated[str, typer.Argument(help="Experiment id, or its folder.", metavar="EXPERIMENT")]
+ArchitectureOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Architecture file (JSON), or the name of a network that 'nni-diffnas cost JOB' lists; the default "
+        "network without it.",
+        metavar="FILE|NAME",
+    ),
+]
 
 LAST_SEED = 2**31 - 1
 """As of a job: torch, NumPy and NNI all take it."""
@@ -79,6 +91,29 @@ def read_architecture(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise JobError(f"Architecture file {str(file)!r} must hold an object of labels and values.")
     return content
+
+
+def known_networks(family: Family, budget: Budget) -> dict[str, tuple[str, Architecture]]:
+    """Name to origin and architecture of what meets a budget without a search: by hand, and recommended."""
+    found = {name: ("by hand", each) for name, each in family.scaled(budget).items()}
+    return found | {name: ("recommended", each) for name, each in family.recommended(budget).items()}
+
+
+def find_architecture(given: Path, family: Family, budget: Budget) -> dict[str, Any]:
+    """What a file holds, or one of `known_networks` by its name.
+
+    Raises:
+        JobError: it is neither, or the file holds none.
+    """
+    from ..api.errors import JobError
+
+    known = {} if given.exists() else known_networks(family, budget)
+    if str(given) in known:
+        return dict(known[str(given)][1])
+    if known:
+        names = ", ".join(repr(name) for name in known)
+        raise JobError(f"{str(given)!r} is no architecture file: name one, or a network of the job's budget: {names}.")
+    return read_architecture(given)
 
 
 def plan_training(family: Family, evaluation: Evaluation, architecture: Architecture) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .arguments import LAST_SEED, JobArgument, make_folder, plan_training, read_architecture
+from .arguments import LAST_SEED, ArchitectureOption, JobArgument, find_architecture, make_folder, plan_training
 
 __all__ = ["train"]
 
@@ -17,7 +17,7 @@ __all__ = ["train"]
 def train(
     job: JobArgument,
     output: Annotated[Path, typer.Option(help="Folder for weights, samples, logs and the pipeline.")],
-    arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
+    arch: ArchitectureOption = None,
     longer: Annotated[float, typer.Option(help="Training as a multiple of the job's.", min=0.01, max=1e6)] = 10.0,
     seed: Annotated[
         int | None, typer.Option(help="Of the training; the job's without it.", min=0, max=LAST_SEED)
@@ -33,7 +33,8 @@ def train(
 
     loaded = load_job(job)
     family, evaluation = loaded.make_family(), loaded.make_evaluation().longer(longer)
-    chosen = family.space.validate(read_architecture(arch) if arch else family.default)
+    given = find_architecture(arch, family, loaded.make_budget()) if arch else family.default
+    chosen = family.space.validate(given)
     if dry_run:
         print(json.dumps(plan_training(family, evaluation, chosen)))
         return

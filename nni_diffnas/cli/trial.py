@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from .arguments import LAST_SEED, JobArgument, make_folder, plan_training, read_architecture
+from .arguments import LAST_SEED, ArchitectureOption, JobArgument, find_architecture, make_folder, plan_training
 
 __all__ = ["trial"]
 
 
 def trial(
     job: JobArgument,
-    arch: Annotated[Path | None, typer.Option(help="Architecture file (JSON); the default network without it.")] = None,
+    arch: ArchitectureOption = None,
     output: Annotated[Path | None, typer.Option(help="Folder for weights, samples and logs.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the training; the job's without it.", min=0, max=LAST_SEED)
@@ -27,7 +27,7 @@ def trial(
     from ..trial.run import run_trial
 
     loaded = load_job(job)
-    architecture = read_architecture(arch) if arch else None
+    architecture = find_architecture(arch, loaded.make_family(), loaded.make_budget()) if arch else None
     if dry_run:
         family, evaluation = loaded.make_family(), loaded.make_evaluation()
         chosen = family.space.validate(architecture or family.default)

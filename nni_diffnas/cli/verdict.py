@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .arguments import ExperimentArgument, make_folder, read_architecture
+from .arguments import ExperimentArgument, find_architecture, make_folder
 
 __all__ = ["verdict"]
 
@@ -45,7 +45,12 @@ def verdict(
         bool, typer.Option("--paired", help="Intervals of differences seed by seed: where common seeds help.")
     ] = False,
     arch: Annotated[
-        list[Path] | None, typer.Option(help="Architecture file (JSON) that is judged, too; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            help="Architecture file (JSON), or the name of a network that 'nni-diffnas cost JOB' lists: judged, too; "
+            "may be repeated.",
+            metavar="FILE|NAME",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Trainings at once.", min=1)] = 2,
     output: Annotated[Path | None, typer.Option(help="Folder; <experiment>/verdict without it.")] = None,
@@ -63,7 +68,11 @@ def verdict(
     looks = _looks(seeds)
     search = read_search(find_experiment(experiment))
     given = Counter(file.stem for file in arch or ())
-    also = {file.stem if given[file.stem] == 1 else str(file): read_architecture(file) for file in arch or ()}
+    family, budget = search.job.make_family(), search.job.make_budget()
+    also = {
+        file.stem if given[file.stem] == 1 else str(file): find_architecture(file, family, budget)
+        for file in arch or ()
+    }
     folder = make_folder(output or search.folder.path / "verdict")
     chosen = search.pick(trial) if trial else challenger(search.job, search.trials)
     best = search.outcome.best

@@ -82,6 +82,25 @@ def test_cost_lists_default_given_and_random(folder: Path) -> None:
     assert "320MACs, 386 params" in done.stdout
 
 
+def test_networks_of_a_budget_have_names(tmp_path: Path) -> None:
+    job = {"space": {"type": "unet", "preset": "pixels8"}, "data": {"source": "patches"}, "seed": 0}
+    job |= {"evaluator": {"type": "diffusion", "extractor": "random"}, "budget": {"macs": {"max": 2.9e6}}}
+    (tmp_path / "job.yml").write_text(yaml.safe_dump(job))
+    listed = command(tmp_path, "cost", "job.yml", "--random", "0").stdout.splitlines()
+    at = next(number for number, line in enumerate(listed) if line.startswith("recommended: wide ConvNeXt "))
+    assert any(line.startswith("by hand: narrower ") for line in listed)
+    recommended = json.loads(listed[at + 1])
+    for arguments in (["train", "job.yml", "--output", "out"], ["trial", "job.yml"]):
+        planned = command(tmp_path, *arguments, "--dry-run", "--arch", "wide ConvNeXt")
+        assert json.loads(planned.stdout)["architecture"] == recommended
+    refused = command(tmp_path, "train", "job.yml", "--output", "out", "--arch", "wider")
+    assert refused.returncode == 2
+    assert "'wider' is no architecture file: name one, or a network of the job's budget: 'narrower'," in refused.stderr
+    (tmp_path / "narrower").write_text(json.dumps(recommended))
+    planned = command(tmp_path, "trial", "job.yml", "--dry-run", "--arch", "narrower")
+    assert json.loads(planned.stdout)["architecture"] == recommended, "a file of this name comes first"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
