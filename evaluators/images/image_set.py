@@ -159,8 +159,10 @@ def images(settings: DataSettings) -> ImageSet:
         pixels = decoded.pixels
         levels = int(pixels.min()), int(pixels.max()), float(pixels.mean(dtype=np.float64))
         left_out = decoded.left_out.describe()
-        index = {"content": content, "classes": decoded.names, "left_out": left_out, "levels": levels}
-        index["enlarged"] = decoded.enlarged
+        index = {
+            "content": content, "classes": decoded.names, "left_out": left_out, "enlarged": decoded.enlarged,
+            "levels": levels,
+        }  # fmt: skip
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
     place = cached_folder(f"{_SOURCES}/{state}", make_index)
