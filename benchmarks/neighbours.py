@@ -2,7 +2,7 @@
 
     python benchmarks/neighbours.py examples/patches/job.yml --network "wide ConvNeXt" --journal FILE
 
-The network is one that the space recommends for the budget of the job, or an architecture file. Each is trained as a
+The network is one that ``nni-diffnas cost JOB`` lists by its name, or an architecture file. Each is trained as a
 trial of the job is, with one seed; the network itself with ``--seeds``, which tell how much of a difference is luck.
 Choices that change nothing (how deep the way up is, where all levels have one layer) have the very same score.
 """
@@ -23,7 +23,7 @@ from nni_diffnas.api.errors import SpaceError
 from nni_diffnas.api.family import Family
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.cache import fingerprint
-from nni_diffnas.cli.arguments import read_architecture
+from nni_diffnas.cli.arguments import find_architecture
 from nni_diffnas.evaluators.calibration.measurements import Journal
 from nni_diffnas.evaluators.training.compute import threads
 from nni_diffnas.job import Job, load_job
@@ -53,18 +53,14 @@ def trained(job: Job, architecture: Architecture, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("job", type=Path, help="job file, with a budget")
-    parser.add_argument("--network", default="wide ConvNeXt", help="a recommended one, or an architecture file")
+    parser.add_argument("--network", default="wide ConvNeXt", help="as 'nni-diffnas cost JOB' lists it, or a file")
     parser.add_argument("--seeds", type=int, default=3, help="of the network itself")
     parser.add_argument("--most", type=int, help="of its neighbours that are trained; unset: all")
     parser.add_argument("--journal", type=Path, required=True, help="JSONL of trainings that have ended")
     given = parser.parse_args()
     job, journal = load_job(given.job), Journal(given.journal)
     family = job.make_family()
-    recommended = family.recommended(job.make_budget())
-    if given.network in recommended:
-        chosen = recommended[given.network]
-    else:
-        chosen = family.space.validate(read_architecture(Path(given.network)))
+    chosen = family.space.validate(find_architecture(Path(given.network), family, job.make_budget()))
     tried = [(given.network, chosen, seed) for seed in range(given.seeds)]
     tried += [(name, each, 0) for name, each in islice(one_apart(family, job, chosen), given.most)]
     metric, rows = job.objective.metric, []
