@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,7 +108,7 @@ def find_architecture(given: Path, family: Family, budget: Budget) -> dict[str, 
     """
     from ..api.errors import JobError
 
-    known = {} if given.exists() else known_networks(family, budget)
+    known = {} if os.path.exists(given) else known_networks(family, budget)  # False, too, for a name that is too long
     if str(given) in known:
         return dict(known[str(given)][1])
     if known:
