@@ -96,7 +96,8 @@ def test_networks_of_a_budget_have_names(tmp_path: Path) -> None:
     refused = command(tmp_path, "train", "job.yml", "--output", "out", "--arch", "wider")
     assert refused.returncode == 2
     assert "'wider' is no architecture file: name one, or a network of the job's budget: 'narrower'," in refused.stderr
-    assert command(tmp_path, "trial", "job.yml", "--arch", "a" * 5000).returncode == 2
+    refused = command(tmp_path, "trial", "job.yml", "--arch", "a" * 5000)
+    assert "is no architecture file: name one" in refused.stderr
     (tmp_path / "narrower").write_text(json.dumps(recommended))
     planned = command(tmp_path, "trial", "job.yml", "--dry-run", "--arch", "narrower")
     assert json.loads(planned.stdout)["architecture"] == recommended, "a file of this name comes first"
