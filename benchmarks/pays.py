@@ -232,8 +232,8 @@ def search(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[
 def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[Any]]]:
     """Distances from images that no search has seen, with fresh seeds."""
     family, networks = pays.family, pays.networks()
-    most = {"recommended: ConvNeXt", "default", f"{COUNTS[0]} {COUNTS[1]}"}
-    most |= {name for name in networks if name.startswith("by hand: shallower")}
+    most = {"default", f"{COUNTS[0]} {COUNTS[1]}"}
+    most |= {name for name in networks if name.startswith(("recommended", "by hand: shallower"))}
     keys = dict[tuple[int, str], list[str]]()
     tasks = dict[str, Task]()
     for factor, many in ((1, given.seeds), (4, 4)):
