@@ -208,11 +208,11 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
     trials = run_search(job, "RandomSearch", tmp_path / "began" / "digits", 6, {"train_first": "default and by hand"})
     shutil.move(tmp_path / "began" / "digits", tmp_path / "digits")
     command = [sys.executable, "-m", "nni_diffnas.cli", "verdict", str(tmp_path / "digits")]
-    command += ["--seeds", "2", "--longer", "1.5", "--workers", "1"]
+    command += ["--seeds", "2", "--longer", "1.5", "--workers", "1", "--arch", "wide ConvNeXt"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("rfid on held-out images"))
-    assert [line[2:9].strip() for line in lines[first + 1 : first + 4]] == ["winner", "by hand", "default"]
+    assert [line[2:15].strip() for line in lines[first + 1 : first + 5]] == ["winner", "by hand", "default", "wide ConvNeXt"]
     by_hand = Outcome.of(trials, job.make_objective()).by_hand
     assert by_hand is not None
     assert f"({by_hand.id})" in lines[first + 2]
@@ -222,7 +222,7 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
         f"At {100 * best.cost.macs / 5_817_344:.0f} % of the default's MACs the network found has "
     )
     assert "2 fresh seeds each, trained 1.5 times as long as in the search): " in lines[-1]
-    assert len(list((tmp_path / "digits" / "verdict").glob("*/nearest.png"))) == 6
+    assert len(list((tmp_path / "digits" / "verdict").glob("*/nearest.png"))) == 8
     page = render_report(read_source(str(tmp_path / "digits")))
     assert lines[-1].replace("'", "&#39;") in page
     folder = ExperimentFolder(tmp_path / "digits")
