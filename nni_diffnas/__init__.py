@@ -25,7 +25,7 @@ for _name in ("Buffer", "LinearCrossEntropyOptions"):
 _MOVED = {
     f"nni_diffnas.{name}": f"nni_diffnas.{room}.{name}"
     for room, names in {
-        "api": ("cost", "errors", "evaluation", "family", "space"),
+        "api": ("blocks", "cost", "errors", "evaluation", "family", "space"),
         "doors": ("in_process", "strategy"),
         "results": ("export", "model_card", "onnx_export", "verdict"),
     }.items()

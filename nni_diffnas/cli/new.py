@@ -12,7 +12,7 @@ import typer
 
 from ..api.errors import JobError
 from .arguments import LAST_SEED, make_folder
-from .writing import run_command, write_search
+from .writing import run_command, search_files, write_files
 
 if TYPE_CHECKING:
     from ..planning.plan import SearchPlan
@@ -119,7 +119,7 @@ def _write(folder: Path, plan: SearchPlan, share: str) -> Path:
     whole = f"The default network takes {format_count(plan.default_macs)}MACs an image; asked for was {budget}."
     several = plan.gpus > 1
     placed: dict[str, Any] = {"trialGpuNumber": 1, "trainingService": {"platform": "local", "useActiveGpu": True}}
-    return write_search(
+    files = search_files(
         folder,
         plan.job,
         plan.validated.make_family().space.to_nni(),
@@ -129,6 +129,8 @@ def _write(folder: Path, plan: SearchPlan, share: str) -> Path:
         {**NOTES, "budget": whole, "space.preset": f"Planned: {plan.sizes}."},
         **(placed if several else {}),
     )
+    write_files(files)
+    return folder / "config.yml"
 
 
 def _explain(plan: SearchPlan, config: Path) -> None:

@@ -11,7 +11,7 @@ from .arguments import LAST_SEED, make_folder
 from .doctor import doctor
 from .export import export
 from .verdict import verdict
-from .writing import run_command, write_search
+from .writing import run_command, search_files, write_files
 
 __all__ = ["shrink"]
 
@@ -51,8 +51,8 @@ def shrink(
 ) -> None:
     """Find the smaller student of a trained pipeline: write job and config, run them through NNI, judge what came out.
 
-    'nni-diffnas run' runs the two files again, after changes too; 'nnictl resume' goes on with a search that was
-    stopped.
+    The same command goes on from a dry run. 'nni-diffnas run' runs the files, after changes too; 'nnictl resume' goes
+    on with a search that was stopped.
     """
     from ..api.errors import JobError
     from ..doors.register import register_tuners
@@ -64,34 +64,49 @@ def shrink(
     family = find_plugin("spaces", "blockwise")(teacher=pipeline.resolve())
     folder = to or Path(f"{pipeline.resolve().name}-shrunk")
     by_hand = run_command(folder / "config.yml")
-    if (folder / "config.yml").exists():
+    if (folder / "experiments").exists():
         raise JobError(
-            f"{str(folder)!r} holds a search already: run it by {by_hand!r}, or give another folder by --to."
+            f"{str(folder)!r} holds a search that has begun: go on with it by 'nnictl resume', run it anew by "
+            f"{by_hand!r}, or give another folder by --to."
         )
     whole = family.teacher_cost
     budget = {"macs": {"max": int(macs * whole.macs)}}
     if params is not None:
         budget["params"] = {"max": int(params * whole.params)}
-    shown = {"size": size, "channels": channels}
+    shown = {"source": data_source(data), "size": size, "channels": channels}
+    known = {name: value for name, value in shown.items() if value is not None}
     evaluator: dict[str, Any] = {"type": "blockwise", "supernet": {"steps": steps}, "training": {"images": images}}
-    if extractor:
-        evaluator["extractor"] = extractor
+    if extractor or find_plugin("evaluators", "diffusion")({**known, "held_out": 0.0}).images.classes < 2:
+        evaluator["extractor"] = extractor or "random"
     if prompt:
         evaluator["prompts"] = list(prompt)
     job = {
         "space": {"type": "blockwise", "teacher": str(pipeline.resolve())},
-        "data": {"source": data_source(data), **{name: value for name, value in shown.items() if value is not None}},
+        "data": known,
         "evaluator": evaluator,
         "objective": {"metric": "rfid", "direction": "minimize"},
         "budget": budget,
         "seed": seed,
     }
     tuner, trials = {"name": "BlockwiseLocalSearch"}, ATTEMPTS * (len(family.blocks) + 2)
-    config = write_search(make_folder(folder), job, family.space.to_nni(), tuner, trials, workers)
+    files = search_files(folder, job, family.space.to_nni(), tuner, trials, workers)
+    there = [file for file in files if file.exists()]
+    if any(file.read_text(errors="replace") != files[file] for file in there):
+        raise JobError(
+            f"{str(folder)!r} holds other files of a search: run those by {by_hand!r}, or give another folder by --to."
+        )
+    make_folder(folder)
+    write_files(files)
     register_tuners()
-    doctor(config, port)
+    config = folder / "config.yml"
+    try:
+        doctor(config, port)
+    except typer.Exit:  # other options are no reason for another folder
+        for file in files if not there else ():
+            file.unlink()
+        raise
     if dry_run:
-        print(f"Nothing was trained: {by_hand!r} does it.")
+        print(f"Nothing was trained: the same command without --dry-run goes on, or {by_hand!r} after changes.")
         return
     from ..doors.foreground import run_config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -61,9 +62,10 @@ def verdict(
     All are scored on held-out images. A verdict that was killed goes on by the same command.
     """
     from ..memory.experiment_folder import find_experiment
-    from ..results.judging import challenger, judge
+    from ..results.judging import challenger, contestants, expected_seconds, judge
     from ..results.read import read_search
     from ..results.verdict_text import describe_verdict, look_in_words
+    from ..searching.formats import format_seconds
 
     looks = _looks(seeds)
     search = read_search(find_experiment(experiment))
@@ -78,6 +80,12 @@ def verdict(
     best = search.outcome.best
     if not trial and best is not None and chosen is not best:
         print(f"The best trial, {best.id}, is one of the networks to beat: the next best, {chosen.id}, is judged.")
+    judged = contestants(search.job, chosen, search.trials, also)
+    most = expected_seconds(search.job, judged, search.trials, max(looks) * longer, workers)
+    if math.isfinite(most):
+        each, least = f"{looks[0]} to {looks[-1]}" if len(looks) > 1 else f"{looks[0]}", "at most " * (len(looks) > 1)
+        took = f"{least}about {format_seconds(most)} by the trials of the search, less what is there already"
+        print(f"{len(judged)} networks, {each} seeds each: {took}.", flush=True)
     found = judge(
         search.job, chosen, folder, looks, workers, trials=search.trials, also=also, longer=longer, paired=paired,
         metric=by, described=search.described,

@@ -1,4 +1,4 @@
-"""Writes the three files of a search, commented, for who wants to edit them."""
+"""The three files of a search, commented, for who wants to edit them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from ..process.terminal import printable
 from .arguments import write_file
 
-__all__ = ["CONFIG_NOTES", "commented", "run_command", "write_search"]
+__all__ = ["CONFIG_NOTES", "commented", "run_command", "search_files", "write_files"]
 
 CONFIG_NOTES = {
     "searchSpaceFile": "What there is to choose; strike out values that you do not want.",
@@ -28,7 +28,7 @@ CONFIG_NOTES = {
 """Field of a config to what is written above it."""
 
 
-def write_search(
+def search_files(
     folder: Path,
     job: Mapping[str, Any],
     space: Mapping[str, Any],
@@ -37,11 +37,11 @@ def write_search(
     workers: int,
     notes: Mapping[str, str] | None = None,
     **further: Any,
-) -> Path:
-    """Write ``job.yml``, ``search_space.json`` and ``config.yml``; return the config.
+) -> dict[Path, str]:
+    """``job.yml``, ``search_space.json`` and, last, ``config.yml``: path to text.
 
     Args:
-        folder: where; exists.
+        folder: where they are to lie.
         job: as of `nni_diffnas.job.Job`.
         space: as NNI reads it.
         tuner: ``name`` and ``classArgs`` without those that follow from the job.
@@ -49,9 +49,6 @@ def write_search(
         workers: trials at once.
         notes: field of the job, such as ``evaluator.training``, to what is written above it.
         **further: fields of the config.
-
-    Raises:
-        JobError: a file cannot be written.
     """
     known = {"job": "job.yml", "optimize_mode": job["objective"]["direction"]}
     config = {
@@ -67,11 +64,22 @@ def write_search(
         "trainingService": {"platform": "local"},
         **further,
     }
-    write_file(folder / "job.yml", "".join(commented(job, notes or {})))
-    write_file(folder / "search_space.json", json.dumps(space, indent=2) + "\n")
     heading = _comment(run_command(folder / "config.yml"))
-    write_file(folder / "config.yml", heading + "".join(commented(config, CONFIG_NOTES)))
-    return folder / "config.yml"
+    return {
+        folder / "job.yml": "".join(commented(job, notes or {})),
+        folder / "search_space.json": json.dumps(space, indent=2) + "\n",
+        folder / "config.yml": heading + "".join(commented(config, CONFIG_NOTES)),
+    }
+
+
+def write_files(files: Mapping[Path, str]) -> None:
+    """Write files into a folder that exists.
+
+    Raises:
+        JobError: one cannot be written.
+    """
+    for file, text in files.items():
+        write_file(file, text)
 
 
 def run_command(config: Path) -> str:

@@ -7,12 +7,14 @@ goes on by the same command, and one that takes more seeds keeps those that it h
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..api.blocks import BlockFamily
@@ -34,7 +36,7 @@ from ..trial.result_file import TrialRecord
 from ..trial.run import build_seeded
 from .verdict import DEFAULT, WINNER, Judged, Verdict
 
-__all__ = ["FRESH_SEED", "Contestant", "challenger", "contestants", "judge", "rivals"]
+__all__ = ["FRESH_SEED", "Contestant", "challenger", "contestants", "expected_seconds", "judge", "rivals"]
 
 FRESH_SEED = 10_000
 """First of the fresh seeds, above the job's: far from those that searches use."""
@@ -184,6 +186,31 @@ def contestants(
                 f"Trial {winner.id} is the network {rival.name!r} itself: compare another one with it by --trial ID."
             )
     return [found, *beaten, *(_of(family, name, "", architecture) for name, architecture in (also or {}).items())]
+
+
+def expected_seconds(
+    job: Job, judged: Sequence[Contestant], trials: Sequence[Trial], trainings: float, workers: int
+) -> float:
+    """How long a verdict takes, by the clock of the search on the machine that it ran on.
+
+    Args:
+        job: of the search.
+        judged: networks.
+        trials: of the search; what of them is no whole training says nothing.
+        trainings: of each network, as multiples of a trial's.
+        workers: trainings at once.
+
+    Returns:
+        Seconds; not a number where no trial has trained to its end.
+    """
+    metric = job.make_objective().metric
+    whole = [trial for trial in trials if metric in trial.metrics and "seconds" in trial.metrics]
+    if not whole:
+        return math.nan
+    usual = median(trial.metrics["seconds"] for trial in whole)
+    known = {tuple(sorted(trial.architecture.items())): trial.metrics["seconds"] for trial in whole}
+    once = sum(known.get(tuple(sorted(each.architecture.items())), usual) for each in judged)
+    return trainings * once / workers
 
 
 def rivals(job: Job, trials: Sequence[Trial] = ()) -> list[Contestant]:

@@ -46,6 +46,8 @@ def make_strategy(name: str, job: Job, memory: SearchMemory | None, options: Map
         PluginError, JobError: no such strategy, or it refuses its options.
     """
     made = find_plugin("strategies", name)
+    if taken := [option for option in options if option in _FROM_THE_JOB]:
+        raise JobError(f"Strategy {name!r} takes {taken[0]!r} from the job: set it there, not among the classArgs.")
     warm: list[Trial] = []
     for file in job.warm_start:
         with SearchMemory.reading(Path(file)) as earlier:

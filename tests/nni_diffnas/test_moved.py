@@ -9,6 +9,7 @@ import pytest
 
 SCRIPT = """
 import pickle
+import nni_diffnas.blocks
 from nni_diffnas.cost import Budget, Window
 from nni_diffnas.memory import SearchMemory
 from nni_diffnas.outcome import Outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 import yaml
 from blockwise_teachers import save_teacher
@@ -40,9 +41,30 @@ def test_a_dry_run_writes_checks_and_forecasts(tmp_path: Path) -> None:
     assert job.evaluator.options["training"] == {"images": 64}
     assert job.evaluator.options["extractor"] == "random"
     assert yaml.safe_load((folder / "config.yml").read_text())["maxTrialNumber"] >= 7
-    again = shrink(tmp_path, "--data", "digits", "--dry-run")
-    assert again.returncode == 2
-    assert "holds a search already" in again.stderr
+    again = shrink(tmp_path, "--data", "digits", "--macs", "0.6", "--params", "0.7", *short, "--dry-run")
+    assert again.returncode == 0, again.stdout + again.stderr
+    other = shrink(tmp_path, "--data", "digits", "--dry-run")
+    assert other.returncode == 2
+    assert "holds other files of a search" in other.stderr
+    (folder / "experiments").mkdir()
+    begun = shrink(tmp_path, "--data", "digits", "--macs", "0.6", "--params", "0.7", *short)
+    assert begun.returncode == 2
+    assert "holds a search that has begun" in begun.stderr
+
+
+def test_images_without_classes_are_scored_by_random_features_and_what_the_doctor_refuses_leaves_no_files(
+    tmp_path: Path,
+) -> None:
+    save_teacher(tmp_path / "teacher")
+    np.savez(tmp_path / "mine.npz", images=np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8))
+    short = ("--data", "mine.npz", "--macs", "0.6", "--images", "64", "--steps", "8", "--dry-run")
+    refused = shrink(tmp_path, *short, "--extractor", "labels")
+    assert refused.returncode == 1
+    assert "learns from labels, of which the data has 0 classes" in refused.stdout
+    assert not list((tmp_path / "teacher-shrunk").iterdir())
+    done = shrink(tmp_path, *short)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load_job(tmp_path / "teacher-shrunk" / "job.yml").evaluator.options["extractor"] == "random"
 
 
 @pytest.mark.parametrize(

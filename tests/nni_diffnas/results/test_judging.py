@@ -163,7 +163,7 @@ def test_a_killed_verdict_goes_on_by_the_same_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
     assert said[0] == "The best trial, toys-0002, is one of the networks to beat: the next best, toys-0003, is judged."
-    assert said[1].startswith("after 3 seeds, winner / by hand: ")
+    assert said[2].startswith("after 3 seeds, winner / by hand: ")
     assert "of the best by hand (95 % interval" in said[-1]
     assert all(file.stat().st_mtime_ns == written for file, written in kept.items())
     runs = [line.split()[0] for line in log.read_text().splitlines()[searched:]]
@@ -211,8 +211,15 @@ def test_a_search_of_real_digits_is_judged_by_the_command(tmp_path: Path) -> Non
     command += ["--seeds", "2", "--longer", "1.5", "--workers", "1", "--arch", "wide ConvNeXt"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
+    said = "4 networks, 2 seeds each: about [\\d.]+ (s|min) by the trials"
+    assert re.search(rf"^{said}", done.stdout, re.MULTILINE)
     first = next(number for number, line in enumerate(lines) if line.startswith("rfid on held-out images"))
-    assert [line[2:15].strip() for line in lines[first + 1 : first + 5]] == ["winner", "by hand", "default", "wide ConvNeXt"]
+    assert [line[2:15].strip() for line in lines[first + 1 : first + 5]] == [
+        "winner",
+        "by hand",
+        "default",
+        "wide ConvNeXt",
+    ]
     by_hand = Outcome.of(trials, job.make_objective()).by_hand
     assert by_hand is not None
     assert f"({by_hand.id})" in lines[first + 2]

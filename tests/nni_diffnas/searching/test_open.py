@@ -28,6 +28,7 @@ from nni_diffnas.memory.experiment_folder import ExperimentFolder
 from nni_diffnas.report import read_source
 from nni_diffnas.results.judging import judge
 from nni_diffnas.results.read import read_search
+from nni_diffnas.searching.open import make_strategy
 from nni_diffnas.trial.run import run_trial
 
 JOB: dict[str, Any] = {
@@ -206,3 +207,9 @@ def test_report_and_verdict_rank_the_same_trials(tmp_path: Path) -> None:
     assert source.outcome.best.id == "one-0001"
     assert [trial.id for trial in search.others] == [trial.id for trial in source.others] == [first.id]
     assert search.pick(first.id).id == first.id
+
+
+@pytest.mark.parametrize("option", ["direction", "seed"])
+def test_what_the_job_says_is_no_class_argument(option: str) -> None:
+    with pytest.raises(JobError, match=f"takes '{option}' from the job"):
+        make_strategy("RandomSearch", Job.model_validate(JOB), None, {option: "maximize"})
