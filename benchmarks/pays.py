@@ -236,7 +236,7 @@ def judge(pays: Pays, given: argparse.Namespace) -> tuple[list[str], list[list[A
     most |= {name for name in networks if name.startswith(("recommended", "by hand: shallower"))}
     keys = dict[tuple[int, str], list[str]]()
     tasks = dict[str, Task]()
-    for factor, many in ((1, given.seeds), (4, 4)):
+    for factor, many in ((1, given.seeds), (4, 4 * (given.longest >= 4))):
         for index in range(many):
             for name, architecture in networks.items():
                 if name in most or (index < 4 and not given.few):
@@ -302,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=2000, help="of a distance")
     parser.add_argument("--seeds", type=int, default=12, help="of the networks that count")
     parser.add_argument("--few", action="store_true", help="judge only the networks that count")
+    parser.add_argument("--longest", type=int, choices=(1, 4), default=4, help="of the judgement, times a trial's length")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = STAGES[given.stage](Pays(given), given)

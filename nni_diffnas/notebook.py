@@ -130,7 +130,8 @@ def search(
     A script must keep the call behind ``if __name__ == "__main__"``, since the processes that train import it.
 
     Args:
-        images: a folder of images or of class folders, an archive, an ``.npz``, or ``digits`` or ``patches``.
+        images: a folder of images or of class folders, an archive, an ``.npz``, or a name: ``digits``,
+            ``patches``, ``cifar10``, ``mnist``.
         budget: a part of the default network's MACs, above 0 and up to 1, or a latency on this machine such as ``8ms``;
             half of the MACs without it.
         hours: for the whole search.

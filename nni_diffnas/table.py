@@ -101,8 +101,9 @@ def load_table(path: str | Path, dataset: str | None = None) -> Table:
 
     Either ``labels`` [L], ``choices`` int [N, L], ``metrics`` [M], ``values`` float [N, M], and optionally
     ``objective`` and ``report`` (metric names), ``maximize`` (one flag, or one for each metric) and ``edges`` [E, 2]
-    (indices of labels, or labels); or NAS-Bench-201 with ``arch`` (cell strings), ``datasets`` and a column of each
-    accuracy for each data set.
+    (indices of labels, or labels), where metrics named ``macs``, ``params`` and ``latency_ms`` are costs; or
+    NAS-Bench-201 with ``arch`` (cell strings), ``datasets``, a column of each accuracy for each data set, ``mflops``,
+    ``mparams`` and ``latency_ms``.
 
     Args:
         path: of the ``npz`` file.
@@ -124,7 +125,9 @@ def load_table(path: str | Path, dataset: str | None = None) -> Table:
             raise DataError(f"it holds one data set without a name, so leave out {dataset!r}")
         return _plain(content)
     except KeyError as error:
-        raise DataError(f"Table {str(path)!r} lacks {error}: it needs labels, choices, metrics and values.") from error
+        cells = "NAS-Bench-201's arch, datasets, accuracies, mflops, mparams and latency_ms"
+        needed = cells if "arch" in content else "labels, choices, metrics and values"
+        raise DataError(f"Table {str(path)!r} lacks {error}: it needs {needed}.") from error
     except (IndexError, TypeError, ValueError) as error:  # ours, which say what does not fit, and NumPy's
         raise DataError(f"Table {str(path)!r} cannot be used: {str(error).rstrip('.')}.") from error
 

@@ -85,7 +85,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 class BlockwiseSettings(Settings):
     """The ``evaluator`` section of a block-wise job: `Settings`, whose ``training`` is that of the students, and these.
 
-    Noise schedule, timesteps and prediction are the teacher's: ``training`` must not name them.
+    What the teacher says, ``training`` must not name: noise schedule, timesteps, prediction, classes, learned variance.
 
     Args:
         recipe: where all that is not given comes from: ``ours`` (the defaults below), or ``paper``, the ideas of arXiv

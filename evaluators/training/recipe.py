@@ -87,7 +87,7 @@ class Recipe(Section):
         weight_decay: as a multiple of the learning rate.
         clip: longest gradient; null: any.
         ema: average of the weights: ``power`` suits any length of training, ``constant`` has one decay.
-        ema_width: relative width of the ``power`` average; 0.05 to 0.15.
+        ema_width: relative width of the ``power`` average; mostly 0.05 to 0.15.
         ema_decay: of the ``constant`` average.
         dropout: probability in all dropout layers of the network; null: what the network says.
         flip: mirror every other image, by chance. Only for images that could as well be mirrored: not for digits.

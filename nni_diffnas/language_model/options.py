@@ -38,7 +38,9 @@ class LanguageModelOptions:
         temperature: of the sampling; ``None`` leaves it to the server.
         structured: ask for a JSON schema where the server supports it.
         prices: by model, ``{"input": ..., "output": ...}`` in US dollars per million tokens.
-        max_cost_usd, max_tokens, max_requests: at which asking stops; the search goes on without the model.
+        max_cost_usd: US dollars at which asking stops; the search goes on without the model.
+        max_tokens: tokens, of prompts and answers, at which it stops.
+        max_requests: requests at which it stops.
         seed: of the jitter between retries.
     """
 

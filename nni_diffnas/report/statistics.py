@@ -49,7 +49,8 @@ class Expectation:
 
     Args:
         mean: expected best ``[m]``.
-        low, high: 10 % and 90 % quantiles of the best ``[m]``.
+        low: 10 % quantiles of the best ``[m]``.
+        high: 90 % quantiles of it.
     """
 
     mean: NDArray[np.float64]

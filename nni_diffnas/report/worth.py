@@ -45,7 +45,8 @@ class Worth:
         value: ``None`` where the label does not apply.
         trials: that had it.
         effect: on the score: a share of it (0.05 is 5 % more) where scores are positive, otherwise a difference.
-        low, high: 95 % interval of the effect.
+        low: lower end of the 95 % interval of the effect.
+        high: its upper end.
     """
 
     label: str

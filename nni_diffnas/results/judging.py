@@ -207,9 +207,9 @@ def expected_seconds(
     whole = [trial for trial in trials if metric in trial.metrics and "seconds" in trial.metrics]
     if not whole:
         return math.nan
-    usual = median(trial.metrics["seconds"] for trial in whole)
+    usual = float(median(trial.metrics["seconds"] for trial in whole))
     known = {tuple(sorted(trial.architecture.items())): trial.metrics["seconds"] for trial in whole}
-    once = sum(known.get(tuple(sorted(each.architecture.items())), usual) for each in judged)
+    once = sum(float(known.get(tuple(sorted(each.architecture.items())), usual)) for each in judged)
     return trainings * once / workers
 
 

@@ -47,7 +47,7 @@ class UNetFamily(Family):
     `UNetConfig`, `Resampling`, `GatedBlock`, `ConvNeXtBlock` and `EfficientAttention` give equations and sources.
 
     The default of preset ``cifar10`` is the IDDPM network (Nichol & Dhariwal 2021): 52,546,438 parameters and
-    8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344), ``pixels16`` (460,819 and 25,435,392) and ``mnist``
+    8,386,707,456 MACs. Those of ``digits`` (272,305 and 5,817,344), ``pixels16`` (460,819 and 25,435,136) and ``mnist``
     (1,742,881 and 277,317,376) are small networks of the same kind. ``pixels64`` has the shape of ADM for ImageNet-64
     (Dhariwal & Nichol 2021), ``latents`` that of Stable Diffusion's UNet (Rombach et al. 2022) without its text.
     (``tests/search_spaces/unet/test_family.py`` counts them.)
@@ -167,7 +167,7 @@ class UNetFamily(Family):
         return by_hand(within or self, budget)
 
     def recommended(self, budget: Budget, within: Family | None = None) -> dict[str, Architecture]:
-        """The kind of network that did best at equal MACs, scaled to the budget: see `recommended.recommended`."""
+        """The kinds of network that did best at equal MACs, scaled to the budget: see `recommended.recommended`."""
         return recommended(within or self, budget)
 
     def build(self, architecture: Mapping[str, Value]) -> torch.nn.Module:

@@ -45,8 +45,8 @@ class UNetOptions(BaseModel):
         attention: choices of attention per level, among ``none``, ``softmax`` and ``linear``; false and true stand for
             the first two.
         blocks: choices of the kind of residual layers per level, among ``residual``, ``gated`` and ``convnext``.
-        kernels: choices of the depthwise kernel per level where the block is ``convnext``, among 3, 5, 7; none is
-            larger than the level's feature map.
+        kernels: choices of the depthwise kernel per level where the block is ``convnext``, among 3, 5, 7; 5 and
+            7 only where the level's feature map is as large.
         expansion: choices of the expansion of ``convnext`` blocks, among 2, 3, 4.
         resample: choices of what leads from level to level, among ``convolution``, ``pool`` and ``shuffle``.
         skips: choices of what the way up reads of the way down, among ``all``, ``level`` and ``added``.
