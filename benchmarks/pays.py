@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=2000, help="of a distance")
     parser.add_argument("--seeds", type=int, default=12, help="of the networks that count")
     parser.add_argument("--few", action="store_true", help="judge only the networks that count")
-    parser.add_argument("--longest", type=int, choices=(1, 4), default=4, help="of the judgement, times a trial's length")
+    parser.add_argument("--longest", type=int, choices=(1, 4), default=4, help="judgement, times a trial")
     parser.add_argument("--only-report", action="store_true", help="of what is in the journal")
     given = parser.parse_args(arguments)
     columns, rows = STAGES[given.stage](Pays(given), given)
