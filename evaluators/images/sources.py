@@ -275,10 +275,10 @@ def _pictures(settings: DataSettings) -> Decoded:
             array = decoded.pixels
             if pixels and array.shape != pixels[0].shape:
                 first, other = _describe(pixels[0]), _describe(array)
-                remedy = "set data.size" if array.shape[1:] != pixels[0].shape[1:] else "set data.channels"
+                what = "size" if array.shape[1:] != pixels[0].shape[1:] else "channels"
                 raise DataError(
                     f"The images of data.source {str(source)!r} differ: {Path(listing.pictures[0][0]).name} is "
-                    f"{first}, {Path(name).name} is {other}: {remedy} to convert them."
+                    f"{first}, {Path(name).name} is {other}: set data.{what} (--{what}) to convert them."
                 )
             if decoded.further:
                 left_out.add("further frames", name, decoded.further)

@@ -34,7 +34,7 @@ def options_for(channels: int, height: int, width: int, preset: str | None = Non
     """
     shape = f"{width}x{height} pixels"
     if height != width:
-        side = max(4, min(height, width, 32) // 8 * 8)
+        side = max(4, min(height, width, 16) // 8 * 8)  # what a CPU searches in an evening
         raise SpaceError(
             f"The images have {shape} and networks are for square ones: give a size, such as {side}, to which the "
             f"central square of each is resized."

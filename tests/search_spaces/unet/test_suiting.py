@@ -43,7 +43,7 @@ def test_a_named_preset_takes_the_place() -> None:
 @pytest.mark.parametrize(
     ("height", "width", "preset", "said"),
     [
-        (427, 640, None, "640x427 pixels and networks are for square ones: give a size, such as 32"),
+        (427, 640, None, "640x427 pixels and networks are for square ones: give a size, such as 16"),
         (3, 3, None, "for 4 to 128 on a side: give a size"),
         (512, 512, None, "for 4 to 128 on a side: give a size"),
         (30, 30, None, "cannot halve 2 times: give the size 28"),
