@@ -6,7 +6,7 @@
 3. Block-wise search shrinks the winner (``BlockwiseLocalSearch``), and its student joins the winner's pipeline.
 
 Run it as ``python examples/story/story.py``; it takes minutes and writes ``story/report.html``. Trials run one after
-the other in this process, to be short; the same jobs run through ``nnictl create``. If it is interrupted, the same
+the other in this process, to be short; the same jobs run through ``nni-diffnas run``. If it is interrupted, the same
 command goes on.
 """
 

@@ -175,7 +175,7 @@ def _check_config(path: Path, port: int, pictures: Path | None) -> Iterator[Find
     yield _writable(Path(config.experiment_working_directory), "the folder of all experiments")
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
-            yield Finding("FAIL", f"Port {port} is in use: choose another with 'nnictl create --port'.")
+            yield Finding("FAIL", f"Port {port} is in use: choose another by --port.")
     request = GpuRequest.of(config.json())
     if request is not None:
         yield check_gpus(request, gpu_count())

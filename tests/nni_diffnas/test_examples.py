@@ -42,7 +42,7 @@ def test_every_config_fits_its_job_and_its_search_space(file: Path, monkeypatch:
     arguments = dict(config["tuner"]["classArgs"])
     job = load_job(file.parent / arguments.pop("job"))
     assert arguments.pop("optimize_mode") == job.objective.direction
-    assert f"nnictl create --config {file.relative_to(EXAMPLES.parent)}" in file.read_text()
+    assert f"nni-diffnas run {file.relative_to(EXAMPLES.parent)}" in file.read_text()
     if job.space.type == "blockwise":  # its space is that of a teacher that is not there yet
         return
     family = job.make_family()

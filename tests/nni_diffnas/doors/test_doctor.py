@@ -183,7 +183,8 @@ def test_a_port_in_use_is_named(config: Path) -> None:
         taken.bind(("localhost", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert any(str(port) in text for text in failures(list(check_config(config, port=port))))
+        said = f"Port {port} is in use: choose another by --port."
+        assert said in failures(list(check_config(config, port=port)))
 
 
 def test_a_halving_that_never_stops_a_trial_is_found(config: Path) -> None:
