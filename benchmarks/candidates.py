@@ -71,7 +71,7 @@ def again(
 ) -> list[Architecture]:
     """Half as the search does it; the best quarter of these go half-way back into the noise, for the other half."""
     encoding, count = strategy.generator.encoding, strategy.settings.candidates // 4
-    pull = pull_of(strategy, acquisition, strategy.settings.strength)
+    pull = pull_of(strategy, acquisition, 5.0)
     best = sorted(scored, key=strategy._rank, reverse=True)[:8]
     parents = encoding.indices([best[i % len(best)].architecture for i in range(count)])
     first = strategy.pool.generate(count, noise, pull=pull)

@@ -101,7 +101,7 @@ class DiffusionGuided(AskTellStrategy):
         *,
         unguided: int = 4,
         starts: str = "prior",
-        strength: float = 5.0,
+        strength: float = 80.0,
         candidates: int = 96,
         surrogate: str = "gp",
         guidance: str = "denoised",
