@@ -27,8 +27,8 @@ Runs = dict[int, dict[str, Any]]
 """Seed to the search that was kept."""
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "whole": ("guided", {}),
-    "without prior": ("guided", {"starts": "random"}),
+    "whole": ("guided", {"strength": 5}),
+    "without prior": ("guided", {"starts": "random", "strength": 5}),
     "without generator": ("mutation", {}),
     "without surrogate": ("flow", {}),
     "random": ("random", {}),
