@@ -155,9 +155,9 @@ def main() -> None:
             runs.append(make() if journal is None else dict(journal.once(fingerprint(what), make)))
             print(f"{name} {seed}: {runs[-1]['found']} in {runs[-1]['seconds']:.0f} s", file=sys.stderr, flush=True)
         found = np.array([r["found"] or math.inf for r in runs])
-        quartiles = np.quantile(found, (0.25, 0.5, 0.75), method="nearest")
+        quartiles = np.quantile(np.minimum(found, 1e9), (0.25, 0.5, 0.75))
         results[name] = {"found": [r["found"] for r in runs], "runs": runs}
-        said = [f"{q:.3g}" if np.isfinite(q) else f">{given.equivalents:g}" for q in quartiles]
+        said = [f"{q:.3g}" if q <= given.equivalents else f">{given.equivalents:g}" for q in quartiles]
         counts = [float(np.median([r[kind] for r in runs])) for kind in ("fully", "briefly")]
         rows.append([name, said[1], f"{said[0]} - {said[2]}", f"{np.isfinite(found).sum()}/{len(found)}", *counts])
     columns = ["strategy", "median equivalents", "quartiles", "found", "full", "brief"]
