@@ -160,6 +160,9 @@ def _plain(content: Mapping[str, Any]) -> Table:
         [np.searchsorted(offered[label], raw[:, column]) for label, column in zip(order, columns, strict=True)], axis=1
     )
     costs: dict[str, NDArray[np.float64]] = {name: values[:, metrics.index(name)] for name in COSTS if name in metrics}
+    for name, column in costs.items():
+        if len(wrong := np.flatnonzero(~(np.isfinite(column) & (column >= 0)))):
+            raise DataError(f"its {name} of row {wrong[0]} is {column[wrong[0]]:g}, and must be a number of 0 or more")
     return Table(space, indices, metrics, values, names["objective"], names["report"], maximize, costs)
 
 

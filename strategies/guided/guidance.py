@@ -43,7 +43,7 @@ def along_gradient(wish: Wish, strength: float, reference: torch.Tensor) -> Tilt
     Args:
         wish: for instance an acquisition function.
         strength: nats for each standard deviation of ``wish`` among random architectures of the space, so that equal
-            strengths mean the same in every space; 1 is gentle, 10 strong.
+            strengths mean the same in every space; 1 is gentle.
         reference: ``n x L x V`` one-hot matrices of random architectures.
     """
     with torch.no_grad():

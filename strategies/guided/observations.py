@@ -106,6 +106,12 @@ class Observations:
         """The objective turned so that more is better; ``None`` where there is none, or it is not to be ranked."""
         return self._search.objective.score(trial.metrics)
 
+    def missing(self, enough: int) -> str | None:
+        """A further objective that none of the trials with a score has measured, once there are so many."""
+        scored = [trial for trial in self._search.trials if self.score(trial) is not None]
+        never = (name for name in self.objectives if all(self._minimised(trial, name) is None for trial in scored))
+        return next(never, None) if len(scored) >= enough else None
+
     def _raw(self, trial: Trial) -> float | None:
         """The same, whether it is to be ranked or not."""
         return self._search.objective.score({k: v for k, v in trial.metrics.items() if k != UNRANKED})

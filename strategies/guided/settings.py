@@ -19,7 +19,7 @@ class GuidedSettings(BaseModel):
 
     unguided: Annotated[int, Field(ge=2)] = 4
     starts: Literal["prior", "spread", "random"] = "prior"
-    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 80.0
+    strength: Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)] | None = None
     candidates: Annotated[int, Field(ge=2)] = 96
     surrogate: Literal["gp", "ensemble"] = "gp"
     guidance: Literal["denoised", "noise-aware"] = "denoised"

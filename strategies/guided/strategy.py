@@ -43,6 +43,9 @@ __all__ = ["DiffusionGuided"]
 Valued = tuple[float, Architecture]
 """What the acquisition function says of an architecture, and the architecture."""
 
+_ACQUIRED, _PREDICTED = 80.0, 5.0
+"""Strengths of the guidance by an acquisition function (docs/studies/2026-11-guided-further.md), and by a predictor."""
+
 _CLIMBERS, _MANY = 4, 1000
 """So many of the best candidates are changed choice by choice; one, where so many trials are known: to look at a change
 takes time that grows with the square of their number."""
@@ -74,8 +77,9 @@ class DiffusionGuided(AskTellStrategy):
             of one kind, do not count, but what the space recommends and those of a warm start do.
         starts: what these are: ``prior``, drawn from the networks that the prior likes, and spread out; ``spread``, as
             far from each other as random draws allow; ``random``.
-        strength: of the guidance, in nats for each standard deviation of the acquisition function among random
-            architectures; 0 or more.
+        strength: of the guidance, 0 to 10,000, in nats for each standard deviation, among random architectures, of what
+            it goes by. Unset: 80 where that is the acquisition function, 5 where a predictor (``noise-aware``, or of
+            ``experience``) is asked.
         candidates: architectures generated for each suggestion, at least 2.
         surrogate: ``gp`` or ``ensemble``.
         guidance: ``denoised``, through the denoised estimate, or ``noise-aware``, by a predictor that has seen
@@ -101,7 +105,7 @@ class DiffusionGuided(AskTellStrategy):
         *,
         unguided: int = 4,
         starts: str = "prior",
-        strength: float = 80.0,
+        strength: float | None = None,
         candidates: int = 96,
         surrogate: str = "gp",
         guidance: str = "denoised",
@@ -181,6 +185,9 @@ class DiffusionGuided(AskTellStrategy):
         self.features.guesses = len(self.features.known)
         # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
         # machine: only where it is asked for.
+        for name in settings.objectives:
+            if name in ("macs", "params") and search.family is not None and not self._states(name):
+                raise StrategyError(f"objectives names {name!r}, which the search space does not state: leave it out.")
         names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
         cost_model = None
         if names and search.family is not None:
@@ -205,9 +212,17 @@ class DiffusionGuided(AskTellStrategy):
 
     def _knows(self, name: str) -> bool:
         """Whether the family states this cost of any architecture, and it is not the same for all."""
-        drawn = [self._cost(self.search.space.sample(rng)) for rng in map(np.random.default_rng, range(64))]
-        values = [None if cost is None else cost.as_metrics().get(name) for cost in drawn]
+        values = self._stated(name)
         return all(value is not None and value > 0 for value in values) and len(set(values)) > 1
+
+    def _states(self, name: str) -> bool:
+        """Whether the family states this cost of some architecture."""
+        return any(value is not None and value > 0 for value in self._stated(name))
+
+    def _stated(self, name: str) -> list[float | None]:
+        """A cost of random architectures."""
+        drawn = [self._cost(self.search.space.sample(rng)) for rng in map(np.random.default_rng, range(64))]
+        return [None if cost is None else cost.as_metrics().get(name) for cost in drawn]
 
     # Suggesting ------------------------------------------------------------------------------------------------------
 
@@ -244,6 +259,11 @@ class DiffusionGuided(AskTellStrategy):
         self, scored: list[Trial], taken: list[Architecture], avoided: list[Architecture], noise: torch.Generator
     ) -> Suggestion | None:
         """A network that is not among those ``avoided``; those ``taken`` are about to be trained."""
+        if missing := self.observations.missing(self.settings.unguided):
+            raise StrategyError(
+                f"objectives names {missing!r}, which no trial so far has measured as a number above 0: leave it out, "
+                f"or name another metric."
+            )
         begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in NOT_OURS]
         started = len(begun) + len(taken)
         early = started < self.settings.unguided or len(scored) < 2
@@ -273,7 +293,7 @@ class DiffusionGuided(AskTellStrategy):
         from .guidance import along_gradient
 
         encoding = self.generator.encoding
-        pull = along_gradient(wish, self.settings.strength, self._reference())
+        pull = along_gradient(wish, self._strength(_PREDICTED), self._reference())
         found = self.pool.generate(self.settings.candidates, noise, pull=pull, taken=taken)
         if not found:
             return None
@@ -351,12 +371,15 @@ class DiffusionGuided(AskTellStrategy):
         from .guidance import along_gradient
 
         if self.settings.guidance == "denoised":
-            return along_gradient(acquisition, self.settings.strength, self._reference())
+            return along_gradient(acquisition, self._strength(_ACQUIRED), self._reference())
         from .predictor import NoiseAwarePredictor
 
         predictor = NoiseAwarePredictor(self.generator.encoding, self.generator.levels, self.options.seed)
         predictor.fit(known.matrices, known.targets.mean(1))
-        return predictor.tilt(self.settings.strength)
+        return predictor.tilt(self._strength(_PREDICTED))
+
+    def _strength(self, usual: float) -> float:
+        return usual if self.settings.strength is None else self.settings.strength
 
     def _rank(self, trial: Trial) -> float:
         return -math.inf if (score := self.observations.score(trial)) is None else score

@@ -56,6 +56,7 @@ def test_plain_table(tmp_path: Path) -> None:
         ({"edges": [0, 1, 1]}, "cannot be used: cannot reshape"),
         ({"values": [["a", "b"]] * 3}, "cannot be used: could not convert"),
         ({"labels": "p"}, "cannot be used: iteration"),
+        ({"metrics": ["loss", "macs"], "values": [[1, 2], [1, np.nan], [1, 2]]}, "its macs of row 1 is nan"),
     ],
 )
 def test_bad_tables_are_refused_in_one_sentence(tmp_path: Path, changes, message) -> None:

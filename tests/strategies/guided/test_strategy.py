@@ -9,9 +9,10 @@ from botorch.acquisition.multi_objective import logei as multi_objective
 from nni_diffnas.api.cost import Budget, Window
 from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Space
-from nni_diffnas.search_spaces import UNetFamily
+from nni_diffnas.search_spaces import TableFamily, UNetFamily
 from nni_diffnas.searching.search import Search
 from nni_diffnas.strategies import DiffusionGuided
+from nni_diffnas.table import Table
 
 SPACE = Space(dict.fromkeys("abcde", (0, 1, 2)), (("a", "b"), ("b", "c"), ("c", "d"), ("d", "e")))
 
@@ -139,6 +140,7 @@ def test_small_spaces_are_exhausted_and_then_the_search_ends(make) -> None:
     [
         ({"unguided": 1}, "unguided is 1"),
         ({"strength": math.inf}, "strength is inf"),
+        ({"strength": 1e308}, "strength is 1e\\+308"),
         ({"surrogate": "forest"}, "surrogate is 'forest'"),
         ({"objectives": ["score"]}, "without score"),
     ],
@@ -146,3 +148,13 @@ def test_small_spaces_are_exhausted_and_then_the_search_ends(make) -> None:
 def test_options_out_of_range_are_refused(make, options, message) -> None:
     with pytest.raises(StrategyError, match=message):
         make(**options)
+
+
+def test_a_further_objective_that_nothing_states_is_refused(make) -> None:
+    search = Search(make(objectives=["speed"]), SPACE)
+    run(search, 4)
+    with pytest.raises(StrategyError, match="objectives names 'speed', which no trial so far has measured"):
+        search.ask(1)
+    table = Table(SPACE, np.zeros((1, len(SPACE.choices)), int), ("score",), np.zeros((1, 1)), "score", "score")
+    with pytest.raises(StrategyError, match="objectives names 'macs', which the search space does not state"):
+        Search(make(objectives=["macs"]), SPACE, TableFamily.of(table))
