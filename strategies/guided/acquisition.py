@@ -12,7 +12,6 @@ from botorch.acquisition.multi_objective import logei as multi_objective
 from botorch.models import SingleTaskGP
 from botorch.models.deterministic import GenericDeterministicModel
 from botorch.models.model import Model, ModelList
-from botorch.models.model_list_gp_regression import ModelListGP
 from botorch.posteriors.gpytorch import GPyTorchPosterior
 from botorch.sampling.index_sampler import IndexSampler
 from botorch.sampling.list_sampler import ListSampler
@@ -121,10 +120,8 @@ class Acquisition:
             # Only the front and its like matter for the hypervolume; the rest would only cost time.
             best = torch.argsort(targets.sum(1), descending=True)[:12]
             baseline = torch.cat([observed[front], observed[best]])
-            processes = [model for model in models if isinstance(model, SingleTaskGP)]
-            joint = ModelListGP(*processes) if len(processes) == len(models) else ModelList(*models)
             return multi_objective.qLogNoisyExpectedHypervolumeImprovement(
-                joint,
+                ModelList(*models),
                 ref_point=infer_reference_point(targets[front].double()).tolist(),
                 X_baseline=baseline[:32],
                 sampler=ListSampler(*map(sampler_of, models)),

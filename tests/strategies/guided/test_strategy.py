@@ -150,6 +150,16 @@ def test_options_out_of_range_are_refused(make, options, message) -> None:
         make(**options)
 
 
+@pytest.mark.parametrize("further", [lambda value: 2.0 - value, lambda value: 1.0], ids=["against it", "constant"])
+def test_a_further_objective_that_trials_measure_is_fitted_as_well(make, further) -> None:
+    search = Search(make(objectives=["error"]), SPACE)
+    for _ in range(8):
+        (trial,) = search.ask(1)
+        value = score(trial.architecture)
+        search.tell(trial.id, {"score": value, "error": further(value)})
+    assert search.trials[-1].origin.kind == "guided"
+
+
 def test_a_further_objective_that_nothing_states_is_refused(make) -> None:
     search = Search(make(objectives=["speed"]), SPACE)
     run(search, 4)
