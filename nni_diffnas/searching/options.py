@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from ..api.cost import Budget
@@ -62,10 +63,13 @@ class SearchOptions:
         if train_first not in get_args(TrainFirst):
             choices = ", ".join(map(repr, get_args(TrainFirst)))
             raise StrategyError(f"train_first is {train_first!r}: use {choices}.")
+        seed = given.get("seed", cls.seed)
+        if not isinstance(seed, Integral) or not 0 <= seed < 2**31:
+            raise StrategyError(f"seed is {seed!r}: give a whole number from 0 to {2**31 - 1}.")
         return cls(
             objective if isinstance(objective, Objective) else Objective(objective, direction),
             given.get("budget") or Budget(),
-            given.get("seed", cls.seed),
+            int(seed),
             given.get("memory"),
             tuple(given.get("warm_start", ())),
             train_first,

@@ -259,7 +259,7 @@ class DiffusionGuided(AskTellStrategy):
         self, scored: list[Trial], taken: list[Architecture], avoided: list[Architecture], noise: torch.Generator
     ) -> Suggestion | None:
         """A network that is not among those ``avoided``; those ``taken`` are about to be trained."""
-        if missing := self.observations.missing(self.settings.unguided):
+        if (missing := self.observations.missing(self.settings.unguided)) is not None:
             raise StrategyError(
                 f"objectives names {missing!r}, which no trial so far has measured as a number above 0: leave it out, "
                 f"or name another metric."

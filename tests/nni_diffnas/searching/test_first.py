@@ -98,3 +98,9 @@ def test_a_search_that_has_gone_past_its_first_ones_trains_none_by_hand() -> Non
     search = Search(RandomSearch(budget=SMALL), family.space, family, experiment="e")
     search.restore(done, {})
     assert kinds(search, 1) == ["random"]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", 2**31])
+def test_a_seed_is_a_whole_number(seed) -> None:
+    with pytest.raises(StrategyError, match=r"seed is .*: give a whole number from 0 to 2147483647"):
+        RandomSearch(seed=seed)
