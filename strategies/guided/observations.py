@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nni_diffnas.api.cost import COSTS
+from nni_diffnas.api.errors import StrategyError
 from nni_diffnas.api.space import Architecture
 from nni_diffnas.api.strategy import SearchView
 from nni_diffnas.api.trial import REFERENCE, UNRANKED, Trial
@@ -106,11 +107,19 @@ class Observations:
         """The objective turned so that more is better; ``None`` where there is none, or it is not to be ranked."""
         return self._search.objective.score(trial.metrics)
 
-    def missing(self, enough: int) -> str | None:
-        """A further objective that none of the trials with a score has measured, once there are so many."""
+    def refuse_missing(self, enough: int) -> None:
+        """Refuse a further objective that none of the trials with a score has measured, once there are so many.
+
+        Raises:
+            StrategyError: there is one.
+        """
         scored = [trial for trial in self._search.trials if self.score(trial) is not None]
-        never = (name for name in self.objectives if all(self._minimised(trial, name) is None for trial in scored))
-        return next(never, None) if len(scored) >= enough else None
+        for name in self.objectives if len(scored) >= enough else ():
+            if all(self._minimised(trial, name) is None for trial in scored):
+                raise StrategyError(
+                    f"objectives names {name!r}, which no trial so far has measured as a number above 0: leave it out, "
+                    f"or name another metric."
+                )
 
     def _raw(self, trial: Trial) -> float | None:
         """The same, whether it is to be ranked or not."""

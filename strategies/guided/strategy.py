@@ -186,7 +186,7 @@ class DiffusionGuided(AskTellStrategy):
         # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
         # machine: only where it is asked for.
         for name in settings.objectives:
-            if name in ("macs", "params") and search.family is not None and not self._states(name):
+            if name in ("macs", "params") and search.family is not None and not any(self._stated(name)):
                 raise StrategyError(f"objectives names {name!r}, which the search space does not state: leave it out.")
         names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
         cost_model = None
@@ -214,10 +214,6 @@ class DiffusionGuided(AskTellStrategy):
         """Whether the family states this cost of any architecture, and it is not the same for all."""
         values = self._stated(name)
         return all(value is not None and value > 0 for value in values) and len(set(values)) > 1
-
-    def _states(self, name: str) -> bool:
-        """Whether the family states this cost of some architecture."""
-        return any(value is not None and value > 0 for value in self._stated(name))
 
     def _stated(self, name: str) -> list[float | None]:
         """A cost of random architectures."""
@@ -259,11 +255,7 @@ class DiffusionGuided(AskTellStrategy):
         self, scored: list[Trial], taken: list[Architecture], avoided: list[Architecture], noise: torch.Generator
     ) -> Suggestion | None:
         """A network that is not among those ``avoided``; those ``taken`` are about to be trained."""
-        if (missing := self.observations.missing(self.settings.unguided)) is not None:
-            raise StrategyError(
-                f"objectives names {missing!r}, which no trial so far has measured as a number above 0: leave it out, "
-                f"or name another metric."
-            )
+        self.observations.refuse_missing(self.settings.unguided)
         begun = [t for t in self.search.trials if t.status != "failed" and t.origin.kind not in NOT_OURS]
         started = len(begun) + len(taken)
         early = started < self.settings.unguided or len(scored) < 2
