@@ -80,10 +80,8 @@ def _options(path: str, otherwise: str) -> str:
             lines += [section.value, ""] if isinstance(section.value, str) else []
             continue
         said = {each.name: each.description for each in section.value}
-        if wrong := set(said) - set(model.model_fields) or set(inspect.get_annotations(model)) - {
-            *said,
-            "model_config",
-        }:
+        own = set(inspect.get_annotations(model)) - {"model_config"}
+        if wrong := (set(said) - set(model.model_fields)) | (own - set(said)):
             raise ValueError(f"{path}: its docstring and its fields differ in {sorted(wrong)}.")
         lines += ["| option | value | default | |", "|---|---|---|---|"]
         for option, text in said.items():

@@ -119,11 +119,13 @@ def load_table(path: str | Path, dataset: str | None = None) -> Table:
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"Table {str(path)!r} cannot be read as npz without pickles: {error}.") from error
     try:
-        if "arch" in content:
-            return _nasbench201(content, dataset)
-        if dataset is not None:
+        if "arch" not in content and dataset is not None:
             raise DataError(f"it holds one data set without a name, so leave out {dataset!r}")
-        return _plain(content)
+        table = _nasbench201(content, dataset) if "arch" in content else _plain(content)
+        for name, column in table.costs.items():
+            if len(wrong := np.flatnonzero(~(np.isfinite(column) & (column >= 0)))):
+                raise DataError(f"its {name} of row {wrong[0]} is {column[wrong[0]]:g}, and must be 0 or more")
+        return table
     except KeyError as error:
         cells = "NAS-Bench-201's arch, datasets, accuracies, mflops, mparams and latency_ms"
         needed = cells if "arch" in content else "labels, choices, metrics and values"
@@ -160,9 +162,6 @@ def _plain(content: Mapping[str, Any]) -> Table:
         [np.searchsorted(offered[label], raw[:, column]) for label, column in zip(order, columns, strict=True)], axis=1
     )
     costs: dict[str, NDArray[np.float64]] = {name: values[:, metrics.index(name)] for name in COSTS if name in metrics}
-    for name, column in costs.items():
-        if len(wrong := np.flatnonzero(~(np.isfinite(column) & (column >= 0)))):
-            raise DataError(f"its {name} of row {wrong[0]} is {column[wrong[0]]:g}, and must be a number of 0 or more")
     return Table(space, indices, metrics, values, names["objective"], names["report"], maximize, costs)
 
 

@@ -85,7 +85,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 class BlockwiseSettings(Settings):
     """The ``evaluator`` section of a block-wise job: `Settings`, whose ``training`` is that of the students, and these.
 
-    What the teacher says, ``training`` must not name: noise schedule, timesteps, prediction, classes, learned variance.
+    What the teacher says, ``training`` must not name: ``recipe``, ``prediction``, ``learned_sigma``, ``schedule``,
+    ``timesteps``, ``drawn``, ``flip``, ``class_conditional``, ``compile``.
 
     Args:
         recipe: where all that is not given comes from: ``ours`` (the defaults below), or ``paper``, the ideas of arXiv

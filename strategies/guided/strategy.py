@@ -183,11 +183,11 @@ class DiffusionGuided(AskTellStrategy):
         if (flow := prior.flow) is not None:
             self.features.known.append(lambda p: flow(p)[..., None])
         self.features.guesses = len(self.features.known)
-        # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
-        # machine: only where it is asked for.
         for name in settings.objectives:
             if name in ("macs", "params") and search.family is not None and not any(self._stated(name)):
                 raise StrategyError(f"objectives names {name!r}, which the search space does not state: leave it out.")
+        # What is known before training says much of the score, so the surrogates see it too. Latency depends on the
+        # machine: only where it is asked for.
         names = [name for name in COSTS if name in asked or (name != "latency_ms" and self._knows(name))]
         cost_model = None
         if names and search.family is not None:
